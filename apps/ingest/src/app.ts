@@ -1,0 +1,111 @@
+import { Hono } from 'hono'
+import type { Context } from 'hono'
+import type { Logger } from '@ringback/core/log'
+import { readBody } from './read-body.ts'
+import type { IngestEnv } from './read-body.ts'
+import { findSource, receiveRequest } from './receive-request.ts'
+import type { IncomingCallbackRequest, Outcome, ReceiveDependencies } from './receive-request.ts'
+
+export interface AppDependencies extends ReceiveDependencies {
+  maxBodyBytes: number
+  /** The source that `POST /` belongs to, where there is one. */
+  rootSource: string | undefined
+  /** Whether callbacks can be made durable just now. */
+  ready: () => Promise<boolean>
+  log: Logger
+}
+
+const UNKNOWN_SOURCE = { error: 'unknown source' }
+
+/** The routes: HTTP in, HTTP out. */
+export function createApp(deps: AppDependencies): Hono<IngestEnv> {
+  const app = new Hono<IngestEnv>({ strict: false })
+
+  app.get('/livez', (c) => c.json({ status: 'live' }))
+  for (const path of ['/readyz', '/healthz']) {
+    app.get(path, async (c) =>
+      (await deps.ready()) ? c.json({ status: 'ready' }) : c.json({ status: 'not ready' }, 503),
+    )
+  }
+
+  // What a control panel asks when it checks the URL that it was given.
+  app.get('/', (c) => c.json({ status: 'ready' }))
+  app.post('/', async (c) =>
+    deps.rootSource === undefined ? c.json(UNKNOWN_SOURCE, 404) : receive(c, deps.rootSource, undefined),
+  )
+
+  app.all('/callbacks/:source', (c) => receiveOrProbe(c, c.req.param('source'), undefined))
+  app.all('/callbacks/:source/:token', (c) => receiveOrProbe(c, c.req.param('source'), c.req.param('token')))
+  app.notFound((c) => c.json({ error: 'not found' }, 404))
+  app.onError((error, c) => {
+    deps.log.error({ err: error }, 'request.crashed')
+    return c.json({ error: 'internal error' }, 500)
+  })
+  return app
+
+  function receiveOrProbe(
+    c: Context<IngestEnv>,
+    sourceName: string,
+    token: string | undefined,
+  ): Response | Promise<Response> {
+    if (c.req.method !== 'GET' && c.req.method !== 'HEAD') return receive(c, sourceName, token)
+    if (new URL(c.req.url).search !== '') return receive(c, sourceName, token)
+    return findSource(deps.sources, { sourceName, token }) ? c.json({ status: 'ready' }) : c.json(UNKNOWN_SOURCE, 404)
+  }
+
+  async function receive(c: Context<IngestEnv>, sourceName: string, token: string | undefined): Promise<Response> {
+    const startedAt = performance.now()
+    const outcome = await receiveRequest(deps, incomingRequest(c, sourceName, token))
+    logOutcome(deps.log, sourceName, outcome, performance.now() - startedAt)
+    return toResponse(c, outcome)
+  }
+
+  function incomingRequest(
+    c: Context<IngestEnv>,
+    sourceName: string,
+    token: string | undefined,
+  ): IncomingCallbackRequest {
+    const incoming = c.env?.incoming
+    const { pathname, search } =
+      incoming === undefined ? new URL(c.req.url) : { pathname: incoming.url ?? '', search: '' }
+    return {
+      sourceName,
+      token,
+      method: c.req.method,
+      url: pathname + search,
+      headers: incoming?.headers ?? Object.fromEntries(c.req.raw.headers),
+      remoteAddress: incoming?.socket.remoteAddress,
+      readBody: () => readBody(c, deps.maxBodyBytes),
+    }
+  }
+}
+
+function toResponse(c: Context<IngestEnv>, outcome: Outcome): Response {
+  switch (outcome.kind) {
+    case 'accepted':
+      return c.json({ status: 'received' })
+    case 'unknown_source':
+      return c.json(UNKNOWN_SOURCE, 404)
+    case 'method_not_allowed':
+      return c.json({ error: 'method not allowed' }, 405, { Allow: outcome.allowed.join(', ') })
+    case 'too_large':
+      // The rest of the body is not wanted, and reading it to its end would be the only way to keep the connection.
+      return c.json({ error: 'body too large' }, 413, { Connection: 'close' })
+    case 'forged':
+      return c.json({ error: 'not accepted' }, 401)
+    case 'unreadable':
+    case 'client_gone':
+      return c.json({ error: "not readable as this provider's request" }, 400)
+    case 'not_durable':
+      return c.json({ error: 'try again later' }, 503, { 'Retry-After': '5' })
+  }
+}
+
+/** One line for each request: `debug` for what went well, for at thousands a second the worker's line a group is enough. */
+function logOutcome(log: Logger, source: string, outcome: Outcome, durationMs: number): void {
+  const level = outcome.kind === 'accepted' ? 'debug' : outcome.kind === 'not_durable' ? 'error' : 'info'
+  if (!log.isLevelEnabled(level)) return
+  const { kind, ...rest } = outcome
+  const fields = 'cause' in rest ? { error: String(rest.cause) } : rest
+  log[level]({ source, outcome: kind, ...fields, durationMs: Math.round(durationMs * 100) / 100 }, 'request.received')
+}

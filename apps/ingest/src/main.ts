@@ -1,0 +1,44 @@
+import { z } from 'zod'
+import { loadConfig, parseEnvironment } from '@ringback/core/config'
+import { createLogger } from '@ringback/core/log'
+import { queueServer } from '@ringback/core/queue'
+import { listenForOperators, runService, variables } from '@ringback/core/service'
+import { createIngest, safeHostname } from './ingest.ts'
+
+const Environment = z.object({
+  PORT: variables.port.default(3000),
+  HOST: z.string().default('0.0.0.0'),
+  OPS_PORT: variables.port.default(9464),
+  OPS_HOST: variables.opsHost,
+  REDIS_URL: variables.redisUrl,
+  DATABASE_URL: variables.databaseUrl.optional(),
+  RINGBACK_CONFIG: variables.configFile,
+  ROOT_SOURCE: z.string().optional(),
+  LOG_LEVEL: variables.logLevel,
+})
+
+await runService(async () => {
+  const environment = parseEnvironment(Environment, process.env)
+  const config = await loadConfig(environment.RINGBACK_CONFIG, process.env)
+  const log = createLogger('ingest', environment.LOG_LEVEL)
+  const ingest = await createIngest({
+    config,
+    queue: queueServer({ redisUrl: environment.REDIS_URL, databaseUrl: environment.DATABASE_URL }),
+    log,
+    hostname: safeHostname(config, environment.HOST, log),
+    port: environment.PORT,
+    rootSource: environment.ROOT_SOURCE,
+  })
+  const operators = await listenForOperators({
+    hostname: environment.OPS_HOST,
+    port: environment.OPS_PORT,
+    ready: ingest.ready,
+    log,
+  })
+  return {
+    async close() {
+      await ingest.close()
+      await operators.close()
+    },
+  }
+})

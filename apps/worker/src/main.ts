@@ -1,0 +1,41 @@
+import { z } from 'zod'
+import { loadConfig, parseEnvironment } from '@ringback/core/config'
+import { createLogger } from '@ringback/core/log'
+import { queueServer } from '@ringback/core/queue'
+import { listenForOperators, runService, variables } from '@ringback/core/service'
+import { createWorker } from './worker.ts'
+
+const Environment = z.object({
+  DATABASE_URL: variables.databaseUrl,
+  REDIS_URL: variables.redisUrl,
+  OPS_PORT: variables.port.default(9465),
+  OPS_HOST: variables.opsHost,
+  WORKER_CONCURRENCY: z.coerce.number().int().min(1).max(100).default(8),
+  RINGBACK_CONFIG: variables.configFile,
+  LOG_LEVEL: variables.logLevel,
+})
+
+await runService(async () => {
+  const environment = parseEnvironment(Environment, process.env)
+  const config = await loadConfig(environment.RINGBACK_CONFIG, process.env)
+  const log = createLogger('worker', environment.LOG_LEVEL)
+  const worker = await createWorker({
+    config,
+    databaseUrl: environment.DATABASE_URL,
+    queue: queueServer({ redisUrl: environment.REDIS_URL, databaseUrl: environment.DATABASE_URL }),
+    log,
+    concurrency: environment.WORKER_CONCURRENCY,
+  })
+  const operators = await listenForOperators({
+    hostname: environment.OPS_HOST,
+    port: environment.OPS_PORT,
+    ready: worker.ready,
+    log,
+  })
+  return {
+    async close() {
+      await worker.close()
+      await operators.close()
+    },
+  }
+})

@@ -1,0 +1,242 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { StoreJob } from '@ringback/core/callback'
+import type { DeliveriesJob, QueuedCallback, QueuedDrop, QueuedRefusal } from '@ringback/core/callback'
+import type { Handler } from '@ringback/core/config'
+import { matcher } from '@ringback/core/filter'
+import type { Logger } from '@ringback/core/log'
+import type { QueueJob } from '@ringback/core/queue'
+import type { Sql, TransactionSql } from '@ringback/core/store/connect'
+import { cleanJson } from './clean-json.ts'
+
+/** What storing a group came to; undefined if it had been stored before. */
+interface Stored {
+  stored: number
+  duplicates: number
+  deliveries: { id: string; handler: string; receivedAt: string }[]
+}
+
+export interface StoreDependencies {
+  sql: Sql
+  handlers: readonly Handler[]
+  /** Puts a job on the deliveries queue. */
+  enqueueDeliveries: (job: DeliveriesJob) => Promise<void>
+  log: Logger
+  /** Fires when the process is to end: a group that waits for Postgres goes back to the queue. */
+  signal: AbortSignal
+}
+
+/** A processor of store jobs: each group in one transaction, whatever it takes, then its deliveries to their queue. */
+export function createStoreEvents(deps: StoreDependencies): (job: QueueJob) => Promise<void> {
+  const matchers = deps.handlers.map(({ name, on }) => ({ name, matches: matcher(on) }))
+
+  return async (job) => {
+    const group = StoreJob.parse(job.data)
+    const groupId = job.id.replace(/^group-/, '')
+    const startedAt = performance.now()
+    const stored = await untilStored(deps, () => storeGroup(deps, groupId, group, match(group)))
+    if (stored === undefined) {
+      deps.log.info({ groupId }, 'group.repeated')
+      return
+    }
+    const { deliveries, ...counts } = stored
+    deps.log.info(
+      { groupId, ...counts, deliveries: deliveries.length, durationMs: Math.round(performance.now() - startedAt) },
+      'group.stored',
+    )
+    await enqueueAll(deps, deliveries)
+  }
+
+  /** [callback id, handler] for each handler that is to act on a callback, should it be new. */
+  function match(group: StoreJob): [string, string][] {
+    if (matchers.length === 0) return []
+    const callbacks = JSON.parse(group.callbacks) as QueuedCallback[]
+    return callbacks.flatMap((callback) =>
+      matchers.filter(({ matches }) => matches(callback)).map(({ name }): [string, string] => [callback.id, name]),
+    )
+  }
+}
+
+/** One job for each handler. What cannot be enqueued is found by the scanner a minute later. */
+async function enqueueAll(
+  { enqueueDeliveries, log }: StoreDependencies,
+  deliveries: Stored['deliveries'],
+): Promise<void> {
+  for (const [handler, own] of Map.groupBy(deliveries, (delivery) => delivery.handler)) {
+    try {
+      await enqueueDeliveries({
+        version: '1',
+        handler,
+        deliveries: own.map(({ id, receivedAt }) => ({ id, receivedAt, attempt: '1' })),
+      })
+    } catch (error) {
+      log.warn({ handler, count: own.length, error: (error as Error).message }, 'deliveries.deferred')
+    }
+  }
+}
+
+const LONGEST_PAUSE_MS = 5000
+
+/** Tries until it succeeds: what is in the queue was acknowledged, so there is nobody left to tell of a failure. */
+async function untilStored<Result>({ log, signal }: StoreDependencies, store: () => Promise<Result>): Promise<Result> {
+  for (let pauseMs = 100; ; pauseMs = Math.min(pauseMs * 2, LONGEST_PAUSE_MS)) {
+    try {
+      return await store()
+    } catch (error) {
+      log.error({ error: (error as Error).message, retryInMs: pauseMs }, 'group.not_stored')
+      await sleep(pauseMs, undefined, { signal })
+    }
+  }
+}
+
+async function storeGroup(
+  deps: StoreDependencies,
+  groupId: string,
+  group: StoreJob,
+  matched: [string, string][],
+): Promise<Stored | undefined> {
+  const { sql } = deps
+  try {
+    const [row] = await sql<{ result: Stored | null }[]>`
+      select store_group(
+        ${groupId}::uuid, ${group.callbacks}::text::json, ${group.quarantined}::text::json, ${group.dropped}::text::json,
+        ${JSON.stringify(matched)}::text::json
+      ) as result`
+    return row?.result ?? undefined
+  } catch (error) {
+    if (isMissingPartition(error)) {
+      await makePartitions(sql, group)
+      return storeGroup(deps, groupId, group, matched)
+    }
+    if (!isRefusal(error)) throw error
+    return storePieces(deps, groupId, group, matched)
+  }
+}
+
+/** SQLSTATE classes by which Postgres says that it will never take these data, however often it is asked. */
+const REFUSALS = [
+  '22', // data exception: a text that is no jsonb, a date out of range
+  '23', // a constraint does not hold
+  '54', // a limit of the program: nesting, an index entry too large
+]
+
+function isRefusal(error: unknown): boolean {
+  const code = (error as { code?: unknown }).code
+  return typeof code === 'string' && code.length === 5 && REFUSALS.some((prefix) => code.startsWith(prefix))
+}
+
+/** Postgres says it with the code of a check constraint, and names none. */
+function isMissingPartition(error: unknown): boolean {
+  const { code, constraint_name: constraint } = error as { code?: unknown; constraint_name?: unknown }
+  return code === '23514' && constraint === undefined
+}
+
+/** For a group that waited through the weeks whose partitions were made ahead, or came by a clock that is wrong. */
+async function makePartitions(sql: Sql, group: StoreJob): Promise<void> {
+  const ids = [group.callbacks, group.quarantined].flatMap((items) =>
+    (JSON.parse(items) as { id: string }[]).map(({ id }) => id),
+  )
+  await sql`
+    select ensure_partitions(week, week)
+    from (
+      select distinct date_trunc('week', uuid_extract_timestamp(id::uuid), 'UTC') as week
+      from json_array_elements_text(${JSON.stringify(ids)}::text::json) as id
+    ) as weeks`
+}
+
+/**
+ * A group of which Postgres refuses something: with cleaned payloads, and halved until what is still refused stands
+ * alone and goes to quarantine. One transaction, so that the group is stored once and as a whole.
+ */
+function storePieces(
+  { sql, log }: StoreDependencies,
+  groupId: string,
+  group: StoreJob,
+  matched: [string, string][],
+): Promise<Stored | undefined> {
+  return sql.begin(async (transaction) => {
+    const [claimed] =
+      await transaction`insert into store_groups (id) values (${groupId}) on conflict do nothing returning id`
+    if (claimed === undefined) return undefined
+
+    const total: Stored = { stored: 0, duplicates: 0, deliveries: [] }
+    const add = (part: Stored) => {
+      total.stored += part.stored
+      total.duplicates += part.duplicates
+      total.deliveries.push(...part.deliveries)
+    }
+
+    async function storeCallbacks(callbacks: QueuedCallback[]): Promise<void> {
+      if (callbacks.length === 0) return
+      try {
+        add(await transaction.savepoint((savepoint) => call(savepoint, { callbacks, matched })))
+      } catch (error) {
+        if (!isRefusal(error)) throw error
+        if (callbacks.length === 1) {
+          log.error({ eventId: callbacks[0]!.id, error: (error as Error).message }, 'callback.not_storable')
+          await storeRefusals([notStorable(callbacks[0]!, error as Error)])
+          return
+        }
+        const middle = Math.ceil(callbacks.length / 2)
+        await storeCallbacks(callbacks.slice(0, middle))
+        await storeCallbacks(callbacks.slice(middle))
+      }
+    }
+
+    async function storeRefusals(quarantined: QueuedRefusal[]): Promise<void> {
+      if (quarantined.length === 0) return
+      try {
+        await transaction.savepoint((savepoint) => call(savepoint, { quarantined }))
+      } catch (error) {
+        if (!isRefusal(error)) throw error
+        if (quarantined.length > 1) {
+          for (const refusal of quarantined) await storeRefusals([refusal])
+          return
+        }
+        // Not even its envelope can be stored: the bytes and the reason are what counts.
+        const { id, source, reason, body } = quarantined[0]!
+        await call(transaction, {
+          quarantined: [
+            { id, source, reason, body, method: '', url: '', headers: {}, error: (error as Error).message },
+          ],
+        })
+      }
+    }
+
+    await storeCallbacks((JSON.parse(group.callbacks) as QueuedCallback[]).map(withCleanPayload))
+    await storeRefusals(JSON.parse(group.quarantined) as QueuedRefusal[])
+    await call(transaction, { dropped: JSON.parse(group.dropped) as QueuedDrop[] })
+    return total
+  })
+}
+
+async function call(
+  sql: TransactionSql,
+  {
+    callbacks = [],
+    quarantined = [],
+    dropped = [],
+    matched = [],
+  }: {
+    callbacks?: QueuedCallback[]
+    quarantined?: QueuedRefusal[]
+    dropped?: QueuedDrop[]
+    matched?: [string, string][]
+  },
+): Promise<Stored> {
+  const text = (value: unknown) => JSON.stringify(value)
+  const [row] = await sql<{ result: Stored }[]>`
+    select store_callbacks(
+      ${text(callbacks)}::text::json, ${text(quarantined)}::text::json, ${text(dropped)}::text::json, ${text(matched)}::text::json
+    ) as result`
+  return row!.result
+}
+
+/** Bytes that are no UTF-8 become U+FFFD here; the column `raw` keeps them. */
+function withCleanPayload(callback: QueuedCallback): QueuedCallback {
+  return { ...callback, payload: cleanJson(callback.payload ?? Buffer.from(callback.raw, 'base64').toString('utf8')) }
+}
+
+function notStorable(callback: QueuedCallback, error: Error): QueuedRefusal {
+  const { id, source, method, url, headers, raw, callbackId } = callback
+  return { id, source, reason: 'not_storable', method, url, headers, body: raw, callbackId, error: error.message }
+}

@@ -1,0 +1,87 @@
+import { z } from 'zod'
+import type { VerifiedBy } from './providers/provider.ts'
+
+// What the queue carries between ingest and worker: the contract of both. A job is one group, and it carries all that
+// the worker needs; nothing is read back. `migrations/0001_events.sql` (store_group) reads the same names.
+
+/** One verified callback. */
+export interface QueuedCallback {
+  /** The event's id if this callback turns out to be new: a UUIDv7 whose time is the time of receipt. */
+  id: string
+  source: string
+  accountId: string
+  callbackId: string
+  type: string
+  callId?: string | undefined
+  verifiedBy: VerifiedBy
+  occurredAt: string
+  method: string
+  /** Without secrets. */
+  url: string
+  headers: Record<string, string>
+  /** The callback's own bytes, base64. */
+  raw: string
+  /** JSON text to store as the payload where `raw` itself is not what Postgres takes as jsonb. */
+  payload?: string
+}
+
+/** One request or callback that was refused. */
+export interface QueuedRefusal {
+  id: string
+  source: string
+  reason: string
+  method: string
+  url: string
+  remoteAddress?: string | undefined
+  headers: Record<string, string>
+  /** base64 */
+  body: string
+  callbackId?: string | undefined
+  /** What Postgres said of a verified callback that it cannot store. */
+  error?: string
+}
+
+/** How many refusals were not kept, beyond a source's allowance. */
+export interface QueuedDrop {
+  source: string
+  reason: string
+  count: number
+}
+
+/**
+ * A store job's data: one group. Each part is a JSON array as text (of {@link QueuedCallback}, {@link QueuedRefusal},
+ * {@link QueuedDrop}), which ingest writes piece by piece and Postgres takes apart. Text, for three reasons: it is never
+ * parsed and printed again on the way; as strings it holds nothing that jsonb refuses, where BullMQ keeps its jobs in
+ * Postgres; and its size is known before it is sent.
+ */
+export const StoreJob = z.object({
+  version: z.literal('1'),
+  callbacks: z.string(),
+  quarantined: z.string(),
+  dropped: z.string(),
+})
+export type StoreJob = z.infer<typeof StoreJob>
+
+/** A deliveries job's data: one handler's deliveries of one group, each with the number of the attempt to make. */
+export const DeliveriesJob = z.object({
+  version: z.literal('1'),
+  handler: z.string(),
+  deliveries: z.array(z.object({ id: z.string(), attempt: z.string(), receivedAt: z.string() })),
+})
+export type DeliveriesJob = z.infer<typeof DeliveriesJob>
+
+/** One piece of a group, already JSON text. */
+export interface GroupPart {
+  kind: 'callbacks' | 'quarantined' | 'dropped'
+  json: string
+}
+
+/** The job that carries `parts`, in their order. */
+export function storeJob(parts: readonly GroupPart[]): StoreJob {
+  const array = (kind: GroupPart['kind']) =>
+    `[${parts
+      .filter((part) => part.kind === kind)
+      .map(({ json }) => json)
+      .join(',')}]`
+  return { version: '1', callbacks: array('callbacks'), quarantined: array('quarantined'), dropped: array('dropped') }
+}

@@ -1,0 +1,191 @@
+// Where values stand in JSON text, as byte offsets: a callback is kept as the exact bytes that came, and an id keeps
+// every digit, both of which JSON.parse loses. Nothing here validates: run JSON.parse on the same bytes as well, and
+// trust what these functions say only if it succeeds. They never throw and never read past the end on any input.
+
+const QUOTE = 0x22
+const BACKSLASH = 0x5c
+const COMMA = 0x2c
+const COLON = 0x3a
+const OPEN_BRACKET = 0x5b
+const CLOSE_BRACKET = 0x5d
+const OPEN_BRACE = 0x7b
+const CLOSE_BRACE = 0x7d
+const SPACE = 0x20
+
+/** A piece of JSON text: byte offsets, `end` exclusive. */
+export interface Slice {
+  start: number
+  end: number
+}
+
+/** One `"key": value` of an object; `key` is the key with its escapes resolved. */
+export interface Member extends Slice {
+  key: string
+  /** Where the key's opening quote stands. */
+  keyStart: number
+}
+
+/** Whether arrays and objects are nested at most `maxDepth` levels deep. Call it before JSON.parse. */
+export function depthWithin(json: Buffer, maxDepth: number): boolean {
+  let depth = 0
+  for (let at = 0; at < json.length; at++) {
+    const byte = json[at]
+    if (byte === QUOTE) at = stringEnd(json, at, json.length) - 1
+    else if (byte === OPEN_BRACE || byte === OPEN_BRACKET) {
+      depth += 1
+      if (depth > maxDepth) return false
+    } else if (byte === CLOSE_BRACE || byte === CLOSE_BRACKET) depth -= 1
+  }
+  return true
+}
+
+/** The whole document without the white space around it. */
+export function documentSlice(json: Buffer): Slice {
+  return trimmed(json, 0, json.length)
+}
+
+/** The elements of the array at `slice`, in order; nothing if there is no array. */
+export function elements(json: Buffer, slice: Slice): Slice[] {
+  const found: Slice[] = []
+  if (json[slice.start] !== OPEN_BRACKET) return found
+  let at = slice.start + 1
+  while (at < slice.end) {
+    const end = valueEnd(json, at, slice.end)
+    const element = trimmed(json, at, end)
+    if (element.end > element.start) found.push(element)
+    at = end + 1
+  }
+  return found
+}
+
+/** The members of the object at `slice`, in order, repeated keys included; nothing if there is no object. */
+export function members(json: Buffer, slice: Slice): Member[] {
+  const found: Member[] = []
+  eachMember(json, slice, (keyStart, keyEnd, valueStart, valueEnd) => {
+    found.push({ key: text(json, keyStart, keyEnd), keyStart, ...trimmed(json, valueStart, valueEnd) })
+  })
+  return found
+}
+
+/** The value of `key`: the last one, as JSON.parse keeps it. */
+export function member(json: Buffer, slice: Slice, key: string): Slice | undefined {
+  let found: Slice | undefined
+  eachMember(json, slice, (keyStart, keyEnd, valueStart, valueEnd) => {
+    if (isKey(json, keyStart, keyEnd, key)) found = trimmed(json, valueStart, valueEnd)
+  })
+  return found
+}
+
+/**
+ * The same JSON without the members named in `keys`, at any depth. What is kept keeps its bytes; white space may go.
+ * `json` must be valid JSON.
+ */
+export function withoutMembers(json: Buffer, keys: ReadonlySet<string>): Buffer {
+  const cuts: Slice[] = []
+  collectCuts(json, documentSlice(json), keys, cuts)
+  if (cuts.length === 0) return json
+  const kept: Buffer[] = []
+  let at = 0
+  for (const cut of cuts) {
+    kept.push(json.subarray(at, cut.start))
+    at = cut.end
+  }
+  kept.push(json.subarray(at))
+  return Buffer.concat(kept)
+}
+
+function collectCuts(json: Buffer, slice: Slice, keys: ReadonlySet<string>, cuts: Slice[]): void {
+  for (const element of elements(json, slice)) collectCuts(json, element, keys, cuts)
+  const all = members(json, slice)
+  const kept = all.filter((candidate) => !keys.has(candidate.key))
+  if (kept.length === all.length) {
+    for (const candidate of all) collectCuts(json, candidate, keys, cuts)
+    return
+  }
+  // What is cut reaches from the end of the member kept before it to the start of the next one kept, so that exactly
+  // one comma stays between two that are kept, and none beside a brace.
+  let from = slice.start + 1
+  kept.forEach((candidate, index) => {
+    const before = index === 0 ? undefined : json.indexOf(COMMA, from)
+    cuts.push({ start: before === undefined ? from : before + 1, end: candidate.keyStart })
+    collectCuts(json, candidate, keys, cuts)
+    from = candidate.end
+  })
+  cuts.push({ start: from, end: slice.end - 1 })
+}
+
+function eachMember(
+  json: Buffer,
+  slice: Slice,
+  visit: (keyStart: number, keyEnd: number, valueStart: number, valueEnd: number) => void,
+): void {
+  if (json[slice.start] !== OPEN_BRACE) return
+  let at = skipSpace(json, slice.start + 1, slice.end)
+  while (at < slice.end && json[at] === QUOTE) {
+    const keyEnd = stringEnd(json, at, slice.end)
+    const colon = skipSpace(json, keyEnd, slice.end)
+    if (json[colon] !== COLON) return
+    const end = valueEnd(json, colon + 1, slice.end)
+    visit(at, keyEnd, colon + 1, end)
+    at = skipSpace(json, end + 1, slice.end)
+  }
+}
+
+/** Compares in place where it can: this runs for every key of every callback. `key` is ASCII. */
+function isKey(json: Buffer, keyStart: number, keyEnd: number, key: string): boolean {
+  let same = keyEnd - keyStart === key.length + 2
+  for (let at = keyStart + 1; at < keyEnd - 1; at++) {
+    const byte = json[at]
+    if (byte === BACKSLASH) return text(json, keyStart, keyEnd) === key
+    same &&= byte === key.charCodeAt(at - keyStart - 1)
+  }
+  return same
+}
+
+/** Where the value that starts at `at` ends: at the comma or closing bracket after it. */
+function valueEnd(json: Buffer, from: number, limit: number): number {
+  let depth = 0
+  for (let at = from; at < limit; at++) {
+    const byte = json[at]
+    if (byte === QUOTE) at = stringEnd(json, at, limit) - 1
+    else if (byte === OPEN_BRACE || byte === OPEN_BRACKET) depth += 1
+    else if (byte === CLOSE_BRACE || byte === CLOSE_BRACKET) {
+      if (depth === 0) return at
+      depth -= 1
+    } else if (byte === COMMA && depth === 0) return at
+  }
+  return limit
+}
+
+/** The offset after the closing quote of the string whose opening quote stands at `from`. */
+function stringEnd(json: Buffer, from: number, limit: number): number {
+  for (let at = from + 1; at < limit; at++) {
+    const byte = json[at]
+    if (byte === BACKSLASH) at += 1
+    else if (byte === QUOTE) return at + 1
+  }
+  return limit
+}
+
+function skipSpace(json: Buffer, from: number, limit: number): number {
+  let at = from
+  while (at < limit && json[at]! <= SPACE) at += 1
+  return at
+}
+
+function trimmed(json: Buffer, from: number, to: number): Slice {
+  const start = skipSpace(json, from, to)
+  let end = to
+  while (end > start && json[end - 1]! <= SPACE) end -= 1
+  return { start, end }
+}
+
+function text(json: Buffer, start: number, end: number): string {
+  const quoted = json.toString('utf8', start, end)
+  if (!quoted.includes('\\')) return quoted.slice(1, -1)
+  try {
+    return String(JSON.parse(quoted))
+  } catch {
+    return quoted // not JSON; the caller's own JSON.parse refuses the document
+  }
+}

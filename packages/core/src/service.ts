@@ -1,0 +1,94 @@
+import { createServer } from 'node:http'
+import { z } from 'zod'
+import type { Logger } from './log.ts'
+
+// What every long-running process of Ringback shares: its part of the environment, its end, its operator's port.
+
+const port = z.coerce.number().int().min(0).max(65535)
+
+/** Variables that mean the same in each process; docs/configuration.md describes them. */
+export const variables = {
+  port,
+  logLevel: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal']).default('info'),
+  configFile: z.string().default('ringback.config.ts'),
+  databaseUrl: z.string().regex(/^postgres(ql)?:\/\//, 'must be a URL that begins with postgres://'),
+  redisUrl: z
+    .string()
+    .regex(/^rediss?:\/\//, 'must be a URL that begins with redis:// or rediss://')
+    .optional(),
+  opsHost: z.string().default('127.0.0.1'),
+}
+
+export interface Service {
+  close: () => Promise<void>
+}
+
+/** Below the 20 s that docker-compose.yml gives a container. */
+const CLOSE_DEADLINE_MS = 15_000
+
+/**
+ * Starts a service and closes it at the first SIGTERM or SIGINT; the process then ends with 0, or with 1 if closing took
+ * longer than 15 s, failed, or was cut short by a second signal. A start that fails ends the process with 1 and its message.
+ */
+export async function runService(start: () => Promise<Service>): Promise<void> {
+  const starting = start()
+  let closing = false
+  const close = async () => {
+    if (closing) process.exit(1)
+    closing = true
+    setTimeout(() => {
+      console.error(`Not closed within ${CLOSE_DEADLINE_MS} ms; ending all the same`)
+      process.exit(1)
+    }, CLOSE_DEADLINE_MS).unref()
+    await (await starting).close()
+    process.exit(0)
+  }
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => close().catch(fail))
+  await starting.catch(fail)
+}
+
+function fail(error: unknown): never {
+  console.error(error instanceof Error ? messages(error) : error)
+  process.exit(1)
+}
+
+/** An error's message and those of its causes: what an operator needs to see, without stacks. */
+function messages(error: Error): string {
+  const cause = error.cause instanceof Error ? `\n  because: ${messages(error.cause)}` : ''
+  return error.message + cause
+}
+
+/** The operator's port: `/livez`, and `/readyz` by `ready`. Not for the Internet. */
+export async function listenForOperators(options: {
+  hostname: string
+  port: number
+  ready: () => Promise<boolean>
+  log: Logger
+}): Promise<Service> {
+  const server = createServer(async (request, response) => {
+    const answer = (status: number, text: string) =>
+      response.writeHead(status, { 'Content-Type': 'application/json' }).end(JSON.stringify({ status: text }))
+    if (request.url === '/livez') answer(200, 'live')
+    else if (request.url !== '/readyz') answer(404, 'not found')
+    else if (await options.ready()) answer(200, 'ready')
+    else answer(503, 'not ready')
+  })
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', (error: NodeJS.ErrnoException) => {
+      reject(
+        error.code === 'EADDRINUSE'
+          ? new Error(`Port ${options.port} is taken; set OPS_PORT to another`, { cause: error })
+          : error,
+      )
+    })
+    server.listen(options.port, options.hostname, resolve)
+  })
+  options.log.info({ port: options.port }, 'operators.listening')
+  return {
+    close: () =>
+      new Promise((resolve) => {
+        server.close(() => resolve())
+        server.closeAllConnections()
+      }),
+  }
+}

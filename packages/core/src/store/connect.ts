@@ -1,0 +1,23 @@
+import postgres from 'postgres'
+
+/** A pool of connections. Shared by everything in one process, apart from drizzle, which changes a client's parsers. */
+export type Sql = postgres.Sql
+
+/** One transaction on one of them. */
+export type TransactionSql = postgres.TransactionSql
+
+/** Opens no connection until the first query. `max` is the size of the pool. */
+export function connect(url: string, { max, applicationName }: { max: number; applicationName: string }): Sql {
+  return postgres(url, {
+    max,
+    connect_timeout: 5,
+    // Nothing here uses array or composite types, and each new connection would ask for them first.
+    fetch_types: false,
+    onnotice: () => {},
+    connection: {
+      application_name: applicationName,
+      // Statements are prepared once, perhaps while the tables are small, and every one of them has its index.
+      enable_seqscan: false,
+    },
+  })
+}

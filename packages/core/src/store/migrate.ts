@@ -1,0 +1,80 @@
+import { readFile, readdir } from 'node:fs/promises'
+import type { Sql, TransactionSql } from './connect.ts'
+
+const MIGRATIONS = new URL('../../../../migrations/', import.meta.url)
+
+/** An advisory lock's key: any number that nothing else in the database locks. */
+const LOCK_KEY = 7_274_255
+
+/**
+ * Applies the migrations that the database lacks, in order, each in a transaction of its own; several processes may call
+ * it at once. Then makes the partitions of this week and the next two. Returns the names of those it applied. Throws if
+ * the database has a migration that this version does not know.
+ */
+export async function migrate(sql: Sql): Promise<string[]> {
+  await sql.begin(async (transaction) => {
+    await lock(transaction)
+    await transaction`
+      create table if not exists ringback_migrations (
+        name       text        not null constraint ringback_migrations_pkey primary key,
+        applied_at timestamptz not null default now()
+      )`
+  })
+  const files = await migrationFiles()
+  const unknown = (await appliedMigrations(sql)).filter((name) => !files.includes(name))
+  if (unknown.length > 0) {
+    throw new Error(
+      `The database has the migration ${unknown.join(', ')}, and this version of Ringback ends at ${files.at(-1)}. ` +
+        'A newer version has been here: run that one, for this one does not know what it stores',
+    )
+  }
+  const done: string[] = []
+  for (const name of files) {
+    if (await apply(sql, name)) done.push(name)
+  }
+  await ensurePartitions(sql)
+  return done
+}
+
+/** Whether `name` was missing; another process may have applied it in the meantime. */
+async function apply(sql: Sql, name: string): Promise<boolean> {
+  const text = await readFile(new URL(name, MIGRATIONS), 'utf8')
+  return sql.begin(async (transaction) => {
+    await lock(transaction)
+    if ((await appliedMigrations(transaction)).includes(name)) return false
+    try {
+      await transaction.unsafe(text).simple()
+    } catch (cause) {
+      throw new Error(`The migration ${name} failed and was undone`, { cause })
+    }
+    await transaction`insert into ringback_migrations (name) values (${name})`
+    return true
+  })
+}
+
+async function lock(transaction: TransactionSql): Promise<void> {
+  await transaction`select pg_advisory_xact_lock(${LOCK_KEY})`
+}
+
+async function migrationFiles(): Promise<string[]> {
+  return (await readdir(MIGRATIONS)).filter((name) => /^\d{4}_.+\.sql$/.test(name)).toSorted()
+}
+
+async function appliedMigrations(sql: Sql | TransactionSql): Promise<string[]> {
+  return (await sql<{ name: string }[]>`select name from ringback_migrations order by name`).map(({ name }) => name)
+}
+
+/** Makes the partitions of this week and the next two; those of other times are made when something arrives for them. */
+export async function ensurePartitions(sql: Sql): Promise<void> {
+  await sql`select ensure_partitions(now(), now() + interval '14 days')`
+}
+
+/** What keeps this version from working with the database as it is; undefined if nothing does. */
+export async function migrationProblem(sql: Sql): Promise<string | undefined> {
+  const [table] = await sql<{ exists: boolean }[]>`select to_regclass('ringback_migrations') is not null as exists`
+  const applied = table?.exists ? await appliedMigrations(sql) : []
+  const missing = (await migrationFiles()).filter((name) => !applied.includes(name))
+  return missing.length > 0
+    ? `the database lacks the migration ${missing.join(', ')}: run "ringback migrate"`
+    : undefined
+}
