@@ -1,4 +1,4 @@
-import { createHash, randomUUIDv7, timingSafeEqual } from 'node:crypto'
+import { hash, randomUUIDv7, timingSafeEqual } from 'node:crypto'
 import type { GroupPart, QueuedCallback, QueuedRefusal } from '@ringback/core/callback'
 import type { GenuineCallback, Source } from '@ringback/core/providers/provider'
 import type { Allowance } from './allowance.ts'
@@ -98,8 +98,7 @@ export function findSource(
 }
 
 function equalInConstantTime(a: string, b: string): boolean {
-  const digest = (text: string) => createHash('sha256').update(text).digest()
-  return timingSafeEqual(digest(a), digest(b))
+  return timingSafeEqual(hash('sha256', a, 'buffer'), hash('sha256', b, 'buffer'))
 }
 
 /** What is kept of a request beside its body. */

@@ -67,7 +67,7 @@ interface Claimed {
  * none. The bounds on the time of receipt keep the query within a partition or two.
  */
 function claim(sql: Sql, handler: Handler, deliveries: DeliveriesJob['deliveries']): Promise<Claimed[]> {
-  const times = deliveries.map(({ receivedAt }) => receivedAt).sort()
+  const times = deliveries.map(({ receivedAt }) => receivedAt).toSorted()
   const from = times[0]!
   const to = times.at(-1)!
   const leaseMs = timeoutMs(handler) + LEASE_MARGIN_MS

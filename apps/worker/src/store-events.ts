@@ -223,10 +223,9 @@ async function call(
     matched?: [string, string][]
   },
 ): Promise<Stored> {
-  const text = (value: unknown) => JSON.stringify(value)
   const [row] = await sql<{ result: Stored }[]>`
     select store_callbacks(
-      ${text(callbacks)}::text::json, ${text(quarantined)}::text::json, ${text(dropped)}::text::json, ${text(matched)}::text::json
+      ${JSON.stringify(callbacks)}::text::json, ${JSON.stringify(quarantined)}::text::json, ${JSON.stringify(dropped)}::text::json, ${JSON.stringify(matched)}::text::json
     ) as result`
   return row!.result
 }

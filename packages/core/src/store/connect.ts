@@ -16,6 +16,8 @@ export function connect(url: string, { max, applicationName }: { max: number; ap
     onnotice: () => {},
     connection: {
       application_name: applicationName,
+      // Times leave the database as text here and there, and are compared as such.
+      TimeZone: 'UTC',
       // Statements are prepared once, perhaps while the tables are small, and every one of them has its index.
       enable_seqscan: false,
     },

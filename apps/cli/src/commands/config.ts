@@ -1,0 +1,33 @@
+import type { Command } from 'commander'
+import { readConfig } from '../environment.ts'
+import { print } from '../output.ts'
+
+/** `ringback config check` */
+export function addConfigCommand(program: Command): void {
+  const config = program.command('config').description('the configuration')
+  config
+    .command('check')
+    .description('load the configuration as ingest and worker would, and say what is on')
+    .action(async (_options: unknown, command: Command) => {
+      const { sources, sourcesOff, handlers } = await readConfig()
+      const value = {
+        sources: [...sources].map(([name, { provider, urlTokens, usesDemoCredentials }]) => ({
+          name,
+          provider,
+          urlToken: urlTokens.length > 0,
+          usesDemoCredentials,
+        })),
+        sourcesOff,
+        handlers: handlers.map(({ name, on, run, retry }) => ({ name, on, kind: run.kind, retry })),
+      }
+      const lines = [
+        ...value.sources.map(
+          ({ name, provider, urlToken, usesDemoCredentials }) =>
+            `source ${name} (${provider}): on${urlToken ? ', with a URL token' : ''}${usesDemoCredentials ? ', with public demo credentials' : ''}`,
+        ),
+        ...sourcesOff.map((name) => `source ${name}: off, none of its variables is set`),
+        ...value.handlers.map(({ name, kind, on }) => `handler ${name} (${kind}): on ${JSON.stringify(on)}`),
+      ]
+      print(command, value, lines.join('\n'))
+    })
+}

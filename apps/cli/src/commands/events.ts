@@ -1,0 +1,165 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { attempts, deliveries, duplicates, events } from '@ringback/core/store/schema'
+import type { Command } from 'commander'
+import { and, asc, desc, eq, gt, inArray, like, lt } from 'drizzle-orm'
+import type { PostgresJsDatabase } from 'drizzle-orm/postgres-js'
+import { z } from 'zod'
+import { withDatabase } from '../environment.ts'
+import { print, table, wantsJson } from '../output.ts'
+import { wholeNumber } from '../options.ts'
+
+/** `ringback events` and `ringback events show` */
+export function addEventsCommand(program: Command): void {
+  const command = program
+    .command('events')
+    .description('list events, the newest first')
+    .option('--source <name>')
+    .option('--type <type>', '"*" stands for any characters')
+    .option('--account <id>')
+    .option('--callback-id <id>')
+    .option('--call-id <id>')
+    .option('--since <time>', 'a time, or an age such as 90s, 15m, 2h, 7d', since)
+    .option('--before <id>', 'the page after the event with this id')
+    .option('--limit <n>', 'how many', wholeNumber(1, 10_000), 50)
+    .option('--follow', 'go on with new events as they are stored')
+    .action(async (options: ListOptions & { follow?: boolean }, self: Command) => {
+      await withDatabase((database) =>
+        options.follow ? follow(database, options, self) : list(database, options, self),
+      )
+    })
+
+  command
+    .command('show')
+    .description('one event with its payload, duplicates, deliveries and attempts')
+    .argument('<id>')
+    .action(async (id: string, _options: unknown, self: Command) => {
+      if (!z.uuid().safeParse(id).success)
+        throw new Error(`"${id}" is no event's id: ids are those that "ringback events" prints`)
+      const value = await withDatabase((database) => show(database, id))
+      print(self, value, JSON.stringify(value, undefined, 2))
+    })
+}
+
+interface ListOptions {
+  source?: string
+  type?: string
+  account?: string
+  callbackId?: string
+  callId?: string
+  since?: Date
+  before?: string
+  limit: number
+}
+
+const summary = {
+  id: events.id,
+  receivedAt: events.receivedAt,
+  source: events.source,
+  accountId: events.accountId,
+  type: events.type,
+  callbackId: events.callbackId,
+  verifiedBy: events.verifiedBy,
+  duplicates: events.duplicates,
+}
+
+function matching(options: ListOptions) {
+  return and(
+    options.source === undefined ? undefined : eq(events.source, options.source),
+    options.type === undefined ? undefined : like(events.type, likePattern(options.type)),
+    options.account === undefined ? undefined : eq(events.accountId, options.account),
+    options.callbackId === undefined ? undefined : eq(events.callbackId, options.callbackId),
+    options.callId === undefined ? undefined : eq(events.callId, options.callId),
+    options.since === undefined ? undefined : gt(events.receivedAt, options.since),
+    options.before === undefined ? undefined : lt(events.id, options.before),
+  )
+}
+
+function likePattern(type: string): string {
+  return type.replaceAll(/[\\%_]/g, String.raw`\$&`).replaceAll('*', '%')
+}
+
+async function list(database: PostgresJsDatabase, options: ListOptions, command: Command): Promise<void> {
+  const found = await database
+    .select(summary)
+    .from(events)
+    .where(matching(options))
+    .orderBy(desc(events.receivedAt), desc(events.id))
+    .limit(options.limit)
+  if (wantsJson(command)) for (const event of found) console.log(JSON.stringify(event))
+  else console.log(found.length > 0 ? table(found.map(cells)) : 'No events')
+}
+
+const FOLLOW_INTERVAL_MS = 500
+/** An event is stored some time after its receipt, and not in that order: what is younger is looked at again. */
+const LATE_MS = 60_000
+
+async function follow(database: PostgresJsDatabase, options: ListOptions, command: Command): Promise<void> {
+  let from = options.since ?? new Date()
+  const seen = new Map<string, Date>()
+  for (;;) {
+    const found = await database
+      .select(summary)
+      .from(events)
+      .where(matching({ ...options, since: from }))
+      .orderBy(asc(events.receivedAt), asc(events.id))
+    for (const event of found.filter(({ id }) => !seen.has(id))) {
+      seen.set(event.id, event.receivedAt)
+      console.log(wantsJson(command) ? JSON.stringify(event) : Object.values(cells(event)).join('  '))
+    }
+    const late = new Date(Date.now() - LATE_MS)
+    if (late > from) from = late
+    for (const [id, receivedAt] of seen) if (receivedAt < late) seen.delete(id)
+    await sleep(FOLLOW_INTERVAL_MS)
+  }
+}
+
+function cells({
+  receivedAt,
+  ...event
+}: { receivedAt: Date } & Record<string, string | number | Date>): Record<string, string | number> {
+  return { received: receivedAt.toISOString(), ...(event as Record<string, string | number>) }
+}
+
+async function show(database: PostgresJsDatabase, id: string) {
+  const [event] = await database.select().from(events).where(eq(events.id, id))
+  if (event === undefined) throw new Error(`There is no event ${id}; it may be older than what is kept`)
+  const ofEvent = await database
+    .select()
+    .from(deliveries)
+    .where(eq(deliveries.eventId, id))
+    .orderBy(asc(deliveries.handler))
+  const ids = ofEvent.map((delivery) => delivery.id)
+  const runs =
+    ids.length === 0
+      ? []
+      : await database.select().from(attempts).where(inArray(attempts.deliveryId, ids)).orderBy(asc(attempts.number))
+  const repetitions = await database
+    .select()
+    .from(duplicates)
+    .where(eq(duplicates.eventId, id))
+    .orderBy(asc(duplicates.receivedAt))
+  return {
+    ...event,
+    raw: event.raw.toString('utf8'),
+    repetitions: repetitions.map(({ receivedAt, changed, raw }) => ({
+      receivedAt,
+      changed,
+      raw: raw?.toString('utf8'),
+    })),
+    deliveries: ofEvent.map((delivery) => ({
+      ...delivery,
+      runs: runs.filter(({ deliveryId }) => deliveryId === delivery.id),
+    })),
+  }
+}
+
+const UNIT_MS = { s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 }
+
+function since(text: string): Date {
+  const age = /^(\d+)([smhd])$/.exec(text)
+  const time =
+    age === null ? new Date(text) : new Date(Date.now() - Number(age[1]) * UNIT_MS[age[2] as keyof typeof UNIT_MS])
+  if (Number.isNaN(time.getTime()))
+    throw new Error(`--since "${text}" is neither a time, such as 2026-01-31T12:00Z, nor an age, such as 15m`)
+  return time
+}

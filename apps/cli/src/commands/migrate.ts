@@ -1,0 +1,22 @@
+import { migrateQueue, queueServer } from '@ringback/core/queue'
+import { migrate } from '@ringback/core/store/migrate'
+import type { Command } from 'commander'
+import { readEnvironment, withSql } from '../environment.ts'
+import { print } from '../output.ts'
+
+/** `ringback migrate` */
+export function addMigrateCommand(program: Command): void {
+  program
+    .command('migrate')
+    .description('bring the database up to this version, and the queue where it lives in Postgres')
+    .action(async (_options: unknown, command: Command) => {
+      const { DATABASE_URL: databaseUrl, REDIS_URL: redisUrl } = readEnvironment()
+      const applied = await withSql(migrate)
+      await migrateQueue(queueServer({ redisUrl, databaseUrl }))
+      print(
+        command,
+        { applied },
+        applied.length > 0 ? `Applied ${applied.join(', ')}` : 'Nothing to do: the database is up to date',
+      )
+    })
+}

@@ -1,0 +1,57 @@
+import type { Sql } from '@ringback/core/store/connect'
+import type { Command } from 'commander'
+import { z } from 'zod'
+import { withSql } from '../environment.ts'
+import { print, table } from '../output.ts'
+
+/** `ringback replay` */
+export function addReplayCommand(program: Command): void {
+  program
+    .command('replay')
+    .description("run an event's deliveries again, or one delivery: more attempts, never a second event")
+    .argument('<id>', 'the id of an event or of a delivery')
+    .option('--handler <name>', 'only the delivery of this handler')
+    .action(async (id: string, { handler }: { handler?: string }, command: Command) => {
+      if (!z.uuid().safeParse(id).success)
+        throw new Error(`"${id}" is no id: ids are those that "ringback events" prints`)
+      const replayed = await withSql((sql) => replay(sql, id, handler))
+      print(
+        command,
+        replayed,
+        replayed.length > 0 ? `Runs again:\n${table(replayed)}` : 'Nothing to replay: all of it is still being tried',
+      )
+    })
+}
+
+interface Replayed extends Record<string, string | number> {
+  delivery: string
+  handler: string
+  attempts: number
+}
+
+/**
+ * Makes finished deliveries pending again; the scanner of any worker takes them within a second or so. The retry policy
+ * starts anew. One that is pending is left alone: a delivery in two hands at once would run twice.
+ */
+async function replay(sql: Sql, id: string, handler: string | undefined): Promise<Replayed[]> {
+  const found = await sql<{ id: string; receivedAt: string; isPending: boolean }[]>`
+    select id, event_received_at::text as "receivedAt", status = 'pending' as "isPending"
+    from deliveries
+    where (event_id = ${id} or id = ${id}) and (${handler ?? null}::text is null or handler = ${handler ?? null})`
+  if (found.length === 0) throw new Error(await reasonForNone(sql, id, handler))
+  return sql<Replayed[]>`
+    update deliveries
+    set
+      status = 'pending', next_attempt_at = now(), lease_until = null, finished_at = null, attempts_at_replay = attempts
+    where status <> 'pending'
+      and id in (select json_array_elements_text(${JSON.stringify(found.map((delivery) => delivery.id))}::text::json)::uuid)
+      and event_received_at = ${found[0]!.receivedAt}::text::timestamptz
+    returning id as delivery, handler, attempts`
+}
+
+async function reasonForNone(sql: Sql, id: string, handler: string | undefined): Promise<string> {
+  const [event] = await sql`select type from events where id = ${id}`
+  if (event === undefined) return `There is no event and no delivery ${id}; it may be older than what is kept`
+  if (handler !== undefined) return `The event ${id} has no delivery of a handler "${handler}"`
+  return `The event ${id} has no deliveries: no handler matched its type "${event.type}" when it was stored`
+}

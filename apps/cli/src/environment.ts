@@ -1,0 +1,46 @@
+import { z } from 'zod'
+import { loadConfig, parseEnvironment } from '@ringback/core/config'
+import type { Config } from '@ringback/core/config'
+import { variables } from '@ringback/core/service'
+import { connect } from '@ringback/core/store/connect'
+import type { Sql } from '@ringback/core/store/connect'
+import { drizzle } from 'drizzle-orm/postgres-js'
+import type { PostgresJsDatabase } from 'drizzle-orm/postgres-js'
+
+const Variables = z.object({
+  // What `npm start` runs, so that the commands in the README work beside it as they stand.
+  DATABASE_URL: variables.databaseUrl.default('postgres://ringback:ringback@127.0.0.1:5433/ringback'),
+  REDIS_URL: variables.redisUrl,
+  RINGBACK_CONFIG: variables.configFile,
+})
+
+/** Where this command finds its servers and its configuration. Throws one error that lists every problem. */
+export function readEnvironment(): z.infer<typeof Variables> {
+  return parseEnvironment(Variables, process.env)
+}
+
+/** The configuration that ingest and worker would load with this environment. */
+export function readConfig(): Promise<Config> {
+  return loadConfig(readEnvironment().RINGBACK_CONFIG, process.env)
+}
+
+/** Runs `work` with a connection to the database, and closes it. */
+export async function withSql<Result>(work: (sql: Sql) => Promise<Result>): Promise<Result> {
+  const url = readEnvironment().DATABASE_URL
+  const sql = connect(url, { max: 1, applicationName: 'ringback cli' })
+  try {
+    return await work(sql)
+  } catch (error) {
+    if ((error as { code?: string }).code !== 'ECONNREFUSED') throw error
+    throw new Error(`Postgres does not answer at ${new URL(url).host}: is it running, and is DATABASE_URL right?`, {
+      cause: error,
+    })
+  } finally {
+    await sql.end({ timeout: 1 })
+  }
+}
+
+/** The same with drizzle's query builder. */
+export function withDatabase<Result>(work: (database: PostgresJsDatabase) => Promise<Result>): Promise<Result> {
+  return withSql((sql) => work(drizzle(sql)))
+}

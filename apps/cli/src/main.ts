@@ -1,0 +1,23 @@
+#!/usr/bin/env node
+import { Command } from 'commander'
+import { addConfigCommand } from './commands/config.ts'
+import { addEventsCommand } from './commands/events.ts'
+import { addMigrateCommand } from './commands/migrate.ts'
+import { addReplayCommand } from './commands/replay.ts'
+import { addSendCommand } from './commands/send.ts'
+
+const program = new Command('ringback')
+  .description('Operates Ringback: what it has stored, what is still to do, and a sender to try it with.')
+  .option('--json', 'print JSON, one value a line')
+  .showHelpAfterError()
+
+for (const add of [addMigrateCommand, addConfigCommand, addSendCommand, addEventsCommand, addReplayCommand])
+  add(program)
+
+try {
+  await program.parseAsync()
+} catch (error) {
+  const cause = error instanceof Error && error.cause instanceof Error ? `\n  because: ${error.cause.message}` : ''
+  console.error(`${error instanceof Error ? error.message : String(error)}${cause}`)
+  process.exitCode = 1
+}
