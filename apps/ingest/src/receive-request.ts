@@ -107,11 +107,11 @@ interface Envelope {
   headers: Record<string, string>
 }
 
-function envelopeOf({ url, token, headers }: IncomingCallbackRequest): Envelope {
-  const [path = '', ...query] = url.split('?')
-  // The token is the path's last part; what it was is nobody's business afterwards.
-  const safePath = token === undefined ? path : `${path.slice(0, path.lastIndexOf('/'))}/***`
-  return { url: [safePath, ...query].join('?'), headers: headersToKeep(headers) }
+/** Where the path ends in a secret token, the path is written anew: the request may spell it in more ways than one. */
+function envelopeOf({ sourceName, url, token, headers }: IncomingCallbackRequest): Envelope {
+  const query = url.indexOf('?')
+  const safeUrl = token === undefined ? url : `/callbacks/${sourceName}/***${query === -1 ? '' : url.slice(query)}`
+  return { url: safeUrl, headers: headersToKeep(headers) }
 }
 
 function callbackPart(

@@ -1,0 +1,199 @@
+import { describe, expect, test } from 'vitest'
+import type { GroupPart, QueuedCallback, QueuedRefusal } from '@ringback/core/callback'
+import { resolveConfig } from '@ringback/core/config'
+import { createLogger } from '@ringback/core/log'
+import { demoCredentials, signCallbackId, voximplant } from '@ringback/core/providers/voximplant'
+import { createApp } from './app.ts'
+
+const { accountId, apiKey, salt } = demoCredentials
+
+function appWith({ allowed = () => true, fails = false }: { allowed?: () => boolean; fails?: boolean } = {}) {
+  const enqueued: GroupPart[] = []
+  const dropped: string[] = []
+  const { sources } = resolveConfig(
+    {
+      sources: {
+        voximplant: voximplant({ accounts: [{ accountId, apiKey, salts: [salt] }] }),
+        secret: voximplant({ urlTokens: ['token-new', 'token-old'] }),
+      },
+    },
+    {},
+  )
+  const app = createApp({
+    sources,
+    enqueuer: {
+      enqueue: async (parts) => {
+        if (fails) throw new Error('the queue is away')
+        enqueued.push(...parts)
+      },
+      countDropped: (source, reason) => dropped.push(`${source} ${reason}`),
+    },
+    mayQuarantine: allowed,
+    maxBodyBytes: 10_000,
+    rootSource: 'voximplant',
+    ready: async () => !fails,
+    now: () => new Date(),
+    log: createLogger('test', 'silent'),
+  })
+  const post = async (path: string, body: string | ReadableStream, headers: Record<string, string> = {}) =>
+    app.request(path, { method: 'POST', body, headers, duplex: 'half' } as RequestInit)
+  return { app, enqueued, dropped, post }
+}
+
+const signed = (id: string) => ({
+  callback_id: id,
+  type: 'min_balance',
+  account_id: Number(accountId),
+  hash: signCallbackId(demoCredentials, id),
+})
+const bodyOf = (...callbacks: unknown[]) => JSON.stringify({ callbacks })
+const forged = { ...signed('1'), hash: '0'.repeat(32) }
+
+describe('answers', () => {
+  test.each([
+    ['a genuine callback', '/callbacks/voximplant', bodyOf(signed('1')), 200],
+    ['an empty batch', '/callbacks/voximplant', bodyOf(), 200],
+    ['a batch with one genuine callback', '/callbacks/voximplant', bodyOf(forged, signed('2'), {}), 200],
+    ['only forged and unreadable callbacks', '/callbacks/voximplant', bodyOf(forged, {}), 401],
+    ['only unreadable callbacks', '/callbacks/voximplant', bodyOf({}), 400],
+    ['no JSON', '/callbacks/voximplant', 'callbacks=1', 400],
+    ['an unknown source', '/callbacks/nobody', bodyOf(signed('1')), 404],
+    ['a trailing slash', '/callbacks/voximplant/', bodyOf(signed('1')), 200],
+    ['a token where the source has none', '/callbacks/voximplant/token', bodyOf(signed('1')), 404],
+    ['no token where the source has some', '/callbacks/secret', bodyOf(signed('1')), 404],
+    ['a wrong token', '/callbacks/secret/token', bodyOf(signed('1')), 404],
+    ['the newest token', '/callbacks/secret/token-new', bodyOf(signed('1')), 200],
+    ['the token before it', '/callbacks/secret/token-old', bodyOf(signed('1')), 200],
+    ['the root source', '/', bodyOf(signed('1')), 200],
+    ['a body over the limit', '/callbacks/voximplant', 'x'.repeat(10_001), 413],
+    ['any other path', '/elsewhere', '{}', 404],
+  ])('%s', async (_what, path, body, status) => {
+    const { post } = appWith()
+    const response = await post(path, body)
+    expect(response.status).toBe(status)
+    expect(response.headers.get('content-type')).toContain('application/json')
+  })
+
+  test('unknown sources and wrong tokens cannot be told apart', async () => {
+    const { app, post } = appWith()
+    const bodies = await Promise.all([
+      post('/callbacks/nobody', '').then((response) => response.text()),
+      post('/callbacks/secret/wrong', '').then((response) => response.text()),
+      Promise.resolve(app.request('/callbacks/nobody')).then((response) => response.text()),
+      Promise.resolve(app.request('/callbacks/secret')).then((response) => response.text()),
+    ])
+    expect(new Set(bodies).size).toBe(1)
+  })
+
+  test('a refusal never says why', async () => {
+    const { post } = appWith()
+    expect(await (await post('/callbacks/voximplant', bodyOf(forged))).text()).not.toMatch(/hash|mismatch|account|salt/)
+  })
+
+  test('a callback that cannot be made durable is 503 with Retry-After, and so is a refusal', async () => {
+    const { post } = appWith({ fails: true })
+    for (const body of [bodyOf(signed('1')), bodyOf(forged), 'no json']) {
+      const response = await post('/callbacks/voximplant', body)
+      expect(response.status).toBe(503)
+      expect(response.headers.get('retry-after')).toBe('5')
+    }
+  })
+
+  test("a control panel's probe is 200, and 404 where nothing is", async () => {
+    const { app } = appWith()
+    const status = async (path: string, method: string) => (await app.request(path, { method })).status
+    for (const method of ['GET', 'HEAD']) {
+      expect(await status('/', method)).toBe(200)
+      expect(await status('/callbacks/voximplant', method)).toBe(200)
+      expect(await status('/callbacks/secret/token-new', method)).toBe(200)
+      expect(await status('/callbacks/secret', method)).toBe(404)
+    }
+  })
+
+  test.each([
+    ['DELETE', '/callbacks/voximplant'],
+    ['PATCH', '/callbacks/voximplant'],
+    ['GET', '/callbacks/voximplant?callback_id=1'],
+  ])('%s %s is 405 and says what is allowed', async (method, path) => {
+    const response = await appWith().app.request(path, { method })
+    expect(response.status).toBe(405)
+    expect(response.headers.get('allow')).toBe('POST, PUT')
+  })
+
+  test('readiness is whether callbacks can be made durable', async () => {
+    for (const path of ['/readyz', '/healthz']) {
+      expect((await appWith().app.request(path)).status).toBe(200)
+      expect((await appWith({ fails: true }).app.request(path)).status).toBe(503)
+    }
+    expect((await appWith({ fails: true }).app.request('/livez')).status).toBe(200)
+  })
+})
+
+test('a body over the limit is refused by its length, and where none is declared by its bytes', async () => {
+  const { post, dropped, enqueued } = appWith()
+  const endless = new ReadableStream({ pull: (controller) => controller.enqueue(new Uint8Array(4096)) })
+  expect((await post('/callbacks/voximplant', endless)).status).toBe(413)
+  expect((await post('/callbacks/voximplant', '{}', { 'content-length': '10001' })).status).toBe(413)
+  expect(dropped).toEqual(['voximplant too_large', 'voximplant too_large'])
+  expect(enqueued).toEqual([])
+})
+
+test('each callback travels with its own bytes and everything that the worker needs', async () => {
+  const { post, enqueued } = appWith()
+  await post('/callbacks/voximplant?a=1', bodyOf(signed('1'), signed('2')), {
+    'content-type': 'application/json',
+    authorization: 'Basic hush',
+  })
+  const callbacks = enqueued.map(({ json }) => JSON.parse(json) as QueuedCallback)
+  expect(callbacks).toMatchObject([{ callbackId: '1' }, { callbackId: '2' }])
+  expect(callbacks[0]).toMatchObject({
+    source: 'voximplant',
+    accountId,
+    type: 'min_balance',
+    verifiedBy: 'id',
+    method: 'POST',
+    url: '/callbacks/voximplant?a=1',
+    headers: { 'content-type': 'application/json', authorization: '[redacted]' },
+    raw: Buffer.from(JSON.stringify(signed('1'))).toString('base64'),
+  })
+})
+
+test('a secret token is kept nowhere', async () => {
+  const { post, enqueued } = appWith()
+  await post('/callbacks/secret/token-new?x=1', bodyOf(signed('1')))
+  await post('/callbacks/secret/token%2Dnew/', 'no json')
+  expect(enqueued.map(({ json }) => (JSON.parse(json) as QueuedCallback | QueuedRefusal).url)).toEqual([
+    '/callbacks/secret/***?x=1',
+    '/callbacks/secret/***',
+  ])
+  expect(JSON.stringify(enqueued)).not.toContain('token-new')
+})
+
+test('of a batch the good are kept and the bad go to quarantine, each with its reason', async () => {
+  const { post, enqueued } = appWith()
+  await post('/callbacks/voximplant', bodyOf(forged, signed('2'), { type: 'x' }))
+  const parts = enqueued.map(({ kind, json }) => ({
+    kind,
+    ...(JSON.parse(json) as { callbackId?: string; reason?: string }),
+  }))
+  expect(parts).toMatchObject([
+    { kind: 'quarantined', callbackId: '1', reason: 'hash_mismatch' },
+    { kind: 'callbacks', callbackId: '2' },
+    { kind: 'quarantined', reason: 'callback_id_missing' },
+  ])
+})
+
+test('beyond its allowance a refusal is counted and not kept', async () => {
+  const { post, enqueued, dropped } = appWith({ allowed: () => false })
+  expect((await post('/callbacks/voximplant', bodyOf(forged))).status).toBe(401)
+  expect(enqueued).toEqual([])
+  expect(dropped).toEqual(['voximplant hash_mismatch'])
+})
+
+test('a type that Postgres would refuse is made storable', async () => {
+  const { post, enqueued } = appWith()
+  await post('/callbacks/voximplant', bodyOf({ ...signed('1'), type: `a\u0000\ud800${'x'.repeat(300)}` }))
+  const { type } = JSON.parse(enqueued[0]!.json) as QueuedCallback
+  expect(type).toMatch(/^a\ufffd\ufffdx+$/)
+  expect(type).toHaveLength(255)
+})

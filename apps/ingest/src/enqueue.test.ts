@@ -1,0 +1,135 @@
+import { setImmediate } from 'node:timers/promises'
+import { afterEach, describe, expect, test, vi } from 'vitest'
+import type { QueuedDrop, StoreJob } from '@ringback/core/callback'
+import { createLogger } from '@ringback/core/log'
+import { createEnqueuer } from './enqueue.ts'
+
+// The producer here is a function that the test answers by hand: what a queue does when it is slow, or away, in the
+// order that a test needs. Real queues are in test/.
+
+afterEach(() => vi.useRealTimers())
+
+function controlledQueue({ deadlineMs = 1000 } = {}) {
+  const adds: { id: string; job: StoreJob; succeed: () => void; fail: (error: Error) => void }[] = []
+  let isUp = true
+  const enqueuer = createEnqueuer({
+    producer: {
+      add: (id, job) => new Promise<void>((resolve, reject) => adds.push({ id, job, succeed: resolve, fail: reject })),
+      probe: () => (isUp ? Promise.resolve() : Promise.reject(new Error('down'))),
+      waiting: () => Promise.resolve(0),
+      close: () => Promise.resolve(),
+    },
+    log: createLogger('test', 'silent'),
+    deadlineMs,
+    addTimeoutMs: 400,
+  })
+  /** The job that is the `number`th to be added, as soon as it is. */
+  async function job(number: number) {
+    while (adds.length < number) await setImmediate()
+    return adds[number - 1]!
+  }
+  return { enqueuer, adds, job, setUp: (up: boolean) => (isUp = up) }
+}
+
+const part = (name: string) => ({ kind: 'callbacks' as const, json: JSON.stringify(name) })
+const callbacksIn = (job: StoreJob | undefined) => JSON.parse(job!.callbacks) as string[]
+
+test('while one job is on its way, what arrives gathers and goes as one job', async () => {
+  const { enqueuer, adds, job } = controlledQueue()
+  const first = enqueuer.enqueue([part('a')])
+  await job(1)
+  const rest = ['b', 'c', 'd'].map((name) => enqueuer.enqueue([part(name)]))
+  await setImmediate()
+  expect(adds).toHaveLength(1)
+  adds[0]!.succeed()
+  await first
+  expect(callbacksIn((await job(2)).job)).toEqual(['b', 'c', 'd'])
+  adds[1]!.succeed()
+  await Promise.all(rest)
+})
+
+test('nothing is acknowledged before its own job is durable', async () => {
+  const { enqueuer, job } = controlledQueue()
+  let isDurable = false
+  const enqueued = enqueuer.enqueue([part('a')]).then(() => expect(isDurable).toBe(true))
+  const added = await job(1)
+  await setImmediate()
+  isDurable = true
+  added.succeed()
+  await enqueued
+})
+
+test('a request of more callbacks than a group holds waits for all of its groups', async () => {
+  const { enqueuer, job } = controlledQueue()
+  let done = false
+  const parts = Array.from({ length: 1100 }, (_, index) => part(`c${index}`))
+  const enqueued = enqueuer.enqueue(parts).then(() => (done = true))
+  for (const [index, size] of [500, 500, 100].entries()) {
+    const added = await job(index + 1)
+    expect(callbacksIn(added.job)).toHaveLength(size)
+    expect(done).toBe(false)
+    added.succeed()
+  }
+  await enqueued
+})
+
+test('a group is bounded in bytes, and what is larger than a group is a group of its own', async () => {
+  const { enqueuer, job } = controlledQueue()
+  const large = 'x'.repeat(2_000_000)
+  const enqueued = enqueuer.enqueue([part('a'), part(large), part('b')])
+  for (const [index, content] of ['a', large, 'b'].entries()) {
+    const added = await job(index + 1)
+    expect(callbacksIn(added.job)).toEqual([content])
+    added.succeed()
+  }
+  await enqueued
+})
+
+describe('when the queue fails', () => {
+  test('everything that waits fails at once, and everything new, until a probe succeeds', async () => {
+    vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] })
+    const { enqueuer, adds, job, setUp } = controlledQueue()
+    setUp(false)
+    const first = expect(enqueuer.enqueue([part('a')])).rejects.toThrow('gone')
+    await job(1)
+    const waiting = expect(enqueuer.enqueue([part('b')])).rejects.toThrow('gone')
+    adds[0]!.fail(new Error('gone'))
+    await Promise.all([first, waiting])
+    await expect(enqueuer.enqueue([part('c')])).rejects.toThrow('gone')
+    await expect(enqueuer.probe()).rejects.toThrow('gone')
+
+    setUp(true)
+    await vi.advanceTimersByTimeAsync(250)
+    const recovered = enqueuer.enqueue([part('d')])
+    expect(callbacksIn((await job(2)).job)).toEqual(['d'])
+    adds[1]!.succeed()
+    await recovered
+    await enqueuer.close()
+  })
+
+  test('what cannot be durable before its deadline is refused in time', async () => {
+    vi.useFakeTimers({ toFake: ['performance'] })
+    const { enqueuer, adds, job } = controlledQueue({ deadlineMs: 1000 })
+    const first = enqueuer.enqueue([part('a')])
+    await job(1)
+    const late = expect(enqueuer.enqueue([part('b')])).rejects.toThrow(/too slow/)
+    vi.advanceTimersByTime(601)
+    adds[0]!.succeed()
+    await Promise.all([first, late])
+  })
+})
+
+test('counts of what is not kept are sent once, under the same id until they arrive', async () => {
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
+  const { enqueuer, adds } = controlledQueue()
+  for (let index = 0; index < 5; index++) enqueuer.countDropped('voximplant', 'hash_mismatch')
+  await vi.advanceTimersByTimeAsync(1000)
+  enqueuer.countDropped('voximplant', 'hash_mismatch')
+  adds[0]!.fail(new Error('timed out, perhaps applied'))
+  await vi.advanceTimersByTimeAsync(1000)
+  expect(adds[1]).toMatchObject({ id: adds[0]!.id, job: adds[0]!.job })
+  adds[1]!.succeed()
+  await vi.advanceTimersByTimeAsync(1000)
+  const counts = [adds[1]!, adds[2]!].flatMap(({ job }) => JSON.parse(job.dropped) as QueuedDrop[])
+  expect(counts.map(({ count }) => count)).toEqual([5, 1])
+})

@@ -1,0 +1,105 @@
+import fc from 'fast-check'
+import { describe, expect, test } from 'vitest'
+import { depthWithin, documentSlice, elements, member, withoutMembers } from './json-slices.ts'
+
+const textOf = (json: Buffer, slice: { start: number; end: number }) => json.toString('utf8', slice.start, slice.end)
+
+/** Any JSON document, as bytes, with white space between its tokens or without. */
+const documents = fc
+  .tuple(fc.json({ maxDepth: 4 }), fc.constantFrom(undefined, 1, '\t'))
+  .map(([json, space]) => Buffer.from(JSON.stringify(JSON.parse(json), undefined, space)))
+
+test('the slices of an array parse to its elements', () => {
+  fc.assert(
+    fc.property(fc.array(fc.jsonValue(), { maxLength: 8 }), fc.constantFrom(undefined, 2), (values, space) => {
+      const json = Buffer.from(` ${JSON.stringify(values, undefined, space)} `)
+      const found = elements(json, documentSlice(json)).map((slice) => JSON.parse(textOf(json, slice)))
+      expect(found).toEqual(JSON.parse(JSON.stringify(values)))
+    }),
+  )
+})
+
+test('the slice of a key parses to what JSON.parse gives for it, repeated and escaped keys included', () => {
+  const keys = fc.constantFrom('id', 'callback_id', 'x')
+  const spelled = (key: string) =>
+    fc.constantFrom(
+      JSON.stringify(key),
+      `"${[...key].map((letter) => `\\u${letter.charCodeAt(0).toString(16).padStart(4, '0')}`).join('')}"`,
+    )
+  const entries = fc.array(
+    keys.chain((key) => fc.tuple(spelled(key), fc.jsonValue())),
+    { maxLength: 6 },
+  )
+  fc.assert(
+    fc.property(entries, (pairs) => {
+      const json = Buffer.from(`{${pairs.map(([key, value]) => `${key} : ${JSON.stringify(value)}`).join(' , ')}}`)
+      const parsed = JSON.parse(json.toString()) as Record<string, unknown>
+      const slice = member(json, documentSlice(json), 'callback_id')
+      expect(slice && JSON.parse(textOf(json, slice))).toEqual(parsed.callback_id)
+    }),
+  )
+})
+
+describe('removing members', () => {
+  const KEYS = new Set(['a', 'secret'])
+
+  function removed(value: unknown): unknown {
+    if (Array.isArray(value)) return value.map(removed)
+    if (typeof value !== 'object' || value === null) return value
+    return Object.fromEntries(
+      Object.entries(value)
+        .filter(([key]) => !KEYS.has(key))
+        .map(([key, inner]) => [key, removed(inner)]),
+    )
+  }
+
+  const values = fc.letrec((tie) => ({
+    value: fc.oneof({ maxDepth: 4 }, fc.integer(), fc.string(), fc.constant(null), tie('list'), tie('object')),
+    list: fc.array(tie('value'), { maxLength: 4 }),
+    object: fc.dictionary(fc.constantFrom('a', 'b', 'secret', 'd'), tie('value'), {
+      maxKeys: 4,
+      noNullPrototype: true,
+    }),
+  })).object
+
+  test('leaves valid JSON that lacks just these members, at any depth', () => {
+    fc.assert(
+      fc.property(values, fc.constantFrom(undefined, 2), (value, space) => {
+        const json = Buffer.from(JSON.stringify(value, undefined, space))
+        expect(JSON.parse(withoutMembers(json, KEYS).toString())).toEqual(removed(value))
+      }),
+    )
+  })
+
+  test('keeps the bytes of every number and string that stays', () => {
+    const json = Buffer.from('{"a":1,"n":9007199254740993,"f":1.0,"secret":[2],"s":"\\u00e9"}')
+    expect(withoutMembers(json, KEYS).toString()).toBe('{"n":9007199254740993,"f":1.0,"s":"\\u00e9"}')
+  })
+})
+
+describe('depth', () => {
+  test('is counted without being misled by brackets in strings', () => {
+    const json = Buffer.from(String.raw`[["[[[[\"[[[", {"a]": [1]}]]`)
+    expect(depthWithin(json, 4)).toBe(true)
+    expect(depthWithin(json, 3)).toBe(false)
+  })
+
+  test('of a hundred thousand levels is refused without a deep stack', () => {
+    expect(depthWithin(Buffer.from('['.repeat(100_000)), 64)).toBe(false)
+  })
+})
+
+test('bytes that are no JSON end every function without an error', () => {
+  const broken = fc.oneof(
+    fc.uint8Array({ maxLength: 60 }).map((bytes) => Buffer.from(bytes)),
+    documents.chain((json) => fc.nat(json.length).map((end) => json.subarray(0, end))),
+  )
+  fc.assert(
+    fc.property(broken, (json) => {
+      const slice = documentSlice(json)
+      elements(json, slice)
+      member(json, slice, 'callback_id')
+      depthWithin(json, 64)
+    }),
+  )
+})
