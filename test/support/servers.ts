@@ -1,1 +1,189 @@
-export default function () {}
+import { execFileSync, spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { createServer } from 'node:net'
+import type { AddressInfo } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { createConnection } from 'node:net'
+import { migrateQueue } from '@ringback/core/queue'
+import { connect } from '@ringback/core/store/connect'
+import { migrate } from '@ringback/core/store/migrate'
+import { startPostgres } from '@ringback/standalone/embedded-postgres'
+import { getContainerRuntimeClient } from 'testcontainers'
+import { PostgreSqlContainer } from '@testcontainers/postgresql'
+import { RedisContainer } from '@testcontainers/redis'
+import type { TestProject } from 'vitest/node'
+
+// Real servers for the service tests: those that TEST_DATABASE_URL and TEST_REDIS_URL name, else containers where there
+// is an engine that can have the images, else programs on this machine. Never those of DATABASE_URL and REDIS_URL.
+
+declare module 'vitest' {
+  interface ProvidedContext {
+    /** Which backend the tests of this project put the queue on. */
+    queue: 'redis' | 'postgres'
+    /** A server on which tests may make databases; the path names the migrated one that they copy. */
+    templateUrl: string
+    redisUrl: string
+  }
+}
+
+interface Server {
+  url: string
+  stop: () => Promise<unknown>
+}
+
+const CONTAINER_DEADLINE_MS = 120_000
+
+export default async function setup(project: TestProject): Promise<(() => Promise<void>) | undefined> {
+  if (!project.vitest.projects.some(({ name }) => name.startsWith('services'))) return undefined
+  const useContainers = await hasContainerEngine()
+  const postgres = await postgresServer(useContainers)
+  const redis = await redisServer(useContainers).catch(async (error: unknown) => {
+    await postgres.stop()
+    throw error
+  })
+  const template = await createTemplate(postgres.url)
+  project.provide('templateUrl', template.url)
+  project.provide('redisUrl', redis.url)
+  return async () => {
+    await template.stop()
+    await redis.stop()
+    await postgres.stop()
+  }
+}
+
+/** A migrated database that each test copies, which takes a tenth of a second. */
+async function createTemplate(serverUrl: string): Promise<Server> {
+  const name = `ringback_template_${process.pid}_${Date.now()}`
+  const admin = connect(serverUrl, { max: 1, applicationName: 'ringback tests' })
+  await admin`create database ${admin(name)}`
+  const url = new URL(serverUrl)
+  url.pathname = name
+  const sql = connect(url.href, { max: 1, applicationName: 'ringback tests' })
+  await migrate(sql)
+  await sql.end()
+  await migrateQueue({ kind: 'postgres', url: url.href })
+  return {
+    url: url.href,
+    stop: async () => {
+      await admin`drop database ${admin(name)} with (force)`
+      await admin.end()
+    },
+  }
+}
+
+async function hasContainerEngine(): Promise<boolean> {
+  if (process.env.TEST_DATABASE_URL && process.env.TEST_REDIS_URL) return false
+  return getContainerRuntimeClient().then(
+    () => true,
+    () => false,
+  )
+}
+
+async function postgresServer(useContainers: boolean): Promise<Server> {
+  if (process.env.TEST_DATABASE_URL) return { url: process.env.TEST_DATABASE_URL, stop: async () => {} }
+  const container = useContainers
+    ? await orLocal('postgres:18', () =>
+        new PostgreSqlContainer('postgres:18').withStartupTimeout(CONTAINER_DEADLINE_MS).start(),
+      )
+    : undefined
+  if (container !== undefined) return { url: container.getConnectionUri(), stop: () => container.stop() }
+  const dataDir = await mkdtemp(join(tmpdir(), 'ringback-postgres-'))
+  // What survives a crash of the machine is not what is tested here.
+  const settings = ['fsync=off', 'max_connections=300']
+  const server = await startPostgres({ dataDir, port: await freePort(), settings })
+  return {
+    url: server.url,
+    stop: async () => {
+      await server.stop()
+      await rm(dataDir, { recursive: true })
+    },
+  }
+}
+
+async function redisServer(useContainers: boolean): Promise<Server> {
+  if (process.env.TEST_REDIS_URL) return { url: process.env.TEST_REDIS_URL, stop: async () => {} }
+  const container = useContainers
+    ? await orLocal('redis:8', () => new RedisContainer('redis:8').withStartupTimeout(CONTAINER_DEADLINE_MS).start())
+    : undefined
+  if (container !== undefined) return { url: container.getConnectionUrl(), stop: () => container.stop() }
+  ensureRedisProgram()
+  const port = await freePort()
+  const dataDir = await mkdtemp(join(tmpdir(), 'ringback-redis-'))
+  const options = [
+    '--port',
+    String(port),
+    '--dir',
+    dataDir,
+    '--appendonly',
+    'yes',
+    '--appendfsync',
+    'always',
+    '--maxmemory-policy',
+    'noeviction',
+  ]
+  const server = spawn('redis-server', options, { stdio: 'ignore' })
+  await accepts(port)
+  return {
+    url: `redis://127.0.0.1:${port}`,
+    stop: async () => {
+      server.kill()
+      await once(server, 'exit')
+      await rm(dataDir, { recursive: true })
+    },
+  }
+}
+
+async function orLocal<Container>(image: string, start: () => Promise<Container>): Promise<Container | undefined> {
+  try {
+    return await start()
+  } catch (error) {
+    console.warn(`No container of ${image} (${(error as Error).message}); taking a program on this machine`)
+    return undefined
+  }
+}
+
+function ensureRedisProgram(): void {
+  if (spawnSync('redis-server', ['--version']).status === 0) return
+  if (process.getuid?.() === 0 && spawnSync('apt-get', ['--version']).status === 0) {
+    execFileSync('apt-get', ['update', '-qq'], { stdio: 'ignore' })
+    const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' }
+    execFileSync('apt-get', ['install', '-y', '-qq', '--no-install-recommends', 'redis-server'], {
+      stdio: 'ignore',
+      env,
+    })
+    return
+  }
+  throw new Error(
+    'The service tests need a Redis: install redis-server (Debian: apt-get install redis-server), start a container engine, ' +
+      'or set TEST_REDIS_URL to a Redis whose data may be lost',
+  )
+}
+
+/** A port that nothing listens on at this moment. */
+async function freePort(): Promise<number> {
+  const probe = createServer().listen(0, '127.0.0.1')
+  await once(probe, 'listening')
+  const { port } = probe.address() as AddressInfo
+  probe.close()
+  await once(probe, 'close')
+  return port
+}
+
+async function accepts(port: number): Promise<void> {
+  const deadline = performance.now() + 30_000
+  for (;;) {
+    const socket = createConnection({ port, host: '127.0.0.1' })
+    try {
+      await once(socket, 'connect')
+      return
+    } catch (cause) {
+      if (performance.now() > deadline) throw new Error(`redis-server does not answer on port ${port}`, { cause })
+      await sleep(50)
+    } finally {
+      socket.destroy()
+    }
+  }
+}

@@ -1,0 +1,118 @@
+import { randomBytes } from 'node:crypto'
+import { inject, vi } from 'vitest'
+import { resolveConfig } from '@ringback/core/config'
+import type { Config, ConfigDefinition } from '@ringback/core/config'
+import { createLogger } from '@ringback/core/log'
+import { demoCredentials, signCallbackId, voximplant } from '@ringback/core/providers/voximplant'
+import type { QueueServer } from '@ringback/core/queue'
+import { connect } from '@ringback/core/store/connect'
+import type { Sql } from '@ringback/core/store/connect'
+import { createIngest } from '@ringback/ingest/ingest'
+import type { Ingest, IngestOptions } from '@ringback/ingest/ingest'
+import { createWorker } from '@ringback/worker/worker'
+import type { Worker, WorkerOptions } from '@ringback/worker/worker'
+
+export const log = createLogger('test', process.env.TEST_LOG_LEVEL ?? 'silent')
+
+/** A migrated database of one's own, with a queue of one's own beside it; dropped at the end of the scope. */
+export async function freshDatabase(): Promise<Database> {
+  const templateUrl = new URL(inject('templateUrl'))
+  const template = templateUrl.pathname.slice(1)
+  const name = `test_${randomBytes(8).toString('hex')}`
+  const admin = connect(new URL('/postgres', templateUrl).href, { max: 1, applicationName: 'ringback tests' })
+  await admin`create database ${admin(name)} template ${admin(template)}`
+  const url = new URL(`/${name}`, templateUrl).href
+  const sql = connect(url, { max: 5, applicationName: 'ringback tests' })
+  const queue: QueueServer =
+    inject('queue') === 'redis'
+      ? { kind: 'redis', url: inject('redisUrl'), prefix: `{${name}}` }
+      : { kind: 'postgres', url }
+  return {
+    url,
+    sql,
+    queue,
+    async [Symbol.asyncDispose]() {
+      await sql.end()
+      await admin`drop database ${admin(name)} with (force)`
+      await admin.end()
+    },
+  }
+}
+
+export interface Database extends AsyncDisposable {
+  url: string
+  sql: Sql
+  queue: QueueServer
+}
+
+/** One source `voximplant` with the public credentials, and what `definition` adds. */
+export function configWith(definition: Partial<ConfigDefinition> = {}): Config {
+  const { accountId, apiKey, salt } = demoCredentials
+  return resolveConfig(
+    { sources: { voximplant: voximplant({ accounts: [{ accountId, apiKey, salts: [salt] }] }) }, ...definition },
+    {},
+  )
+}
+
+export async function startIngest(
+  database: Database,
+  options: Partial<IngestOptions> = {},
+): Promise<Ingest & AsyncDisposable> {
+  const ingest = await createIngest({
+    config: configWith(),
+    queue: database.queue,
+    log,
+    hostname: '127.0.0.1',
+    port: 0,
+    ...options,
+  })
+  return { ...ingest, [Symbol.asyncDispose]: ingest.close }
+}
+
+export async function startWorker(
+  database: Database,
+  options: Partial<WorkerOptions> = {},
+): Promise<Worker & AsyncDisposable> {
+  const worker = await createWorker({
+    config: configWith(),
+    databaseUrl: database.url,
+    queue: database.queue,
+    log,
+    ...options,
+  })
+  return { ...worker, [Symbol.asyncDispose]: worker.close }
+}
+
+/** A callback as Voximplant sends it, genuine unless `hash` says otherwise. */
+export function aCallback(callbackId: string | number, fields: Record<string, unknown> = {}): Record<string, unknown> {
+  const hash = signCallbackId(demoCredentials, String(callbackId))
+  return {
+    callback_id: callbackId,
+    type: 'sms_inbound',
+    account_id: Number(demoCredentials.accountId),
+    hash,
+    ...fields,
+  }
+}
+
+export function post(
+  ingest: { port: number },
+  body: string | Buffer,
+  path = '/callbacks/voximplant',
+): Promise<Response> {
+  const url = `http://127.0.0.1:${ingest.port}${path}`
+  return fetch(url, {
+    method: 'POST',
+    body: new Uint8Array(Buffer.from(body)),
+    headers: { 'content-type': 'application/json' },
+  })
+}
+
+export function postCallbacks(ingest: { port: number }, ...callbacks: unknown[]): Promise<Response> {
+  return post(ingest, JSON.stringify({ callbacks }))
+}
+
+/** Waits until `check` throws no more. */
+export function eventually<Result>(check: () => Promise<Result>, timeout = 30_000): Promise<Result> {
+  return vi.waitFor(check, { timeout, interval: 50 })
+}
