@@ -243,7 +243,7 @@ begin
   -- Leased to the worker that stores them, which is about to enqueue them: the scanner takes over if it dies.
   new_deliveries as (
     insert into deliveries (event_id, event_received_at, handler, next_attempt_at, lease_until)
-    select event_id, uuid_extract_timestamp(event_id), handler, now(), now() + interval '1 minute'
+    select event_id, uuid_extract_timestamp(event_id), handler, now(), now() + interval '30 seconds'
     from (select (pair ->> 0)::uuid as event_id, pair ->> 1 as handler from json_array_elements(matched) as pair) as pairs
     where event_id in (select event_id from claimed)
     returning id, handler, event_received_at

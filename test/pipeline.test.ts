@@ -129,11 +129,11 @@ test('every vector of Voximplant is stored and answered as its class demands', a
     const body =
       'body' in vector
         ? vector.body
-        : vector.bodyParts!.map(([text, times]) => String(text).repeat(Number(times))).join('')
-    const verdicts = 'refused' in vector.expect ? ['unreadable'] : vector.expect.callbacks!.map(({ kind }) => kind)
+        : vector.bodyParts.map(([text, times]) => String(text).repeat(Number(times))).join('')
+    const verdicts = 'refused' in vector.expect ? ['unreadable'] : vector.expect.callbacks.map(({ kind }) => kind)
     const expected =
       verdicts.length === 0 || verdicts.includes('genuine') ? 200 : verdicts.includes('forged') ? 401 : 400
-    expect({ name: vector.name, status: (await post(ingest, body!, `/callbacks/v${index}`)).status }).toEqual({
+    expect({ name: vector.name, status: (await post(ingest, body, `/callbacks/v${index}`)).status }).toEqual({
       name: vector.name,
       status: expected,
     })
@@ -143,7 +143,7 @@ test('every vector of Voximplant is stored and answered as its class demands', a
     const callbacks =
       'refused' in vector.expect
         ? [{ kind: 'unreadable', callbackId: '' }]
-        : (vector.expect.callbacks! as { kind: string; callbackId?: string }[])
+        : (vector.expect.callbacks as { kind: string; callbackId?: string }[])
     const genuine = callbacks.filter(({ kind }) => kind === 'genuine').map(({ callbackId }) => callbackId!)
     return {
       name: vector.name,

@@ -4,6 +4,7 @@ import type { Config } from '@ringback/core/config'
 import { variables } from '@ringback/core/service'
 import { connect } from '@ringback/core/store/connect'
 import type { Sql } from '@ringback/core/store/connect'
+import { DrizzleQueryError } from 'drizzle-orm'
 import { drizzle } from 'drizzle-orm/postgres-js'
 import type { PostgresJsDatabase } from 'drizzle-orm/postgres-js'
 
@@ -42,5 +43,12 @@ export async function withSql<Result>(work: (sql: Sql) => Promise<Result>): Prom
 
 /** The same with drizzle's query builder. */
 export function withDatabase<Result>(work: (database: PostgresJsDatabase) => Promise<Result>): Promise<Result> {
-  return withSql((sql) => work(drizzle(sql)))
+  return withSql(async (sql) => {
+    try {
+      return await work(drizzle(sql))
+    } catch (error) {
+      // Drizzle wraps what went wrong into the text of the query.
+      throw error instanceof DrizzleQueryError && error.cause !== undefined ? error.cause : error
+    }
+  })
 }

@@ -4,10 +4,11 @@ import { resolveConfig } from '@ringback/core/config'
 import { createLogger } from '@ringback/core/log'
 import { demoCredentials, signCallbackId, voximplant } from '@ringback/core/providers/voximplant'
 import { createApp } from './app.ts'
+import { createBodyReader } from './read-body.ts'
 
 const { accountId, apiKey, salt } = demoCredentials
 
-function appWith({ allowed = () => true, fails = false }: { allowed?: () => boolean; fails?: boolean } = {}) {
+function appWith({ isAllowed = true, fails = false, maxBytes = 10_000, maxTotalBytes = 1_000_000 } = {}) {
   const enqueued: GroupPart[] = []
   const dropped: string[] = []
   const { sources } = resolveConfig(
@@ -28,15 +29,15 @@ function appWith({ allowed = () => true, fails = false }: { allowed?: () => bool
       },
       countDropped: (source, reason) => dropped.push(`${source} ${reason}`),
     },
-    mayQuarantine: allowed,
-    maxBodyBytes: 10_000,
+    mayQuarantine: () => isAllowed,
+    readBody: createBodyReader({ maxBytes, maxTotalBytes }),
     rootSource: 'voximplant',
     ready: async () => !fails,
     now: () => new Date(),
     log: createLogger('test', 'silent'),
   })
   const post = async (path: string, body: string | ReadableStream, headers: Record<string, string> = {}) =>
-    app.request(path, { method: 'POST', body, headers, duplex: 'half' } as RequestInit)
+    app.request(path, { method: 'POST', body, headers, duplex: 'half' })
   return { app, enqueued, dropped, post }
 }
 
@@ -138,6 +139,21 @@ test('a body over the limit is refused by its length, and where none is declared
   expect(enqueued).toEqual([])
 })
 
+test('bodies that never end cannot fill the memory, and small ones are read all the while', async () => {
+  const { post } = appWith({ maxBytes: 1_000_000, maxTotalBytes: 300_000 })
+  const controllers: ReadableStreamDefaultController[] = []
+  const unfinished = () =>
+    new ReadableStream({
+      start: (controller) => (controllers.push(controller), controller.enqueue(new Uint8Array(100_000))),
+    })
+  const pending = [1, 2, 3].map(() => post('/callbacks/voximplant', unfinished()))
+  expect((await post('/callbacks/voximplant', 'x'.repeat(100_000))).status).toBe(503)
+  expect((await post('/callbacks/voximplant', bodyOf(signed('1')))).status).toBe(200)
+  for (const controller of controllers) controller.close()
+  expect((await Promise.all(pending)).map(({ status }) => status)).toEqual([400, 400, 400])
+  expect((await post('/callbacks/voximplant', ' '.repeat(100_000) + bodyOf(signed('2')))).status).toBe(200)
+})
+
 test('each callback travels with its own bytes and everything that the worker needs', async () => {
   const { post, enqueued } = appWith()
   await post('/callbacks/voximplant?a=1', bodyOf(signed('1'), signed('2')), {
@@ -184,7 +200,7 @@ test('of a batch the good are kept and the bad go to quarantine, each with its r
 })
 
 test('beyond its allowance a refusal is counted and not kept', async () => {
-  const { post, enqueued, dropped } = appWith({ allowed: () => false })
+  const { post, enqueued, dropped } = appWith({ isAllowed: false })
   expect((await post('/callbacks/voximplant', bodyOf(forged))).status).toBe(401)
   expect(enqueued).toEqual([])
   expect(dropped).toEqual(['voximplant hash_mismatch'])

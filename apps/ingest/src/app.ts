@@ -1,13 +1,12 @@
 import { Hono } from 'hono'
 import type { Context } from 'hono'
 import type { Logger } from '@ringback/core/log'
-import { readBody } from './read-body.ts'
-import type { IngestEnv } from './read-body.ts'
+import type { Body, IngestEnv } from './read-body.ts'
 import { findSource, receiveRequest } from './receive-request.ts'
 import type { IncomingCallbackRequest, Outcome, ReceiveDependencies } from './receive-request.ts'
 
 export interface AppDependencies extends ReceiveDependencies {
-  maxBodyBytes: number
+  readBody: (c: Context<IngestEnv>) => Promise<Body>
   /** The source that `POST /` belongs to, where there is one. */
   rootSource: string | undefined
   /** Whether callbacks can be made durable just now. */
@@ -75,7 +74,7 @@ export function createApp(deps: AppDependencies): Hono<IngestEnv> {
       url: pathname + search,
       headers: incoming?.headers ?? Object.fromEntries(c.req.raw.headers),
       remoteAddress: incoming?.socket.remoteAddress,
-      readBody: () => readBody(c, deps.maxBodyBytes),
+      readBody: () => deps.readBody(c),
     }
   }
 }
@@ -96,6 +95,8 @@ function toResponse(c: Context<IngestEnv>, outcome: Outcome): Response {
     case 'unreadable':
     case 'client_gone':
       return c.json({ error: "not readable as this provider's request" }, 400)
+    case 'overloaded':
+      return c.json({ error: 'try again later' }, 503, { 'Retry-After': '5', Connection: 'close' })
     case 'not_durable':
       return c.json({ error: 'try again later' }, 503, { 'Retry-After': '5' })
   }

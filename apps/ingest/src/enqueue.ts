@@ -9,7 +9,7 @@ import type { Producer } from '@ringback/core/queue'
 // callback goes at once; loaded, one job carries dozens and its cost is shared between them.
 
 /** Makes parts durable. */
-export interface Enqueue {
+interface Enqueue {
   /** Resolves when all `parts` are durable. Rejects, within the deadline, if they may not be. */
   (parts: GroupPart[]): Promise<void>
 }

@@ -10,6 +10,7 @@ import { createAllowance, defaultAllowance } from './allowance.ts'
 import type { AllowanceLimits } from './allowance.ts'
 import { createApp } from './app.ts'
 import { createEnqueuer } from './enqueue.ts'
+import { createBodyReader } from './read-body.ts'
 
 export interface IngestOptions {
   config: Pick<Config, 'sources' | 'sourcesOff'>
@@ -32,6 +33,8 @@ export interface Ingest {
 }
 
 const MAX_BODY_BYTES = 1024 * 1024
+/** Of bodies that are still coming in, all together: a container of 512 MB bears that. */
+const MAX_READING_BYTES = 96 * 1024 * 1024
 /** Vobiz waits 3 s, others 2 s: the answer leaves well before, whatever is down. */
 const DEADLINE_MS = 1000
 const ADD_TIMEOUT_MS = 400
@@ -55,7 +58,7 @@ export async function createIngest(options: IngestOptions): Promise<Ingest> {
     sources: config.sources,
     enqueuer,
     mayQuarantine: createAllowance(options.allowance ?? defaultAllowance, Date.now),
-    maxBodyBytes: options.maxBodyBytes ?? MAX_BODY_BYTES,
+    readBody: createBodyReader({ maxBytes: options.maxBodyBytes ?? MAX_BODY_BYTES, maxTotalBytes: MAX_READING_BYTES }),
     rootSource: options.rootSource,
     now: () => new Date(),
     ready,

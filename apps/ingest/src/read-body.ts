@@ -3,38 +3,63 @@ import type { HttpBindings } from '@hono/node-server'
 import type { Context } from 'hono'
 
 /** A request's body, or why there is none. */
-export type Body = { kind: 'read'; bytes: Buffer } | { kind: 'too_large' } | { kind: 'client_gone' }
+export type Body =
+  | { kind: 'read'; bytes: Buffer }
+  | { kind: 'too_large' }
+  | { kind: 'client_gone' }
+  /** Too much is being read already. */
+  | { kind: 'overloaded' }
 
 /** What the routes know about their surroundings: the Node request, where there is one. */
 export interface IngestEnv {
   Bindings: Partial<HttpBindings>
 }
 
+/** Bodies up to this size are always read; hundreds of connections of them fit into memory. */
+const ALWAYS_READ_BYTES = 64 * 1024
+
 /**
- * The body as the bytes that came, at most `maxBytes` of them. Never throws. Nothing else may read the body.
+ * A function that reads a request's body as the bytes that came, at most `maxBytes` of them. While bodies that are not
+ * complete hold more than `maxTotalBytes` between them, one that grows beyond 64 KiB is given up: senders who never
+ * finish what they began cannot fill the memory. Never throws. Nothing else may read the body.
  *
  * Under the Node server the chunks are taken from the request behind Hono: `c.req.text()` would lose a byte order mark
  * and invalid UTF-8, and `arrayBuffer()` copies.
  */
-export function readBody(c: Context<IngestEnv>, maxBytes: number): Promise<Body> {
-  if (Number(c.req.header('content-length') ?? 0) > maxBytes) return Promise.resolve({ kind: 'too_large' })
-  return c.env?.incoming ? fromNode(c.env.incoming, maxBytes) : fromStream(c.req.raw.body, maxBytes)
+export function createBodyReader({ maxBytes, maxTotalBytes }: { maxBytes: number; maxTotalBytes: number }) {
+  let totalBytes = 0
+
+  return async (c: Context<IngestEnv>): Promise<Body> => {
+    if (Number(c.req.header('content-length') ?? 0) > maxBytes) return { kind: 'too_large' }
+    let length = 0
+    const refuses = (chunkLength: number): Body | undefined => {
+      length += chunkLength
+      totalBytes += chunkLength
+      if (length > maxBytes) return { kind: 'too_large' }
+      return totalBytes > maxTotalBytes && length > ALWAYS_READ_BYTES ? { kind: 'overloaded' } : undefined
+    }
+    const body = await (c.env?.incoming ? fromNode(c.env.incoming, refuses) : fromStream(c.req.raw.body, refuses))
+    totalBytes -= length
+    return body
+  }
 }
 
-function fromNode(incoming: IncomingMessage, maxBytes: number): Promise<Body> {
+/** Accounts for a chunk; what to answer instead of reading on, if anything. */
+type Refuses = (chunkLength: number) => Body | undefined
+
+function fromNode(incoming: IncomingMessage, refuses: Refuses): Promise<Body> {
   return new Promise((resolve) => {
     let first: Buffer | undefined
     let more: Buffer[] | undefined
-    let length = 0
     const finish = (body: Body) => {
       incoming.off('data', onData).off('end', onEnd).off('error', onGone).off('close', onGone)
       resolve(body)
     }
     const onData = (chunk: Buffer) => {
-      length += chunk.length
-      if (length > maxBytes) {
+      const refusal = refuses(chunk.length)
+      if (refusal !== undefined) {
         incoming.pause()
-        finish({ kind: 'too_large' })
+        finish(refusal)
       } else if (first === undefined) first = chunk
       else (more ??= [first]).push(chunk)
     }
@@ -45,12 +70,11 @@ function fromNode(incoming: IncomingMessage, maxBytes: number): Promise<Body> {
   })
 }
 
-async function fromStream(stream: ReadableStream<Uint8Array> | null, maxBytes: number): Promise<Body> {
+async function fromStream(stream: ReadableStream<Uint8Array> | null, refuses: Refuses): Promise<Body> {
   const chunks: Uint8Array[] = []
-  let length = 0
   for await (const chunk of stream ?? []) {
-    length += chunk.length
-    if (length > maxBytes) return { kind: 'too_large' }
+    const refusal = refuses(chunk.length)
+    if (refusal !== undefined) return refusal
     chunks.push(chunk)
   }
   return { kind: 'read', bytes: Buffer.concat(chunks) }

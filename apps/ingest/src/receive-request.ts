@@ -28,6 +28,7 @@ export type Outcome =
   | { kind: 'unreadable'; refused: number }
   | { kind: 'not_durable'; cause: unknown }
   | { kind: 'client_gone' }
+  | { kind: 'overloaded' }
 
 export interface ReceiveDependencies {
   sources: ReadonlyMap<string, Source>
@@ -44,7 +45,7 @@ export async function receiveRequest(deps: ReceiveDependencies, request: Incomin
     return { kind: 'method_not_allowed', allowed: source.methods }
 
   const body = await request.readBody()
-  if (body.kind === 'client_gone') return body
+  if (body.kind === 'client_gone' || body.kind === 'overloaded') return body
   if (body.kind === 'too_large') {
     deps.enqueuer.countDropped(request.sourceName, 'too_large')
     return body

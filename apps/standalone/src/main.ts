@@ -5,6 +5,7 @@ import { createLogger } from '@ringback/core/log'
 import { demoCredentials } from '@ringback/core/providers/voximplant'
 import { migrateQueue, queueServer } from '@ringback/core/queue'
 import { listenForOperators, runService, variables as known } from '@ringback/core/service'
+import type { Service } from '@ringback/core/service'
 import { connect } from '@ringback/core/store/connect'
 import { migrate } from '@ringback/core/store/migrate'
 import { createIngest, safeHostname } from '@ringback/ingest/ingest'
@@ -29,23 +30,40 @@ const Variables = z.object({
   LOG_LEVEL: known.logLevel,
 })
 
-await runService(async () => {
+await runService(async (stopping) => {
   const environment = parseEnvironment(Variables, process.env)
   const log = createLogger('standalone', environment.LOG_LEVEL)
   const variables = withDemoCredentials(process.env)
   const config = await loadConfig(environment.RINGBACK_CONFIG, variables)
 
-  const postgres =
-    environment.DATABASE_URL === undefined
-      ? await startPostgres({ dataDir: environment.RINGBACK_DATA_DIR, port: environment.EMBEDDED_POSTGRES_PORT })
-      : undefined
+  /** What has been started, to be closed in the opposite order. */
+  const started: Service[] = []
+  const close = async () => {
+    for (const service of started.splice(0).toReversed()) await service.close()
+  }
   try {
-    const databaseUrl = environment.DATABASE_URL ?? postgres!.url
+    let databaseUrl = environment.DATABASE_URL
+    if (databaseUrl === undefined) {
+      const postgres = await startPostgres({
+        dataDir: environment.RINGBACK_DATA_DIR,
+        port: environment.EMBEDDED_POSTGRES_PORT,
+      })
+      started.push({ close: postgres.stop })
+      databaseUrl = postgres.url
+    }
     const queue = queueServer({ redisUrl: environment.REDIS_URL, databaseUrl })
     const sql = connect(databaseUrl, { max: 1, applicationName: 'ringback migrate' })
     await migrate(sql).finally(() => sql.end())
     await migrateQueue(queue)
 
+    const worker = await createWorker({
+      config,
+      databaseUrl,
+      queue,
+      log: createLogger('worker', environment.LOG_LEVEL),
+      stopping,
+    })
+    started.push(worker)
     const ingest = await createIngest({
       config,
       queue,
@@ -54,30 +72,14 @@ await runService(async () => {
       port: environment.PORT,
       rootSource: environment.ROOT_SOURCE,
     })
-    const worker = await createWorker({
-      config,
-      databaseUrl,
-      queue,
-      log: createLogger('worker', environment.LOG_LEVEL),
-    })
+    started.push(ingest)
     const ready = async () => (await Promise.all([ingest.ready(), worker.ready()])).every(Boolean)
-    const operators = await listenForOperators({
-      hostname: environment.OPS_HOST,
-      port: environment.OPS_PORT,
-      ready,
-      log,
-    })
+    const { OPS_HOST: hostname, OPS_PORT: port } = environment
+    started.push(await listenForOperators({ hostname, port, ready, log }))
     console.log(greeting({ config, port: ingest.port, databaseUrl, environment: variables }))
-    return {
-      async close() {
-        await ingest.close()
-        await worker.close()
-        await operators.close()
-        await postgres?.stop()
-      },
-    }
+    return { close }
   } catch (error) {
-    await postgres?.stop()
+    await close()
     throw error
   }
 })

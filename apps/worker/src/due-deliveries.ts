@@ -47,7 +47,7 @@ interface Due {
   receivedAt: string
 }
 
-/** Takes due deliveries for a minute; when they have not been claimed by then, they are due again. */
+/** Takes due deliveries for half a minute; when they have not been claimed by then, they are due again. */
 async function takeDue({ sql, handlers, log }: ScanDependencies): Promise<Due[]> {
   return sql.begin(async (transaction) => {
     // Skips what another worker's scanner is taking at this moment, in no particular order among equals.
@@ -81,7 +81,7 @@ async function takeDue({ sql, handlers, log }: ScanDependencies): Promise<Due[]>
     await transaction`
       update deliveries as d
       set
-        lease_until = case when taken."isExhausted" then null else now() + interval '1 minute' end,
+        lease_until = case when taken."isExhausted" then null else now() + interval '30 seconds' end,
         status = case when taken."isExhausted" then 'dead' else 'pending' end,
         next_attempt_at = case when taken."isExhausted" then null else d.next_attempt_at end,
         finished_at = case when taken."isExhausted" then now() end,

@@ -15,7 +15,7 @@ const Environment = z.object({
   LOG_LEVEL: variables.logLevel,
 })
 
-await runService(async () => {
+await runService(async (stopping) => {
   const environment = parseEnvironment(Environment, process.env)
   const config = await loadConfig(environment.RINGBACK_CONFIG, process.env)
   const log = createLogger('worker', environment.LOG_LEVEL)
@@ -25,6 +25,7 @@ await runService(async () => {
     queue: queueServer({ redisUrl: environment.REDIS_URL, databaseUrl: environment.DATABASE_URL }),
     log,
     concurrency: environment.WORKER_CONCURRENCY,
+    stopping,
   })
   const operators = await listenForOperators({
     hostname: environment.OPS_HOST,

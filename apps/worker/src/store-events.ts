@@ -56,7 +56,7 @@ export function createStoreEvents(deps: StoreDependencies): (job: QueueJob) => P
   }
 }
 
-/** One job for each handler. What cannot be enqueued is found by the scanner a minute later. */
+/** One job for each handler. What cannot be enqueued is found by the scanner half a minute later. */
 async function enqueueAll(
   { enqueueDeliveries, log }: StoreDependencies,
   deliveries: Stored['deliveries'],

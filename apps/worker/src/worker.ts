@@ -18,6 +18,8 @@ export interface WorkerOptions {
   log: Logger
   /** Groups stored at the same time, and jobs of deliveries run at the same time. */
   concurrency?: number
+  /** Ends a start that is waiting. */
+  stopping?: AbortSignal
 }
 
 export interface Worker {
@@ -36,19 +38,21 @@ const QUEUE_TIMEOUT_MS = 2000
 export async function createWorker(options: WorkerOptions): Promise<Worker> {
   const { config, log, queue } = options
   const concurrency = options.concurrency ?? DEFAULT_CONCURRENCY
-  const stopping = new AbortController()
-  const { signal } = stopping
+  const closing = new AbortController()
+  const { signal } = closing
+  const starting = options.stopping ?? signal
   const sql = connect(options.databaseUrl, { max: concurrency + 2, applicationName: 'ringback worker' })
 
-  await untilMigrated(signal)
+  await untilMigrated()
 
   const deliveriesQueue = createProducer<DeliveriesJob>(queue, 'deliveries', { timeoutMs: QUEUE_TIMEOUT_MS, log })
   const enqueueDeliveries = (job: DeliveriesJob) => deliveriesQueue.add(`deliveries-${randomUUIDv7()}`, job)
   const storeEvents = createStoreEvents({ sql, handlers: config.handlers, enqueueDeliveries, log, signal })
   const runDeliveries = createRunDeliveries({ sql, config, random: Math.random, log, signal })
+  const consume = { concurrency, log, stopping: starting }
   const consumers = [
-    createConsumer(queue, 'store', { concurrency, log }, storeEvents),
-    createConsumer(queue, 'deliveries', { concurrency, log }, runDeliveries),
+    await createConsumer(queue, 'store', consume, storeEvents),
+    await createConsumer(queue, 'deliveries', consume, runDeliveries),
   ]
   const loops = [
     repeat('scan', SCAN_INTERVAL_MS, async () => {
@@ -70,7 +74,7 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
         () => false,
       ),
     async close() {
-      stopping.abort()
+      closing.abort()
       await Promise.all(loops)
       await Promise.all(consumers.map((consumer) => consumer.close()))
       await deliveriesQueue.close()
@@ -79,12 +83,12 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
     },
   }
 
-  async function untilMigrated(until: AbortSignal): Promise<void> {
+  async function untilMigrated(): Promise<void> {
     for (;;) {
       const problem = await migrationProblem(sql).catch((error: Error) => error.message)
       if (problem === undefined) return
       log.warn({ problem }, 'worker.waiting')
-      await sleep(1000, undefined, { signal: until })
+      await sleep(1000, undefined, { signal: starting })
     }
   }
 

@@ -19,7 +19,7 @@ export interface Slice {
 }
 
 /** One `"key": value` of an object; `key` is the key with its escapes resolved. */
-export interface Member extends Slice {
+interface Member extends Slice {
   key: string
   /** Where the key's opening quote stands. */
   keyStart: number
@@ -59,7 +59,7 @@ export function elements(json: Buffer, slice: Slice): Slice[] {
 }
 
 /** The members of the object at `slice`, in order, repeated keys included; nothing if there is no object. */
-export function members(json: Buffer, slice: Slice): Member[] {
+function members(json: Buffer, slice: Slice): Member[] {
   const found: Member[] = []
   eachMember(json, slice, (keyStart, keyEnd, valueStart, valueEnd) => {
     found.push({ key: text(json, keyStart, keyEnd), keyStart, ...trimmed(json, valueStart, valueEnd) })

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import { Queue, Worker, createPostgresBackend, runMigrations, withBackend } from 'bullmq'
 import type { Job, QueueOptions, WorkerOptions } from 'bullmq'
 import { Redis } from 'ioredis'
@@ -189,48 +190,69 @@ export interface QueueJob {
 }
 
 /**
- * Processes jobs, `concurrency` at a time, and waits for the server whenever it is away. On Postgres the server must be
- * up when this is called. A job is processed at least once: again if the process dies, and it may be if its event loop
- * is blocked for 3 s.
+ * Processes jobs, `concurrency` at a time, and waits for the server whenever it is away; on Postgres this waits until it
+ * is there. A job is processed at least once: again if the process dies, and it may be if its event loop is blocked for
+ * 3 s. Rejects only when `stopping` fires.
  */
-export function createConsumer(
+export async function createConsumer(
   server: QueueServer,
   name: QueueName,
-  { concurrency, log }: { concurrency: number; log: Logger },
+  { concurrency, log, stopping }: { concurrency: number; log: Logger; stopping: AbortSignal },
   process: (job: QueueJob) => Promise<void>,
-): Consumer {
+): Promise<Consumer> {
   const processor = (job: Job) => process({ id: job.id!, data: job.data })
   const options = {
     concurrency,
+    autorun: false,
     // A killed worker's jobs are taken up by another within 2 to 4 s.
     lockDuration: 3000,
     stalledInterval: 1000,
     maxStalledCount: UNLIMITED,
   } satisfies Omit<WorkerOptions, 'connection'>
   const onError = (error: Error) => log.warn({ queue: name, error: error.message }, 'queue.failed')
+
   if (server.kind === 'redis') {
     const client = new Redis(server.url, { ...redisOptions, maxRetriesPerRequest: null })
     client.on('error', onError)
     const worker = new Worker(name, processor, { ...options, connection: client, prefix: server.prefix })
     worker.on('error', onError)
+    worker.run().catch(onError)
     return {
       close: async () => {
-        await worker.close()
+        await closeWorker(worker, client.status === 'ready')
         client.disconnect()
       },
     }
   }
-  const worker = new PostgresBacked.Worker(name, processor, {
-    ...options,
-    connection: {
-      connectionString: server.url,
-      application_name: `ringback ${name} consumer`,
-      max: concurrency + 2,
-      keepAlive: true,
-    },
-  })
-  worker.on('error', onError)
-  return { close: () => worker.close() }
+
+  const connection = {
+    connectionString: server.url,
+    application_name: `ringback ${name} consumer`,
+    max: concurrency + 2,
+    keepAlive: true,
+  }
+  for (;;) {
+    const worker = new PostgresBacked.Worker(name, processor, { ...options, connection })
+    worker.on('error', onError)
+    try {
+      // One that runs before its server has answered once never recovers: it asks again without end and without a pause.
+      await worker.waitUntilReady()
+      worker.run().catch(onError)
+      return { close: () => closeWorker(worker, true) }
+    } catch (error) {
+      onError(error as Error)
+      await worker.close(true).catch(onError)
+      await sleep(1000, undefined, { signal: stopping })
+    }
+  }
+}
+
+const FINISH_DEADLINE_MS = 10_000
+
+/** Finishes what is in hand, unless the server is away: then nothing can be finished, and another worker does it again. */
+async function closeWorker(worker: Pick<Worker, 'close'>, serverIsThere: boolean): Promise<void> {
+  if (serverIsThere) await Promise.race([worker.close(), sleep(FINISH_DEADLINE_MS, undefined, { ref: false })])
+  await worker.close(true)
 }
 
 /** What is unsafe about a Redis server's settings, each with its mend; empty for Postgres. */

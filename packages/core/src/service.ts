@@ -28,23 +28,27 @@ const CLOSE_DEADLINE_MS = 15_000
 
 /**
  * Starts a service and closes it at the first SIGTERM or SIGINT; the process then ends with 0, or with 1 if closing took
- * longer than 15 s, failed, or was cut short by a second signal. A start that fails ends the process with 1 and its message.
+ * longer than 15 s, failed, or was cut short by a second signal. A start that fails ends the process with 1 and its
+ * message. `start` gets a signal that fires when it need not go on.
  */
-export async function runService(start: () => Promise<Service>): Promise<void> {
-  const starting = start()
-  let closing = false
+export async function runService(start: (stopping: AbortSignal) => Promise<Service>): Promise<void> {
+  const stopping = new AbortController()
+  const starting = start(stopping.signal)
   const close = async () => {
-    if (closing) process.exit(1)
-    closing = true
+    if (stopping.signal.aborted) process.exit(1)
+    stopping.abort()
     setTimeout(() => {
       console.error(`Not closed within ${CLOSE_DEADLINE_MS} ms; ending all the same`)
       process.exit(1)
     }, CLOSE_DEADLINE_MS).unref()
-    await (await starting).close()
+    await starting.then(
+      (service) => service.close(),
+      () => undefined, // a start that was cut short has nothing to close
+    )
     process.exit(0)
   }
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => close().catch(fail))
-  await starting.catch(fail)
+  await starting.catch((error: unknown) => (stopping.signal.aborted ? undefined : fail(error)))
 }
 
 function fail(error: unknown): never {

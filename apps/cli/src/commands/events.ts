@@ -95,6 +95,7 @@ const LATE_MS = 60_000
 
 async function follow(database: PostgresJsDatabase, options: ListOptions, command: Command): Promise<void> {
   let from = options.since ?? new Date()
+  console.error('Following new events; Ctrl-C ends it')
   const seen = new Map<string, Date>()
   for (;;) {
     const found = await database

@@ -88,31 +88,31 @@ interface PlannedCallback {
 }
 
 /**
- * Fresh ids, from the time in microseconds so that runs do not share any. A duplicate repeats a genuine one of the last
- * thousand; a forged one has an id of its own. Spread evenly, so that the shares come out exactly.
+ * As many of each kind as was asked for, evenly spread. Ids are fresh, from the time in microseconds, so that runs do not
+ * share any. A duplicate repeats one of the last thousand genuine callbacks; a forged one has an id of its own.
  */
 function planIds({
   count,
   duplicates,
   forged,
 }: Pick<SendOptions, 'count' | 'duplicates' | 'forged'>): PlannedCallback[] {
+  const repeatCount = Math.min(Math.floor(count * duplicates), count - 1)
+  const forgedCount = Math.min(Math.floor(count * forged), count - repeatCount)
+  const genuineCount = count - repeatCount - forgedCount
+  // A genuine one comes first, for there must be something to repeat.
+  const kinds = [
+    ...Array.from({ length: genuineCount }, (_, index) => ({ kind: 'genuine', at: index / genuineCount })),
+    ...Array.from({ length: repeatCount }, (_, index) => ({ kind: 'repeat', at: (index + 1) / (repeatCount + 1) })),
+    ...Array.from({ length: forgedCount }, (_, index) => ({ kind: 'forged', at: (index + 1) / (forgedCount + 1) })),
+  ].toSorted((a, b) => a.at - b.at)
+
   let next = BigInt(Date.now()) * 1000n
-  const fresh = () => String((next += 1n))
   const genuine: string[] = []
-  const made = { forged: 0, repeats: 0 }
-  return Array.from({ length: count }, (_, index) => {
-    if (made.forged < Math.floor((index + 1) * forged)) {
-      made.forged += 1
-      return { id: fresh(), repeats: false, forged: true }
-    }
-    const repeats = genuine.length > 0 && made.repeats < Math.floor((index + 1) * duplicates)
-    if (repeats) made.repeats += 1
-    else genuine.push(fresh())
-    return {
-      id: genuine[genuine.length - 1 - (repeats ? index % Math.min(1000, genuine.length) : 0)]!,
-      repeats,
-      forged: false,
-    }
+  return kinds.map(({ kind }, index) => {
+    const repeats = kind === 'repeat' && genuine.length > 0
+    const id = repeats ? genuine.at(-1 - (index % Math.min(1000, genuine.length)))! : String((next += 1n))
+    if (kind === 'genuine') genuine.push(id)
+    return { id, repeats, forged: kind === 'forged' }
   })
 }
 

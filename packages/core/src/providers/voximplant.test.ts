@@ -50,8 +50,8 @@ describe('each callback of a request gets its own verdict', () => {
     const body =
       'body' in vector
         ? vector.body
-        : vector.bodyParts!.map(([text, times]) => String(text).repeat(Number(times))).join('')
-    const reading = read(source, body!)
+        : vector.bodyParts.map(([text, times]) => String(text).repeat(Number(times))).join('')
+    const reading = read(source, body)
     if ('refused' in vector.expect) expect(reading).toMatchObject({ kind: 'refused', reason: vector.expect.refused })
     else expect(reading).toMatchObject({ kind: 'read', callbacks: vector.expect.callbacks })
   })

@@ -11,6 +11,8 @@ export function connect(url: string, { max, applicationName }: { max: number; ap
   return postgres(url, {
     max,
     connect_timeout: 5,
+    // Seconds. By default it backs off to 20, while callbacks wait.
+    backoff: (failures) => Math.min(failures * 0.1, 1),
     // Nothing here uses array or composite types, and each new connection would ask for them first.
     fetch_types: false,
     onnotice: () => {},

@@ -1,0 +1,26 @@
+# One image for every process of Ringback. Node runs the .ts files as they are, so nothing is built: the first stage
+# installs what they import, the second adds the files.
+
+FROM node:26-slim AS dependencies
+WORKDIR /app
+# Only what decides which packages are installed: another change leaves this layer as it is.
+COPY package.json pnpm-lock.yaml pnpm-workspace.yaml ./
+COPY packages/core/package.json packages/core/
+COPY apps/cli/package.json apps/cli/
+COPY apps/ingest/package.json apps/ingest/
+COPY apps/worker/package.json apps/worker/
+RUN npx -y pnpm@12 install --frozen-lockfile --prod \
+  --filter ringback --filter @ringback/core --filter @ringback/cli --filter @ringback/ingest --filter @ringback/worker
+
+FROM node:26-slim
+ENV NODE_ENV=production
+WORKDIR /app
+COPY --from=dependencies /app ./
+COPY ringback.config.ts ./
+COPY migrations migrations
+COPY packages/core/src packages/core/src
+COPY apps/cli/src apps/cli/src
+COPY apps/ingest/src apps/ingest/src
+COPY apps/worker/src apps/worker/src
+USER node
+CMD ["node", "apps/ingest/src/main.ts"]

@@ -1,0 +1,136 @@
+import { expect, test } from 'vitest'
+import { code, log } from '@ringback/core/handlers'
+import {
+  aCallback,
+  configWith,
+  eventually,
+  freshDatabase,
+  postCallbacks,
+  startIngest,
+  startWorker,
+} from './support/ringback.ts'
+import { configFile, runApp, runCli } from './support/processes.ts'
+
+test('events are listed, filtered, paged, followed and shown', async () => {
+  await using database = await freshDatabase()
+  const config = configWith({ handlers: [{ name: 'note', on: { type: 'min_balance' }, run: log({ message: 'low' }) }] })
+  await using ingest = await startIngest(database)
+  await using _worker = await startWorker(database, { config })
+  await using following = runApp('cli', { DATABASE_URL: database.url }, [
+    'events',
+    '--follow',
+    '--json',
+    '--type',
+    'min*',
+  ])
+  await following.prints(/Following/)
+  for (const id of [1, 2, 3]) await postCallbacks(ingest, aCallback(id))
+  await postCallbacks(ingest, aCallback(4, { type: 'min_balance' }))
+  await postCallbacks(ingest, aCallback(4, { type: 'min_balance', balance: 9 }))
+  await eventually(async () => expect(await database.sql`select from events where duplicates > 0`).toHaveLength(1))
+  await eventually(async () =>
+    expect(await database.sql`select from deliveries where status = 'succeeded'`).toHaveLength(1),
+  )
+
+  const ringback = async (...args: string[]) => {
+    const { output } = await runCli({ DATABASE_URL: database.url }, '--json', ...args)
+    return output
+      .trim()
+      .split('\n')
+      .filter(Boolean)
+      .map((line) => JSON.parse(line) as { id: string; callbackId: string })
+  }
+  const all = await ringback('events')
+  expect(all.map(({ callbackId }) => callbackId)).toEqual(['4', '3', '2', '1'])
+  expect(
+    (await ringback('events', '--limit', '2', '--before', all[1]!.id)).map(({ callbackId }) => callbackId),
+  ).toEqual(['2', '1'])
+  expect(
+    (await ringback('events', '--type', 'sms_*', '--callback-id', '2', '--since', '1h')).map(
+      ({ callbackId }) => callbackId,
+    ),
+  ).toEqual(['2'])
+  expect(await ringback('events', '--type', 'sms%')).toEqual([])
+  expect(await ringback('events', 'show', all[0]!.id)).toMatchObject([
+    {
+      callbackId: '4',
+      duplicates: 1,
+      repetitions: [{ changed: true }],
+      deliveries: [{ handler: 'note', status: 'succeeded', runs: [{ number: 1 }] }],
+    },
+  ])
+  await following.prints(/"callbackId":"4"/)
+  expect(following.output()).not.toContain('"callbackId":"3"')
+})
+
+test('a replay runs an event again under a key of its own, and stores no second event', async () => {
+  await using database = await freshDatabase()
+  const keys: string[] = []
+  let works = false
+  const sometimes = async (_event: unknown, { idempotencyKey }: { idempotencyKey: string }) => {
+    keys.push(idempotencyKey)
+    if (!works) throw new Error('not yet')
+  }
+  const retry = { maxAttempts: 2, firstDelayMs: 100, maxDelayMs: 100 }
+  const config = configWith({ handlers: [{ name: 'sometimes', run: code(sometimes), retry }] })
+  await using ingest = await startIngest(database)
+  await using _worker = await startWorker(database, { config })
+  await postCallbacks(ingest, aCallback(1))
+  await eventually(async () => expect(await database.sql`select from deliveries where status = 'dead'`).toHaveLength(1))
+
+  const [event] = await database.sql<{ id: string }[]>`select id from events`
+  works = true
+  expect(await runCli({ DATABASE_URL: database.url }, 'replay', event!.id)).toMatchObject({
+    code: 0,
+    output: expect.stringContaining('sometimes'),
+  })
+  await eventually(async () =>
+    expect(await database.sql`select attempts from deliveries where status = 'succeeded'`).toEqual([{ attempts: 3 }]),
+  )
+  expect(await database.sql`select from events`).toHaveLength(1)
+  expect(keys[0]).toBe(keys[1])
+  expect(keys[2]).not.toBe(keys[0])
+})
+
+test.each([
+  [['replay', 'x'], /"x" is no id/],
+  [['replay', '01a20100-2034-72e6-8f19-104d6f900fe4'], /There is no event and no delivery 01a20100/],
+  [['events', '--since', 'yesterday'], /neither a time.*nor an age/],
+  [['events', '--limit', '0'], /whole number from 1/],
+  [['events', 'show', '1'], /"1" is no event's id/],
+  [['send', 'nobody', 'x'], /no sender for "nobody"/],
+  [['send', 'voximplant', 'x', '--forged', '200%'], /percentage from 0% to 100%/],
+  [['frobnicate'], /unknown command 'frobnicate'/],
+])('%j ends with an error that says what to do', async (args, message) => {
+  await using database = await freshDatabase()
+  const { code: exitCode, output } = await runCli({ DATABASE_URL: database.url }, ...args)
+  expect(output).toMatch(message)
+  expect(output).not.toMatch(/ {4}at /)
+  expect(exitCode).toBe(1)
+})
+
+test('a Postgres that does not answer is named', async () => {
+  const { code: exitCode, output } = await runCli({ DATABASE_URL: 'postgres://a:hush@127.0.0.1:1/x' }, 'events')
+  expect(exitCode).toBe(1)
+  expect(output).toMatch(/Postgres does not answer at 127\.0\.0\.1:1/)
+  expect(output).not.toContain('hush')
+})
+
+test('the configuration is checked, and every problem is reported without its value', async () => {
+  const good = await runCli({}, 'config', 'check')
+  expect(good).toMatchObject({
+    code: 0,
+    output: expect.stringMatching(/voximplant \(voximplant\): on, with public demo credentials[^]*low-balance/),
+  })
+  await using broken = await configFile(`
+    import { defineConfig, env } from '@ringback/core/config'
+    import { voximplant } from '@ringback/core/providers/voximplant'
+    export default defineConfig({ sources: {
+      a: voximplant({ accounts: [{ accountId: '1', apiKey: env('A_KEY'), salts: 'hush' }] }),
+      b: voximplant({ urlTokens: 'hush', dropFields: ['type'] }),
+    } })`)
+  const bad = await runCli({ RINGBACK_CONFIG: broken.path }, 'config', 'check')
+  expect(bad.code).toBe(1)
+  expect(bad.output).toMatch(/sources\.a: A_KEY is not set[^]*sources\.b: dropFields/)
+  expect(bad.output).not.toContain('hush')
+})

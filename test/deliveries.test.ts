@@ -1,0 +1,190 @@
+import { describe, expect, test } from 'vitest'
+import type { Config, HandlerDefinition } from '@ringback/core/config'
+import { code, HandlerError } from '@ringback/core/handlers'
+import type { HandlerContext } from '@ringback/core/handlers'
+import {
+  aCallback,
+  configWith,
+  eventually,
+  freshDatabase,
+  postCallbacks,
+  startIngest,
+  startWorker,
+} from './support/ringback.ts'
+import type { Database } from './support/ringback.ts'
+
+/** Soon enough for a test; the schedule itself is a pure function with tests of its own. */
+const soon = { firstDelayMs: 100, maxDelayMs: 100 }
+
+function withHandlers(...handlers: HandlerDefinition[]): Config {
+  return configWith({ handlers })
+}
+
+/** Receives one callback and waits until its deliveries have come to an end. */
+async function receiveOne(database: Database, config: Config): Promise<void> {
+  await using ingest = await startIngest(database, { config })
+  await using _worker = await startWorker(database, { config })
+  await postCallbacks(ingest, aCallback(1))
+  await eventually(async () => {
+    expect(await database.sql`select from deliveries`).not.toHaveLength(0)
+    expect(await database.sql`select from deliveries where status = 'pending'`).toHaveLength(0)
+  })
+}
+
+/** Makes what is due later due now, as if the time had passed. */
+async function letTimePass({ sql }: Database): Promise<void> {
+  await sql`update deliveries set next_attempt_at = now() - interval '1 hour', lease_until = lease_until - interval '1 hour' where status = 'pending'`
+}
+
+test('a handler that fails is tried again until it succeeds, and every attempt is recorded', async () => {
+  await using database = await freshDatabase()
+  const keys: string[] = []
+  const failTwice = async (_event: unknown, { attempt, idempotencyKey }: HandlerContext) => {
+    keys.push(idempotencyKey)
+    if (attempt < 3) throw new Error(`not yet: ${attempt}`)
+  }
+  await receiveOne(database, withHandlers({ name: 'flaky', run: code(failTwice), retry: soon }))
+  expect(await database.sql`select status, attempts, last_error from deliveries`).toEqual([
+    { status: 'succeeded', attempts: 3, last_error: null },
+  ])
+  expect(await database.sql`select number, outcome, error from attempts order by number`).toEqual([
+    { number: 1, outcome: 'failed', error: 'not yet: 1' },
+    { number: 2, outcome: 'failed', error: 'not yet: 2' },
+    { number: 3, outcome: 'succeeded', error: null },
+  ])
+  expect(new Set(keys).size).toBe(1)
+})
+
+test('after its last attempt a delivery is a dead letter with the last error', async () => {
+  await using database = await freshDatabase()
+  const fail = () => Promise.reject(new Error('no\u0000pe'))
+  await receiveOne(database, withHandlers({ name: 'hopeless', run: code(fail), retry: { ...soon, maxAttempts: 2 } }))
+  const [delivery] = await database.sql`select * from deliveries`
+  expect(delivery).toMatchObject({
+    status: 'dead',
+    attempts: 2,
+    last_error: 'no\ufffdpe',
+    next_attempt_at: null,
+    lease_until: null,
+  })
+  expect(delivery!.finished_at).toBeInstanceOf(Date)
+})
+
+test('an error that says so is not tried again', async () => {
+  await using database = await freshDatabase()
+  const refuse = () => {
+    throw new HandlerError('the service knows no such account', { retryable: false })
+  }
+  await receiveOne(database, withHandlers({ name: 'final', run: code(refuse), retry: soon }))
+  expect(await database.sql`select status, attempts from deliveries`).toEqual([{ status: 'dead', attempts: 1 }])
+})
+
+test('a handler past its time limit has failed, and its signal has fired', async () => {
+  await using database = await freshDatabase()
+  const signals: AbortSignal[] = []
+  const hang = (_event: unknown, { signal }: HandlerContext) => {
+    signals.push(signal)
+    return new Promise<void>(() => {})
+  }
+  await receiveOne(
+    database,
+    withHandlers({ name: 'slow', run: code(hang, { timeoutMs: 100 }), retry: { maxAttempts: 1 } }),
+  )
+  expect(await database.sql`select status, last_error from deliveries`).toEqual([
+    { status: 'dead', last_error: 'not done within 100 ms' },
+  ])
+  expect(signals.map(({ aborted }) => aborted)).toEqual([true])
+})
+
+test('one handler that fails holds up no other', async () => {
+  await using database = await freshDatabase()
+  const config = withHandlers(
+    { name: 'fails', run: code(() => Promise.reject(new Error('no'))), retry: { maxAttempts: 1 } },
+    { name: 'works', run: code(() => {}) },
+    { name: 'elsewhere', on: { source: 'vobiz' }, run: code(() => {}) },
+  )
+  await receiveOne(database, config)
+  expect(await database.sql`select handler, status from deliveries order by handler`).toEqual([
+    { handler: 'fails', status: 'dead' },
+    { handler: 'works', status: 'succeeded' },
+  ])
+})
+
+describe('the scanner repairs', () => {
+  test('deliveries that were stored and never enqueued', async () => {
+    await using database = await freshDatabase()
+    const config = withHandlers({ name: 'later', run: code(() => {}) })
+    // Stored by a worker whose configuration has the handler, and which died before it enqueued anything.
+    await using ingest = await startIngest(database, { config })
+    await postCallbacks(ingest, aCallback(1))
+    {
+      await using _storing = await startWorker(database)
+      await eventually(async () => expect(await database.sql`select from events`).toHaveLength(1))
+    }
+    await database.sql`
+      insert into deliveries (event_id, event_received_at, handler, next_attempt_at, lease_until)
+      select id, received_at, 'later', now(), now() - interval '1 second' from events`
+    await using _worker = await startWorker(database, { config })
+    await eventually(async () =>
+      expect(await database.sql`select status, attempts from deliveries`).toEqual([
+        { status: 'succeeded', attempts: 1 },
+      ]),
+    )
+  })
+
+  test('attempts whose worker was not heard of again: they are abandoned, and another is made', async () => {
+    await using database = await freshDatabase()
+    const { promise: hanging, resolve: endHanging } = Promise.withResolvers<void>()
+    let runs = 0
+    const hangOnce = () => ((runs += 1) === 1 ? hanging : undefined)
+    const config = withHandlers({ name: 'interrupted', run: code(hangOnce, { timeoutMs: 100_000 }) })
+    await using ingest = await startIngest(database, { config })
+    await using _slow = await startWorker(database, { config })
+    await postCallbacks(ingest, aCallback(1))
+    await eventually(async () => expect(await database.sql`select from attempts`).toHaveLength(1))
+    await letTimePass(database)
+    await eventually(async () => {
+      expect(await database.sql`select number, outcome from attempts order by number`).toEqual([
+        { number: 1, outcome: 'abandoned' },
+        { number: 2, outcome: 'succeeded' },
+      ])
+    })
+    endHanging()
+    expect(await database.sql`select status, attempts from deliveries`).toEqual([{ status: 'succeeded', attempts: 2 }])
+  })
+
+  test('deliveries whose handler has gone from the configuration become dead letters that say so', async () => {
+    await using database = await freshDatabase()
+    const failing = withHandlers({ name: 'gone', run: code(() => Promise.reject(new Error('no'))) })
+    await using ingest = await startIngest(database)
+    {
+      await using _before = await startWorker(database, { config: failing })
+      await postCallbacks(ingest, aCallback(1))
+      await eventually(async () =>
+        expect(await database.sql`select from attempts where outcome = 'failed'`).toHaveLength(1),
+      )
+    }
+    await letTimePass(database)
+    await using _after = await startWorker(database)
+    await eventually(async () =>
+      expect(await database.sql`select status, last_error from deliveries`).toEqual([
+        { status: 'dead', last_error: 'the handler "gone" is not in the configuration any more' },
+      ]),
+    )
+  })
+})
+
+test('a job of deliveries that comes twice runs each of them once', async () => {
+  await using database = await freshDatabase()
+  let runs = 0
+  const config = withHandlers({ name: 'counted', run: code(() => void (runs += 1)) })
+  await receiveOne(database, config)
+  // Due again and again for every scanner, as after a queue that lost its answers.
+  await using _first = await startWorker(database, { config })
+  await using _second = await startWorker(database, { config })
+  await database.sql`update deliveries set status = 'pending', next_attempt_at = now(), finished_at = null`
+  await eventually(async () =>
+    expect(await database.sql`select status, attempts from deliveries`).toEqual([{ status: 'succeeded', attempts: 2 }]),
+  )
+  expect(runs).toBe(2)
+})

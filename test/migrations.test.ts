@@ -1,0 +1,74 @@
+import { getTableColumns } from 'drizzle-orm'
+import { getTableConfig } from 'drizzle-orm/pg-core'
+import { expect, test } from 'vitest'
+import { connect } from '@ringback/core/store/connect'
+import { migrate, migrationProblem } from '@ringback/core/store/migrate'
+import * as schema from '@ringback/core/store/schema'
+import { freshDatabase } from './support/ringback.ts'
+
+test('the typed schema and a migrated database agree on every column', async () => {
+  await using database = await freshDatabase()
+  for (const table of Object.values(schema)) {
+    const { name } = getTableConfig(table)
+    const columns = await database.sql`
+      select column_name as name, data_type as type, is_nullable = 'NO' as required
+      from information_schema.columns where table_schema = 'public' and table_name = ${name} order by column_name`
+    const typed = Object.values(getTableColumns(table)).map((column) => ({
+      name: column.name,
+      type: column.getSQLType(),
+      required: column.notNull,
+    }))
+    expect({ name, columns: [...columns] }).toEqual({
+      name,
+      columns: typed.toSorted((a, b) => (a.name < b.name ? -1 : 1)),
+    })
+  }
+})
+
+test('processes that migrate at the same time apply each migration once', async () => {
+  await using database = await freshDatabase()
+  await database.sql`drop schema public cascade`
+  await database.sql`create schema public`
+  expect(await migrationProblem(database.sql)).toMatch(/lacks the migration 0001_events\.sql: run "ringback migrate"/)
+  const others = Array.from({ length: 4 }, () => connect(database.url, { max: 1, applicationName: 'ringback tests' }))
+  const applied = await Promise.all(others.map((sql) => migrate(sql)))
+  await Promise.all(others.map((sql) => sql.end()))
+  expect(applied.flat().filter((name) => name === '0001_events.sql')).toHaveLength(1)
+  expect(await migrationProblem(database.sql)).toBeUndefined()
+  expect(await migrate(database.sql)).toEqual([])
+})
+
+test('a database that a newer version has migrated is left alone', async () => {
+  await using database = await freshDatabase()
+  await database.sql`insert into ringback_migrations (name) values ('9999_future.sql')`
+  await expect(migrate(database.sql)).rejects.toThrow(
+    /has the migration 9999_future\.sql.*A newer version has been here/,
+  )
+})
+
+test('what people write is an index lookup in each partition, and a time reads only its own', async () => {
+  await using database = await freshDatabase()
+  const plan = async (condition: string) => {
+    const rows = await database.sql.unsafe<{ 'QUERY PLAN': string }[]>(
+      `explain select * from events where ${condition}`,
+    )
+    return rows.map((row) => row['QUERY PLAN']).join('\n')
+  }
+  for (const condition of ["callback_id = 'x'", "id = '01a20100-2034-72e6-8f19-104d6f900fe4'", "call_id = 'x'"]) {
+    expect(await plan(condition)).not.toMatch(/Seq Scan/)
+  }
+  expect((await plan('received_at > now()')).match(/events_\d{4}w\d\d/g)).toHaveLength(3)
+  expect(
+    (await plan("received_at > now() - interval '1 hour' and received_at <= now()")).match(/Subplans Removed/g),
+  ).toHaveLength(1)
+})
+
+test('a role for people reads everything and changes nothing', async () => {
+  await using database = await freshDatabase()
+  await database.sql.begin(async (transaction) => {
+    await transaction`set local role ringback_reader`
+    expect(await transaction`select from events`).toHaveLength(0)
+    const change = transaction.savepoint((savepoint) => savepoint`delete from events`)
+    await expect(change).rejects.toThrow(/permission denied/)
+  })
+})

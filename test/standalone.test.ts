@@ -1,0 +1,114 @@
+import { once } from 'node:events'
+import { createServer } from 'node:net'
+import type { AddressInfo } from 'node:net'
+import { expect, inject, test } from 'vitest'
+import { connect } from '@ringback/core/store/connect'
+import { demoCredentials } from '@ringback/core/providers/voximplant'
+import { runApp, temporaryFolder } from './support/processes.ts'
+import { aCallback, eventually, freshDatabase, postCallbacks } from './support/ringback.ts'
+
+// `npm start` without its first half, which brings Node.js and the dependencies; .ci/run does that half for real.
+
+/** Every variable that chooses a port or a place, so that tests disturb nobody and each other. */
+async function environmentIn(folder: string): Promise<Record<string, string>> {
+  const probe = createServer().listen(0, '127.0.0.1')
+  await once(probe, 'listening')
+  const { port } = probe.address() as AddressInfo
+  probe.close()
+  await once(probe, 'close')
+  return {
+    PORT: '0',
+    EMBEDDED_POSTGRES_PORT: String(port),
+    RINGBACK_DATA_DIR: folder,
+    VOXIMPLANT_ACCOUNT_ID: '',
+    VOXIMPLANT_API_KEY: '',
+    VOXIMPLANT_SALT: '',
+  }
+}
+
+test('with nothing installed and nothing set: the printed callback is stored, survives a restart, and is then a duplicate', async () => {
+  await using folder = await temporaryFolder()
+  const environment = await environmentIn(folder.path)
+  let callback: Record<string, unknown>
+  {
+    await using ringback = runApp('standalone', environment)
+    const [, url, body] = await ringback.prints(/curl (\S+) -H 'Content-Type: application\/json' -d '([^']+)'/)
+    const [, databaseUrl] = await ringback.prints(/psql (\S+)/)
+    expect(ringback.output()).toContain('demo credentials, which are public')
+    expect(url).toMatch(/^http:\/\/127\.0\.0\.1:/)
+    callback = (JSON.parse(body!) as { callbacks: Record<string, unknown>[] }).callbacks[0]!
+    expect((await fetch(url!, { method: 'POST', body: body! })).status).toBe(200)
+    const sql = connect(databaseUrl!, { max: 1, applicationName: 'ringback tests' })
+    await eventually(async () => expect(await sql`select from events`).toHaveLength(1))
+    await sql.end()
+    ringback.child.kill('SIGTERM')
+    expect(await ringback.ended).toBe(0)
+  }
+  await using again = runApp('standalone', environment)
+  const [, port] = await again.prints(/"port":(\d+),"sources"/)
+  const [, databaseUrl] = await again.prints(/psql (\S+)/)
+  expect((await postCallbacks({ port: Number(port) }, callback)).status).toBe(200)
+  const sql = connect(databaseUrl!, { max: 1, applicationName: 'ringback tests' })
+  await eventually(async () => expect(await sql`select duplicates from events`).toEqual([{ duplicates: 1 }]))
+  await eventually(async () => expect(await sql`select status from deliveries`).toEqual([{ status: 'succeeded' }]))
+  await sql.end()
+
+  const second = runApp('standalone', { ...environment, RINGBACK_DATA_DIR: folder.path })
+  expect(await second.ended).toBe(1)
+  expect(second.output()).toMatch(/Another Ringback uses/)
+  again.child.kill('SIGINT')
+  expect(await again.ended).toBe(0)
+})
+
+test('what a killed Ringback left running is taken over', async () => {
+  await using folder = await temporaryFolder()
+  const environment = await environmentIn(folder.path)
+  const killed = runApp('standalone', environment)
+  await killed.prints(/psql/)
+  killed.child.kill('SIGKILL')
+  await killed.ended
+  await using next = runApp('standalone', environment)
+  await next.prints(/psql/)
+  next.child.kill('SIGTERM')
+  expect(await next.ended).toBe(0)
+})
+
+test.each(['PORT', 'OPS_PORT', 'EMBEDDED_POSTGRES_PORT'])(
+  '%s that is taken is an error that names the variable, and leaves nothing running',
+  async (variable) => {
+    await using folder = await temporaryFolder()
+    const taken = createServer().listen(0, '127.0.0.1')
+    await once(taken, 'listening')
+    const { port } = taken.address() as AddressInfo
+    const environment = await environmentIn(folder.path)
+    await using ringback = runApp('standalone', { ...environment, [variable]: String(port) })
+    expect(await ringback.ended).toBe(1)
+    expect(ringback.output()).toMatch(new RegExp(`Port ${port} is taken; set ${variable} to another`))
+    taken.close()
+    await using next = runApp('standalone', environment)
+    await next.prints(/psql/)
+    next.child.kill('SIGTERM')
+    expect(await next.ended).toBe(0)
+  },
+)
+
+test('with servers of its own, it uses those', async () => {
+  await using database = await freshDatabase()
+  await using folder = await temporaryFolder()
+  const redisUrl: Record<string, string> = inject('queue') === 'redis' ? { REDIS_URL: `${inject('redisUrl')}/4` } : {}
+  await using ringback = runApp('standalone', {
+    ...(await environmentIn(folder.path)),
+    ...redisUrl,
+    DATABASE_URL: database.url,
+    VOXIMPLANT_ACCOUNT_ID: '7',
+    VOXIMPLANT_API_KEY: 'own',
+    VOXIMPLANT_SALT: 'own',
+  })
+  const [, port] = await ringback.prints(/"port":(\d+),"sources"/)
+  await ringback.prints(/psql/)
+  expect(ringback.output()).not.toContain('demo')
+  expect(
+    (await postCallbacks({ port: Number(port) }, aCallback(1, { account_id: demoCredentials.accountId }))).status,
+  ).toBe(401)
+  await eventually(async () => expect(await database.sql`select from quarantine`).toHaveLength(1))
+})

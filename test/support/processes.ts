@@ -1,0 +1,80 @@
+import { spawn } from 'node:child_process'
+import type { ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { demoCredentials } from '@ringback/core/providers/voximplant'
+import { eventually } from './ringback.ts'
+
+const root = fileURLToPath(new URL('../..', import.meta.url))
+
+/** A process of Ringback's as a user starts it. */
+export interface RunningProcess extends AsyncDisposable {
+  child: ChildProcess
+  /** What it has printed so far. */
+  output: () => string
+  /** Waits until it prints something that matches, and gives the match. */
+  prints: (expression: RegExp) => Promise<RegExpExecArray>
+  /** Waits for its end; its exit code, or the signal that ended it. */
+  ended: Promise<number | NodeJS.Signals>
+}
+
+/** Runs `apps/<app>/src/main.ts` with just these variables, and Voximplant's public credentials. Ended with its scope. */
+export function runApp(app: string, environment: Record<string, string>, args: string[] = []): RunningProcess {
+  const env = {
+    PATH: process.env.PATH,
+    HOME: process.env.HOME,
+    VOXIMPLANT_ACCOUNT_ID: demoCredentials.accountId,
+    VOXIMPLANT_API_KEY: demoCredentials.apiKey,
+    VOXIMPLANT_SALT: demoCredentials.salt,
+    OPS_PORT: '0',
+    ...environment,
+  }
+  const child = spawn(process.execPath, [join(root, 'apps', app, 'src/main.ts'), ...args], {
+    cwd: root,
+    env,
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+  let output = ''
+  for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => (output += String(chunk)))
+  const ended = once(child, 'close').then(([code, signal]) => (code ?? signal) as number | NodeJS.Signals)
+  return {
+    child,
+    output: () => output,
+    prints: (expression) =>
+      eventually(async () => {
+        const match = expression.exec(output)
+        if (match === null) throw new Error(`nothing like ${expression} in:\n${output}`)
+        return match
+      }),
+    ended,
+    async [Symbol.asyncDispose]() {
+      child.kill('SIGKILL')
+      await ended
+    },
+  }
+}
+
+/** Runs a command of the CLI to its end. */
+export async function runCli(
+  environment: Record<string, string>,
+  ...args: string[]
+): Promise<{ code: number | NodeJS.Signals; output: string }> {
+  await using cli = runApp('cli', environment, args)
+  return { code: await cli.ended, output: cli.output() }
+}
+
+/** A folder that goes with its scope. */
+export async function temporaryFolder(): Promise<{ path: string } & AsyncDisposable> {
+  const path = await mkdtemp(join(tmpdir(), 'ringback-test-'))
+  return { path, [Symbol.asyncDispose]: () => rm(path, { recursive: true, force: true }) }
+}
+
+/** A configuration file beside the repository's own, where it finds the same packages. */
+export async function configFile(content: string): Promise<{ path: string } & AsyncDisposable> {
+  const path = join(root, `ringback.test-${process.pid}-${Date.now()}.config.ts`)
+  await writeFile(path, content)
+  return { path, [Symbol.asyncDispose]: () => rm(path) }
+}

@@ -1,0 +1,65 @@
+import { once } from 'node:events'
+import { connect, createServer } from 'node:net'
+import type { AddressInfo, Socket } from 'node:net'
+
+/** A way to a server that can be cut, or frozen: connections stay open and nothing passes. */
+export interface TcpProxy extends AsyncDisposable {
+  /** The server's URL, by way of the proxy. */
+  url: string
+  /** Ends every connection and refuses new ones. */
+  cut: () => Promise<void>
+  freeze: () => void
+  /** After either. */
+  restore: () => Promise<void>
+}
+
+export async function proxyTo(serverUrl: string): Promise<TcpProxy> {
+  const target = new URL(serverUrl)
+  const sockets = new Set<Socket>()
+  let isFrozen = false
+  const server = createServer((downstream) => {
+    const upstream = connect(Number(target.port), target.hostname)
+    for (const [from, to] of [
+      [downstream, upstream],
+      [upstream, downstream],
+    ] as const) {
+      sockets.add(from)
+      from.on('data', (chunk) => to.write(chunk))
+      from.on('error', () => {}) // 'close' follows
+      from.on('close', () => {
+        sockets.delete(from)
+        to.destroy()
+      })
+      if (isFrozen) from.pause()
+    }
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
+  const url = new URL(serverUrl)
+  url.hostname = '127.0.0.1'
+  url.port = String(port)
+
+  async function cut(): Promise<void> {
+    if (!server.listening) return
+    server.close()
+    for (const socket of sockets) socket.destroy()
+    await once(server, 'close')
+  }
+  return {
+    url: url.href,
+    cut,
+    freeze() {
+      isFrozen = true
+      for (const socket of sockets) socket.pause()
+    },
+    async restore() {
+      isFrozen = false
+      for (const socket of sockets) socket.resume()
+      if (server.listening) return
+      server.listen(port, '127.0.0.1')
+      await once(server, 'listening')
+    },
+    [Symbol.asyncDispose]: cut,
+  }
+}
