@@ -14,6 +14,9 @@ const services = (['redis', 'postgres'] as const).map((queue) => ({
 export default defineConfig({
   test: {
     globalSetup: ['test/support/servers.ts'],
-    projects: [{ test: { name: 'unit', include: ['apps/*/src/**/*.test.ts', 'packages/*/src/**/*.test.ts'] } }, ...services],
+    projects: [
+      { test: { name: 'unit', include: ['apps/*/src/**/*.test.ts', 'packages/*/src/**/*.test.ts'] } },
+      ...services,
+    ],
   },
 })
