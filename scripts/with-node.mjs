@@ -31,6 +31,9 @@ child.on('error', (error) => {
 // Ctrl-C reaches the child by itself, with everything else in the terminal's group; it ends when it has finished.
 process.on('SIGINT', () => {})
 process.on('SIGTERM', () => child.kill('SIGTERM'))
+// npm's shell ends at a SIGTERM without passing it on; whoever has lost its parent takes it as said.
+const parent = process.ppid
+setInterval(() => process.ppid === parent || child.kill('SIGTERM'), 500)
 child.on('exit', (code, signal) => process.exit(signal ? 1 : code))
 
 /** 0 for a file that is not there. */
