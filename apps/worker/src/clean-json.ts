@@ -1,6 +1,7 @@
 /**
  * JSON text that Postgres takes as jsonb, as near to `json` as can be: U+0000 and lone surrogates in strings become
- * U+FFFD, and numbers beyond the range of `numeric` become strings. `json` must be valid JSON.
+ * U+FFFD, and numbers beyond the range of `numeric` become strings. Escapes beyond ASCII become the characters that they
+ * mean, for a database whose encoding is not UTF8 refuses them. `json` must be valid JSON.
  */
 export function cleanJson(json: string): string {
   return json.replaceAll(STRING_OR_NUMBER, (token) => {
@@ -12,10 +13,12 @@ export function cleanJson(json: string): string {
 const STRING_OR_NUMBER = /"(?:[^"\\]|\\.)*"|-?\d[\d.eE+-]*/gs
 
 /** An escaped backslash first, so that the "\u" in `"\\u0000"` is read as the text that it is. A pair before its halves. */
-const ESCAPE = /\\\\|\\u[dD][89abAB][\da-fA-F]{2}\\u[dD][c-fC-F][\da-fA-F]{2}|\\u0000|\\u[dD][89a-fA-F][\da-fA-F]{2}/g
+const ESCAPE = /\\\\|\\u[dD][89abAB][\da-fA-F]{2}\\u[dD][c-fC-F][\da-fA-F]{2}|\\u[\da-fA-F]{4}/g
 
 function cleanEscape(escape: string): string {
-  return escape.length === 6 ? '\\ufffd' : escape
+  const text = String(JSON.parse(`"${escape}"`))
+  if (text === '\u0000' || !text.isWellFormed()) return '\ufffd'
+  return text > '\u007f' ? text : escape
 }
 
 /** `numeric` holds up to 131,072 digits before the point and 16,383 after it; nobody's callback needs a thousandth. */

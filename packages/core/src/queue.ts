@@ -210,12 +210,14 @@ export async function createConsumer(
     maxStalledCount: UNLIMITED,
   } satisfies Omit<WorkerOptions, 'connection'>
   const onError = (error: Error) => log.warn({ queue: name, error: error.message }, 'queue.failed')
+  const onFailed = (job: { id?: string } | undefined, error: Error) =>
+    log.error({ queue: name, jobId: job?.id, error: error.message }, 'job.failed')
 
   if (server.kind === 'redis') {
     const client = new Redis(server.url, { ...redisOptions, maxRetriesPerRequest: null })
     client.on('error', onError)
     const worker = new Worker(name, processor, { ...options, connection: client, prefix: server.prefix })
-    worker.on('error', onError)
+    worker.on('error', onError).on('failed', onFailed)
     worker.run().catch(onError)
     return {
       close: async () => {
@@ -233,7 +235,7 @@ export async function createConsumer(
   }
   for (;;) {
     const worker = new PostgresBacked.Worker(name, processor, { ...options, connection })
-    worker.on('error', onError)
+    worker.on('error', onError).on('failed', onFailed)
     try {
       // One that runs before its server has answered once never recovers: it asks again without end and without a pause.
       await worker.waitUntilReady()

@@ -11,7 +11,15 @@ export function addMigrateCommand(program: Command): void {
     .description('bring the database up to this version, and the queue where it lives in Postgres')
     .action(async (_options: unknown, command: Command) => {
       const { DATABASE_URL: databaseUrl, REDIS_URL: redisUrl } = readEnvironment()
-      const applied = await withSql(migrate)
+      const applied = await withSql(async (sql) => {
+        const [setting] = await sql<{ encoding: string }[]>`select current_setting('server_encoding') as encoding`
+        if (setting?.encoding !== 'UTF8') {
+          console.error(
+            `The database's encoding is ${setting?.encoding}, so texts are not compared as characters: create it with encoding UTF8`,
+          )
+        }
+        return migrate(sql)
+      })
       await migrateQueue(queueServer({ redisUrl, databaseUrl }))
       print(
         command,
