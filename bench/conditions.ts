@@ -1,0 +1,29 @@
+import { open } from 'node:fs/promises'
+import { availableParallelism, cpus, release, totalmem } from 'node:os'
+import { join } from 'node:path'
+import type { Servers } from './servers.ts'
+import { median } from './statistics.ts'
+
+/** What a reader has to know to judge the figures, one line each. */
+export async function describeConditions({ dir, versions }: Servers): Promise<string[]> {
+  const gibibytes = Math.round(totalmem() / 2 ** 30)
+  return [
+    `${availableParallelism()} cores of ${cpus()[0]?.model ?? 'an unknown CPU'}, ${gibibytes} GiB of memory, Linux ${release()}`,
+    `Node ${process.versions.node}, Redis ${versions.redis}, Postgres ${versions.postgres}`,
+    `writing 4 KiB to disk for certain (fdatasync) takes ${(await fdatasyncMs(dir)).toFixed(2)} ms`,
+  ]
+}
+
+/** Every design waits for the disk, so its speed is a condition. */
+async function fdatasyncMs(dir: string): Promise<number> {
+  await using file = await open(join(dir, 'fdatasync'), 'w')
+  const page = Buffer.alloc(4096)
+  const timesMs: number[] = []
+  for (let round = 0; round < 200; round++) {
+    const startedAt = performance.now()
+    await file.write(page)
+    await file.datasync()
+    timesMs.push(performance.now() - startedAt)
+  }
+  return median(timesMs)
+}

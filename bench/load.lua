@@ -1,0 +1,38 @@
+-- What wrk sends: the bodies of a file, one a line and each once. Arguments: the file, how many lines to pass over.
+-- Meant for one thread, so that no two can take the same line.
+
+local thread
+
+function setup(own_thread)
+  thread = own_thread
+end
+
+function init(arguments)
+  bodies = assert(io.open(arguments[1]))
+  for _ = 1, tonumber(arguments[2]) do
+    bodies:read('*l')
+  end
+  sent = -1 -- wrk asks for one request beforehand, to look at it, and does not send it
+  ran_out = 0
+end
+
+function request()
+  local body = bodies:read('*l')
+  if body == nil then
+    ran_out = 1
+    wrk.thread:stop()
+    return wrk.format('POST', nil, nil, '')
+  end
+  sent = sent + 1
+  return wrk.format('POST', nil, { ['Content-Type'] = 'application/json' }, body)
+end
+
+function done(summary, latency)
+  local errors = summary.errors
+  io.write(string.format(
+    '\n{"sent":%d,"answered":%d,"failed":%d,"ranOut":%d,"seconds":%f,"p50Ms":%f,"p99Ms":%f}\n',
+    thread:get('sent'), summary.requests,
+    errors.connect + errors.read + errors.write + errors.status + errors.timeout,
+    thread:get('ran_out'), summary.duration / 1e6, latency:percentile(50) / 1e3, latency:percentile(99) / 1e3
+  ))
+end

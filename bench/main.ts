@@ -1,0 +1,61 @@
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { writeBodies } from './callbacks.ts'
+import { describeConditions } from './conditions.ts'
+import { designs } from './designs.ts'
+import type { Design } from './designs.ts'
+import { measureIdle } from './measure-idle.ts'
+import { bodiesNeeded, measureLoad } from './measure-load.ts'
+import type { LoadRun } from './measure-load.ts'
+import { parseOptions } from './options.ts'
+import { report } from './report.ts'
+import { assertRequirements } from './requirements.ts'
+import { startServers } from './servers.ts'
+
+// Measures Ringback against the designs that one would write otherwise, on the same servers in the same minutes.
+// The page goes to standard output, progress to standard error.
+
+const resources = new AsyncDisposableStack()
+let ending: Promise<void> | undefined
+const end = () => (ending ??= resources.disposeAsync())
+for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+  process.on(signal, () => void end().finally(() => process.exit(130)))
+}
+
+try {
+  await bench()
+} catch (error) {
+  // What fails once the end has begun fails because of it.
+  if (ending === undefined) {
+    console.error(error instanceof Error ? error.message : error)
+    process.exitCode = 1
+  }
+} finally {
+  await end()
+}
+
+async function bench(): Promise<void> {
+  const options = parseOptions(process.argv.slice(2))
+  assertRequirements()
+  console.error('starting Redis and Postgres')
+  const servers = await startServers(resources)
+  const conditions = await describeConditions(servers)
+  const bodies = join(servers.dir, 'bodies')
+  await writeBodies(bodies, bodiesNeeded(options))
+
+  console.error('idle: one request at a time')
+  const idle = await measureIdle(resources, servers, designs)
+
+  const runs = new Map<Design, LoadRun[]>(designs.map((design) => [design, []]))
+  for (let round = 1; round <= options.rounds; round++) {
+    for (const design of designs) {
+      const run = await measureLoad(resources, servers, design, { ...options, bodies })
+      runs.get(design)!.push(run)
+      console.error(`round ${round} of ${options.rounds}: ${design.name}: ${Math.round(run.eventsPerSecond)} events/s`)
+    }
+  }
+
+  const page = report({ conditions, options, runs, idle })
+  console.log(page)
+  if (options.write) await writeFile(join(import.meta.dirname, '../docs/performance.md'), page)
+}
