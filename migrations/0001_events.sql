@@ -254,44 +254,52 @@ begin
     (select array_agg(id) from input where id not in (select event_id from claimed))
   into stored, created, repeated;
 
+  -- What follows is seldom needed, and reading the JSON texts for nothing costs as much as storing events.
+
   -- A second statement, to see names that another worker has claimed since the first one began. In the order of the
   -- events, again so that two workers do not wait for each other.
-  for repetition in
-    select
-      r.id, uuid_extract_timestamp(r.id) as received_at, decode(r.raw, 'base64') as raw, r.payload,
-      n.event_id, n.received_at as event_received_at
-    from json_to_recordset(callbacks) as r (
-      id uuid, source text, "accountId" text, "callbackId" text, raw text, payload text
-    )
-    join event_names as n on (n.source, n.account_id, n.callback_id) = (r.source, r."accountId", r."callbackId")
-    where r.id = any (repeated)
-    order by n.event_id, r.id
-  loop
-    update events
-    set duplicates = events.duplicates + 1, last_duplicate_at = greatest(last_duplicate_at, repetition.received_at)
-    where id = repetition.event_id and received_at = repetition.event_received_at
-    returning duplicates, raw, payload into known;
-    continue when not found or known.duplicates > 100; -- not found: the name has outlived its event
-    insert into duplicates (id, event_id, event_received_at, received_at, content_hash, changed, raw)
-    select
-      repetition.id, repetition.event_id, repetition.event_received_at, repetition.received_at, sha256(repetition.raw),
-      changed, case when changed then repetition.raw end
-    from (
-      select known.raw <> repetition.raw
-        and not same_content(known.payload, coalesce(repetition.payload, convert_from(repetition.raw, 'UTF8'))::jsonb) as changed
-    ) as compared;
-  end loop;
+  if repeated is not null then
+    for repetition in
+      select
+        r.id, uuid_extract_timestamp(r.id) as received_at, decode(r.raw, 'base64') as raw, r.payload,
+        n.event_id, n.received_at as event_received_at
+      from json_to_recordset(callbacks) as r (
+        id uuid, source text, "accountId" text, "callbackId" text, raw text, payload text
+      )
+      join event_names as n on (n.source, n.account_id, n.callback_id) = (r.source, r."accountId", r."callbackId")
+      where r.id = any (repeated)
+      order by n.event_id, r.id
+    loop
+      update events
+      set duplicates = events.duplicates + 1, last_duplicate_at = greatest(last_duplicate_at, repetition.received_at)
+      where id = repetition.event_id and received_at = repetition.event_received_at
+      returning duplicates, raw, payload into known;
+      continue when not found or known.duplicates > 100; -- not found: the name has outlived its event
+      insert into duplicates (id, event_id, event_received_at, received_at, content_hash, changed, raw)
+      select
+        repetition.id, repetition.event_id, repetition.event_received_at, repetition.received_at, sha256(repetition.raw),
+        changed, case when changed then repetition.raw end
+      from (
+        select known.raw <> repetition.raw
+          and not same_content(known.payload, coalesce(repetition.payload, convert_from(repetition.raw, 'UTF8'))::jsonb) as changed
+      ) as compared;
+    end loop;
+  end if;
 
-  insert into quarantine (id, source, reason, received_at, method, url, remote_address, headers, body, callback_id, error)
-  select
-    id, source, reason, uuid_extract_timestamp(id), method, url, "remoteAddress", headers, decode(body, 'base64'), "callbackId", error
-  from json_to_recordset(quarantined) as (
-    id uuid, source text, reason text, method text, url text, "remoteAddress" text, headers jsonb, body text, "callbackId" text, error text
-  );
+  if quarantined::text <> '[]' then
+    insert into quarantine (id, source, reason, received_at, method, url, remote_address, headers, body, callback_id, error)
+    select
+      id, source, reason, uuid_extract_timestamp(id), method, url, "remoteAddress", headers, decode(body, 'base64'), "callbackId", error
+    from json_to_recordset(quarantined) as (
+      id uuid, source text, reason text, method text, url text, "remoteAddress" text, headers jsonb, body text, "callbackId" text, error text
+    );
+  end if;
 
-  insert into quarantine_dropped (source, reason, count)
-  select source, reason, count
-  from json_to_recordset(dropped) as (source text, reason text, count integer);
+  if dropped::text <> '[]' then
+    insert into quarantine_dropped (source, reason, count)
+    select source, reason, count
+    from json_to_recordset(dropped) as (source text, reason text, count integer);
+  end if;
 
   return json_build_object('stored', stored, 'duplicates', coalesce(cardinality(repeated), 0), 'deliveries', created);
 end

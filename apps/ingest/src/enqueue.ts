@@ -37,6 +37,9 @@ const MAX_PARTS_PER_GROUP = 500
 const MAX_GROUP_BYTES = 1024 * 1024
 /** What may wait in memory: past it, answering "later" at once is kinder than making the sender wait for it. */
 const MAX_PENDING_BYTES = 64 * 1024 * 1024
+/** So few go at once: nobody waits for company where there is none to come. */
+const FEW = 4
+const MAX_GATHER_MS = 3
 const PROBE_INTERVAL_MS = 250
 const DROPPED_INTERVAL_MS = 1000
 
@@ -75,11 +78,22 @@ export function createEnqueuer({ producer, log, deadlineMs, addTimeoutMs }: Enqu
     })
   }
 
-  // At the end of this turn of the event loop, so that requests which were read together go together.
   function schedule(): void {
     if (scheduled || inFlight !== undefined || pending.length === 0) return
     scheduled = true
+    gather(0, performance.now() + MAX_GATHER_MS)
+  }
+
+  // A job goes at the end of this turn of the event loop, so that requests which were read together go together. Where
+  // several wait, it goes when a turn has brought no more: the answers of one job leave together, so that the requests
+  // after them come together too.
+  function gather(counted: number, until: number): void {
     setImmediate(() => {
+      const isGrowing = pending.length > counted && pending.length < MAX_PARTS_PER_GROUP
+      if (pending.length > FEW && isGrowing && performance.now() < until) {
+        gather(pending.length, until)
+        return
+      }
       scheduled = false
       inFlight = flush().finally(() => {
         inFlight = undefined
