@@ -13,10 +13,12 @@ export interface IdleLatency {
 }
 
 const WARM_UP_REQUESTS = 500
-const REQUESTS = 1000
+const REQUESTS = 400
 /** Requests to one design, before it is the next one's turn. */
 const TURN = 50
-const GAP_MS = 3
+const WARM_UP_GAP_MS = 1
+/** Long enough for every design to have stored a callback before the next one comes: otherwise it is not idle. */
+const GAP_MS = 20
 
 /** All designs run at the same time and take turns, so that each meets the machine in the same state. */
 export async function measureIdle(
@@ -36,7 +38,7 @@ export async function measureIdle(
       for (let turn = number; turn < number + TURN; turn++) {
         const timeMs = await answerTimeMs(agent, running.url, callbackBody(turn))
         if (turn >= WARM_UP_REQUESTS) timesMs.push(timeMs)
-        await sleep(GAP_MS)
+        await sleep(turn >= WARM_UP_REQUESTS ? GAP_MS : WARM_UP_GAP_MS)
       }
     }
   }

@@ -38,7 +38,7 @@ ${[...runs.keys()].map((design) => loadRow(runs, design)).join('\n')}
 
 ## Idle
 
-One request at a time on one connection, the designs in turns. Time until the answer.
+One request at a time on one connection, with a pause between, the designs in turns. Time until the answer.
 
 | design | p50 ms | p99 ms | p50 against naive, ms |
 | --- | --- | --- | --- |

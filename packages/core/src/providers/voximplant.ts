@@ -159,7 +159,10 @@ function readItem(
   }
   const callbackId = exactId(json, slice, 'callback_id', item.callback_id)
   if (callbackId === undefined) return { kind: 'unreadable', reason: 'callback_id_unreadable', raw }
-  const bodyAccountId = item.account_id === undefined ? undefined : exactId(json, slice, 'account_id', item.account_id)
+  // Only compared with the configured ones: where it is exact as a number, its spelling does not matter.
+  const bodyAccountId = Number.isSafeInteger(item.account_id)
+    ? String(item.account_id)
+    : exactId(json, slice, 'account_id', item.account_id)
   const verdict = verify(settings.accounts, { callbackId, hash: item.hash, bodyAccountId })
   if (!verdict.ok) return { kind: 'forged', reason: verdict.reason, callbackId, raw }
   const type = typeof item.type === 'string' ? item.type : ''
