@@ -1,7 +1,6 @@
 import { serve } from '@hono/node-server'
 import { Hono } from 'hono'
 import postgres from 'postgres'
-import type { JSONValue } from 'postgres'
 import { isGenuine } from './is-genuine.ts'
 import type { Callback } from './is-genuine.ts'
 
@@ -21,7 +20,7 @@ app.post('/callbacks/voximplant', async (c) => {
   for (const callback of callbacks) {
     await sql`
       insert into events (callback_id, type, payload)
-      values (${String(callback.callback_id)}, ${callback.type}, ${sql.json(callback as JSONValue)})
+      values (${String(callback.callback_id)}, ${callback.type}, ${sql.json(callback)})
       on conflict do nothing`
   }
   return c.json({ status: 'received' })

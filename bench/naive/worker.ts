@@ -1,7 +1,6 @@
 import { Worker } from 'bullmq'
 import { Redis } from 'ioredis'
 import postgres from 'postgres'
-import type { JSONValue } from 'postgres'
 import type { Callback } from './is-genuine.ts'
 
 const sql = postgres(process.env.DATABASE_URL!, { max: 10 })
@@ -12,7 +11,7 @@ const worker = new Worker<{ callbacks: Callback[] }>(
     for (const callback of data.callbacks) {
       await sql`
         insert into events (callback_id, type, payload)
-        values (${String(callback.callback_id)}, ${callback.type}, ${sql.json(callback as JSONValue)})
+        values (${String(callback.callback_id)}, ${callback.type}, ${sql.json(callback)})
         on conflict do nothing`
     }
   },

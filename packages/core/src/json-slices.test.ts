@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { depthWithin, documentSlice, elements, member, withoutMembers } from './json-slices.ts'
+import { depthWithin, documentSlice, elementsOf, member, withoutMembers } from './json-slices.ts'
 
 const textOf = (json: Buffer, slice: { start: number; end: number }) => json.toString('utf8', slice.start, slice.end)
 
@@ -9,14 +9,34 @@ const documents = fc
   .tuple(fc.json({ maxDepth: 4 }), fc.constantFrom(undefined, 1, '\t'))
   .map(([json, space]) => Buffer.from(JSON.stringify(JSON.parse(json), undefined, space)))
 
-test('the slices of an array parse to its elements', () => {
+test('the slices of an array parse to its elements, wherever it stands, and of the last one where there are several', () => {
+  const lists = fc.array(fc.jsonValue(), { maxLength: 6 })
+  const others = fc.array(fc.tuple(fc.constantFrom('x', 'list ', 'List'), fc.jsonValue()), { maxLength: 3 })
   fc.assert(
-    fc.property(fc.array(fc.jsonValue(), { maxLength: 8 }), fc.constantFrom(undefined, 2), (values, space) => {
-      const json = Buffer.from(` ${JSON.stringify(values, undefined, space)} `)
-      const found = elements(json, documentSlice(json)).map((slice) => JSON.parse(textOf(json, slice)))
-      expect(found).toEqual(JSON.parse(JSON.stringify(values)))
+    fc.property(others, lists, lists, others, fc.constantFrom(undefined, 2), (before, first, last, after, space) => {
+      const pairs = [...before, ['list', first], ...after, ['list', last], ...after]
+      const text = pairs
+        .map(([key, value]) => `${JSON.stringify(key)}: ${JSON.stringify(value, undefined, space)}`)
+        .join(' , ')
+      const json = Buffer.from(` { ${text} } `)
+      const found = elementsOf(json, 'list').map((slice) => JSON.parse(textOf(json, slice)))
+      expect(found).toEqual((JSON.parse(json.toString()) as { list: unknown }).list)
     }),
   )
+})
+
+test('what is no array has no elements', () => {
+  for (const json of [
+    '{"list":{"a":[1]}}',
+    '{"list":"[1]"}',
+    '{"a":{"list":[1]}}',
+    '{"list":[1],"list":5}',
+    '[1]',
+    '"list"',
+    '5',
+  ]) {
+    expect(elementsOf(Buffer.from(json), 'list')).toEqual([])
+  }
 })
 
 test('the slice of a key parses to what JSON.parse gives for it, repeated and escaped keys included', () => {
@@ -97,7 +117,7 @@ test('bytes that are no JSON end every function without an error', () => {
   fc.assert(
     fc.property(broken, (json) => {
       const slice = documentSlice(json)
-      elements(json, slice)
+      elementsOf(json, 'callback_id')
       member(json, slice, 'callback_id')
       depthWithin(json, 64)
     }),

@@ -27,6 +27,8 @@ interface Member extends Slice {
 
 /** Whether arrays and objects are nested at most `maxDepth` levels deep. Call it before JSON.parse. */
 export function depthWithin(json: Buffer, maxDepth: number): boolean {
+  // Most documents open fewer than that in all, which is counted in native code.
+  if (openings(json, OPEN_BRACE, maxDepth) + openings(json, OPEN_BRACKET, maxDepth) <= maxDepth) return true
   let depth = 0
   for (let at = 0; at < json.length; at++) {
     const byte = json[at]
@@ -39,21 +41,34 @@ export function depthWithin(json: Buffer, maxDepth: number): boolean {
   return true
 }
 
+/** How often `byte` occurs, strings included; one more than `limit` stands for more. */
+function openings(json: Buffer, byte: number, limit: number): number {
+  let count = 0
+  for (let at = json.indexOf(byte); at !== -1 && count <= limit; at = json.indexOf(byte, at + 1)) count += 1
+  return count
+}
+
 /** The whole document without the white space around it. */
 export function documentSlice(json: Buffer): Slice {
   return trimmed(json, 0, json.length)
 }
 
-/** The elements of the array at `slice`, in order; nothing if there is no array. */
-export function elements(json: Buffer, slice: Slice): Slice[] {
-  const found: Slice[] = []
-  if (json[slice.start] !== OPEN_BRACKET) return found
-  let at = slice.start + 1
-  while (at < slice.end) {
-    const end = valueEnd(json, at, slice.end)
-    const element = trimmed(json, at, end)
-    if (element.end > element.start) found.push(element)
-    at = end + 1
+/**
+ * The elements of the array `key` of the document, in order: of the last one, as JSON.parse keeps it. Nothing if it is no
+ * array. One pass, for this runs for every request.
+ */
+export function elementsOf(json: Buffer, key: string): Slice[] {
+  const { start, end } = documentSlice(json)
+  let found: Slice[] = []
+  let at = skipSpace(json, start + 1, end)
+  while (at < end && json[at] === QUOTE) {
+    const keyEnd = stringEnd(json, at, end)
+    const value = skipSpace(json, skipSpace(json, keyEnd, end) + 1, end)
+    const isKept = isKey(json, at, keyEnd, key)
+    if (isKept) found = []
+    const isArray = isKept && json[value] === OPEN_BRACKET
+    const valueStop = isArray ? eachElement(json, value, end, found) : valueEnd(json, value, end)
+    at = skipSpace(json, skipSpace(json, valueStop, end) + 1, end)
   }
   return found
 }
@@ -95,7 +110,11 @@ export function withoutMembers(json: Buffer, keys: ReadonlySet<string>): Buffer 
 }
 
 function collectCuts(json: Buffer, slice: Slice, keys: ReadonlySet<string>, cuts: Slice[]): void {
-  for (const element of elements(json, slice)) collectCuts(json, element, keys, cuts)
+  if (json[slice.start] === OPEN_BRACKET) {
+    const inner: Slice[] = []
+    eachElement(json, slice.start, slice.end, inner)
+    for (const element of inner) collectCuts(json, element, keys, cuts)
+  }
   const all = members(json, slice)
   const kept = all.filter((candidate) => !keys.has(candidate.key))
   if (kept.length === all.length) {
@@ -112,6 +131,19 @@ function collectCuts(json: Buffer, slice: Slice, keys: ReadonlySet<string>, cuts
     from = candidate.end
   })
   cuts.push({ start: from, end: slice.end - 1 })
+}
+
+/** Collects the elements of the array whose bracket stands at `from`; the offset after its closing bracket. */
+function eachElement(json: Buffer, from: number, limit: number, found: Slice[]): number {
+  let at = from + 1
+  while (at < limit) {
+    const end = valueEnd(json, at, limit)
+    const element = trimmed(json, at, end)
+    if (element.end > element.start) found.push(element)
+    at = end + 1
+    if (json[end] === CLOSE_BRACKET) break
+  }
+  return at
 }
 
 function eachMember(

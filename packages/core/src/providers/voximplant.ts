@@ -1,6 +1,6 @@
 import { hash, timingSafeEqual } from 'node:crypto'
 import type { ConfigText, Resolve, SourceDefinition } from '../config.ts'
-import { depthWithin, documentSlice, elements, member, withoutMembers } from '../json-slices.ts'
+import { depthWithin, elementsOf, member, withoutMembers } from '../json-slices.ts'
 import type { Slice } from '../json-slices.ts'
 import type { GenuineCallback, ProviderRequest, Reading, RefusedCallback, Source } from './provider.ts'
 
@@ -21,6 +21,8 @@ const MAX_ID_LENGTH = 128
 const MAX_DEPTH = 64
 const MD5_HEX = /^[0-9a-f]{32}$/i
 const INTEGER = /^-?\d+$/
+const COMMA = 0x2c
+const CLOSE_BRACE = 0x7d
 // oxlint-disable-next-line no-control-regex -- control characters are what is looked for
 const PRINTABLE = /^[^\u0000-\u001f\u007f]+$/
 
@@ -137,11 +139,12 @@ function read(settings: Settings, { body, receivedAt }: ProviderRequest): Readin
     return refused('unreadable_body')
   }
   if (!isObject(parsed) || !Array.isArray(parsed.callbacks)) return refused('unreadable_body')
-  const slice = member(json, documentSlice(json), 'callbacks')!
   const items: unknown[] = parsed.callbacks
   return {
     kind: 'read',
-    callbacks: elements(json, slice).map((item, index) => readItem(settings, json, item, items[index], receivedAt)),
+    callbacks: elementsOf(json, 'callbacks').map((item, index) =>
+      readItem(settings, json, item, items[index], receivedAt),
+    ),
   }
 }
 
@@ -215,9 +218,17 @@ function exactId(json: Buffer, slice: Slice, key: string, value: unknown): strin
   if (typeof value === 'string')
     return value.length <= MAX_ID_LENGTH && value.isWellFormed() && PRINTABLE.test(value) ? value : undefined
   if (typeof value !== 'number') return undefined
+  if (Number.isSafeInteger(value) && isWritten(json, slice, `"${key}":${value}`)) return String(value)
   const found = member(json, slice, key)!
   const digits = json.toString('latin1', found.start, found.end)
   return digits.length <= MAX_ID_LENGTH && INTEGER.test(digits) ? digits : undefined
+}
+
+/** Whether these very characters, and nothing that would make another number of them, stand in the slice. */
+function isWritten(json: Buffer, slice: Slice, text: string): boolean {
+  const at = json.indexOf(text, slice.start, 'latin1')
+  const next = json[at + text.length]
+  return at !== -1 && at < slice.end && (next === COMMA || next === CLOSE_BRACE)
 }
 
 function readCallId(json: Buffer, slice: Slice, type: string, item: Record<string, unknown>): string | undefined {
