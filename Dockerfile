@@ -5,6 +5,7 @@ FROM node:26-slim AS dependencies
 WORKDIR /app
 # Only what decides which packages are installed: another change leaves this layer as it is.
 COPY package.json pnpm-lock.yaml pnpm-workspace.yaml ./
+COPY patches patches
 COPY packages/core/package.json packages/core/
 COPY apps/cli/package.json apps/cli/
 COPY apps/ingest/package.json apps/ingest/

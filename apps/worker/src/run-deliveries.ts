@@ -36,7 +36,8 @@ export function createRunDeliveries(deps: RunDependencies): (job: QueueJob) => P
     const handler = handlers.get(name)
     // Another version of the configuration, perhaps: the scanner settles what stays without a handler.
     if (handler === undefined) return
-    for (let at = 0; at < deliveries.length && !deps.signal.aborted; at += BATCH) {
+    for (let at = 0; at < deliveries.length; at += BATCH) {
+      if (deps.signal.aborted) return handBack(deps.sql, deliveries.slice(at))
       const claimed = await claim(deps.sql, handler, deliveries.slice(at, at + BATCH))
       const finished = await Promise.all(claimed.map((delivery) => attempt(deps, handler, delivery)))
       await record(deps.sql, finished)
@@ -96,6 +97,15 @@ function claim(sql: Sql, handler: Handler, deliveries: DeliveriesJob['deliveries
     from claimed as c
     join events as e on e.id = c.event_id and e.received_at = c.event_received_at
     where e.received_at between ${from}::text::timestamptz and ${to}::text::timestamptz`
+}
+
+/** Leaves deliveries that have not begun to the scanner of any other worker, at once. */
+async function handBack(sql: Sql, deliveries: DeliveriesJob['deliveries']): Promise<void> {
+  await sql`
+    update deliveries as d
+    set lease_until = null
+    from json_to_recordset(${JSON.stringify(deliveries)}::text::json) as w (id uuid, attempt integer, "receivedAt" timestamptz)
+    where d.id = w.id and d.event_received_at = w."receivedAt" and d.status = 'pending' and d.attempts = w.attempt - 1`
 }
 
 /** An attempt that is over. */
