@@ -1,5 +1,4 @@
 import { expect, test } from 'vitest'
-import { connect } from '@ringback/core/store/connect'
 import { aCallback, eventually, freshDatabase, postCallbacks, startIngest, startWorker } from './support/ringback.ts'
 import { proxyTo } from './support/tcp-proxy.ts'
 
@@ -90,24 +89,4 @@ test('the consumers go on by themselves when the queue comes back', async () => 
   for (let id = 2; id <= 20; id++) await postCallbacks(ingest, aCallback(id))
   await way.restore()
   await eventually(async () => expect(await database.sql`select from events`).toHaveLength(20))
-})
-
-test('a transaction whose connection is lost fails, and the process goes on', async () => {
-  await using database = await freshDatabase()
-  await using way = await proxyTo(database.url)
-  const sql = connect(way.url, { max: 1, applicationName: 'ringback tests' })
-  const lost = Promise.withResolvers<void>()
-  const afterwards = Promise.withResolvers<string>()
-  const transaction = sql.begin(async (inside) => {
-    await inside`select 1`
-    await way.cut()
-    await lost.promise
-    await inside`select 2`.catch((error: Error) => afterwards.resolve(error.message))
-  })
-  await expect(transaction).rejects.toThrow(/CONNECTION_CLOSED/)
-  lost.resolve()
-  expect(await afterwards.promise).toMatch(/CONNECTION_DESTROYED/)
-  await way.restore()
-  expect(await sql`select 4 as four`).toEqual([{ four: 4 }])
-  await sql.end()
 })
