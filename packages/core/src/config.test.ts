@@ -18,9 +18,9 @@ function fileWith(content: string): string {
 
 const sources = { voximplant: voximplant({ urlTokens: env('TOKEN') }) }
 
-test('the configuration of the repository is valid with nothing set, and its source is then off', async () => {
+test('the configuration of the repository is valid with nothing set, and its sources are then off', async () => {
   const config = await loadConfig(join(import.meta.dirname, '../../../ringback.config.ts'), {})
-  expect(config.sourcesOff).toEqual(['voximplant'])
+  expect(config.sourcesOff).toEqual(['voximplant', 'vobiz', 'fonestorm'])
   expect(config.handlers.map(({ name }) => name)).toEqual(['low-balance'])
 })
 

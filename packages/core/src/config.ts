@@ -1,10 +1,14 @@
+import { createHmac } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { resolve as resolvePath } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { z } from 'zod'
 import type { Filter } from './filter.ts'
 import type { HandlerAction } from './handlers.ts'
+import { addressList } from './providers/access.ts'
 import type { Source } from './providers/provider.ts'
+import type { OriginSettings } from './providers/request-origin.ts'
+import { isBaseUrl } from './providers/source.ts'
 import { defaultRetry } from './retry.ts'
 import type { RetryPolicy } from './retry.ts'
 
@@ -27,6 +31,8 @@ export interface Resolve {
   optional: (texts: ConfigText | ConfigText[]) => string[]
   /** The set values of each list. Undefined if none is set in any; a problem if one list has none and another has. */
   allOrNone: <Key extends string>(lists: Record<Key, ConfigText[]>) => Record<Key, string[]> | undefined
+  /** Whether the URLs that providers call are known: PUBLIC_BASE_URL is set, or there are trusted proxies. */
+  knowsPublicUrl: boolean
   /** Reports what is wrong. The text must hold no value from the configuration that may be a secret. */
   problem: (text: string) => void
 }
@@ -51,6 +57,11 @@ export interface HandlerDefinition {
 export interface ConfigDefinition {
   sources: Record<string, SourceDefinition>
   handlers?: HandlerDefinition[]
+  /**
+   * Addresses and CIDR ranges of proxies before ingest, whose `X-Forwarded-*` headers are believed. A text may hold
+   * several, with commas between them.
+   */
+  trustedProxies?: ConfigText[]
 }
 
 export interface Handler {
@@ -66,6 +77,10 @@ export interface Config {
   /** Names of sources that are configured but off, because nothing that they need is set. */
   sourcesOff: string[]
   handlers: readonly Handler[]
+  /** PUBLIC_BASE_URL and trustedProxies. */
+  origin: OriginSettings
+  /** By CREDENTIAL_DIGEST_KEY: stands for a credential where it can be compared and not read. */
+  credentialDigest: ((credential: string) => string) | undefined
 }
 
 /** Types a configuration file; returns it as it is. */
@@ -128,6 +143,7 @@ const definition = z.strictObject({
       }),
     )
     .default([]),
+  trustedProxies: z.array(z.union([z.string(), z.strictObject({ fromEnvironment: z.string() })])).default([]),
 })
 
 /** The same for a configuration that is already loaded. */
@@ -141,8 +157,22 @@ export function resolveConfig(loaded: unknown, environment: Environment): Config
   const problems: string[] = []
   const sources = new Map<string, Source>()
   const sourcesOff: string[] = []
+  const problem = (text: string) => void problems.push(text)
+  const trustedProxies = createResolve(environment, problem)
+    .optional(parsed.data.trustedProxies)
+    .flatMap((text) => text.split(',').map((range) => range.trim()))
+  const origin = {
+    publicBaseUrl: read(environment, 'PUBLIC_BASE_URL', problem),
+    trustedProxies: addressList(trustedProxies, (text) => problem(`trustedProxies: ${text}`)),
+  }
+  if (origin.publicBaseUrl !== undefined && !isBaseUrl(origin.publicBaseUrl)) {
+    problems.push('PUBLIC_BASE_URL must begin with https:// or http:// and have no query')
+  }
+  const digestKey = read(environment, 'CREDENTIAL_DIGEST_KEY', problem)
+  const knowsPublicUrl = origin.publicBaseUrl !== undefined || trustedProxies.length > 0
   for (const [name, source] of Object.entries(parsed.data.sources)) {
-    const resolved = source.resolve(createResolve(environment, (text) => problems.push(`sources.${name}: ${text}`)))
+    const ofSource = createResolve(environment, (text) => problem(`sources.${name}: ${text}`))
+    const resolved = source.resolve({ ...ofSource, knowsPublicUrl })
     if (resolved === undefined) sourcesOff.push(name)
     else sources.set(name, resolved)
   }
@@ -151,7 +181,13 @@ export function resolveConfig(loaded: unknown, environment: Environment): Config
     problems.push(`handlers: two are named "${name}"; a delivery belongs to one of them by its name`)
   }
   if (problems.length > 0) throw configError(problems)
-  return { sources, sourcesOff, handlers: parsed.data.handlers }
+  return {
+    sources,
+    sourcesOff,
+    handlers: parsed.data.handlers,
+    origin,
+    credentialDigest: digestKey === undefined ? undefined : (text) => `digest:${hmac(digestKey, text)}`,
+  }
 }
 
 /**
@@ -172,10 +208,13 @@ export function parseEnvironment<Schema extends z.ZodObject>(
   return parsed.data as z.infer<Schema>
 }
 
-function createResolve(environment: Environment, problem: (text: string) => void): Resolve {
+function createResolve(environment: Environment, problem: (text: string) => void): Omit<Resolve, 'knowsPublicUrl'> {
   const value = (text: ConfigText) =>
     typeof text === 'string' ? text : read(environment, text.fromEnvironment, problem)
-  const set = (texts: ConfigText[]) => texts.map(value).filter((found) => found !== undefined)
+  const set = (texts: ConfigText[]) => {
+    if (texts.includes('')) problem('an empty text is no secret and no name: anybody could use it')
+    return texts.map(value).filter((found) => found !== undefined && found !== '') as string[]
+  }
   return {
     problem,
     optional: (texts) => set([texts].flat()),
@@ -204,6 +243,10 @@ function read(environment: Environment, name: string, problem: (text: string) =>
     problem(`${name}_FILE names a file that cannot be read (${(error as NodeJS.ErrnoException).code})`)
     return undefined
   }
+}
+
+function hmac(key: string, text: string): string {
+  return createHmac('sha256', key).update(text).digest('hex')
 }
 
 function configError(problems: string[]): Error {

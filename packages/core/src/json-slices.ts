@@ -11,6 +11,7 @@ const CLOSE_BRACKET = 0x5d
 const OPEN_BRACE = 0x7b
 const CLOSE_BRACE = 0x7d
 const SPACE = 0x20
+const LAST_ASCII = 0x7f
 
 /** A piece of JSON text: byte offsets, `end` exclusive. */
 export interface Slice {
@@ -54,12 +55,16 @@ export function documentSlice(json: Buffer): Slice {
 }
 
 /**
- * The elements of the array `key` of the document, in order: of the last one, as JSON.parse keeps it. Nothing if it is no
- * array. One pass, for this runs for every request.
+ * The elements of the array `key` of the document, in order: of the last one, as JSON.parse keeps it; without a key, of
+ * the document itself. Nothing if it is no array. One pass, for this runs for every request.
  */
-export function elementsOf(json: Buffer, key: string): Slice[] {
+export function elementsOf(json: Buffer, key?: string): Slice[] {
   const { start, end } = documentSlice(json)
   let found: Slice[] = []
+  if (key === undefined) {
+    if (json[start] === OPEN_BRACKET) eachElement(json, start, end, found)
+    return found
+  }
   let at = skipSpace(json, start + 1, end)
   while (at < end && json[at] === QUOTE) {
     const keyEnd = stringEnd(json, at, end)
@@ -163,12 +168,12 @@ function eachMember(
   }
 }
 
-/** Compares in place where it can: this runs for every key of every callback. `key` is ASCII. */
+/** Compares in place where it can, which is where both are ASCII: this runs for every key of every callback. */
 function isKey(json: Buffer, keyStart: number, keyEnd: number, key: string): boolean {
   let same = keyEnd - keyStart === key.length + 2
   for (let at = keyStart + 1; at < keyEnd - 1; at++) {
-    const byte = json[at]
-    if (byte === BACKSLASH) return text(json, keyStart, keyEnd) === key
+    const byte = json[at]!
+    if (byte === BACKSLASH || byte > LAST_ASCII) return text(json, keyStart, keyEnd) === key
     same &&= byte === key.charCodeAt(at - keyStart - 1)
   }
   return same

@@ -1,5 +1,8 @@
-// What a provider is to the rest of Ringback: a way to take one request apart and to say which of its callbacks are
-// genuine. Each preset is one file beside this one.
+import type { KeyObject } from 'node:crypto'
+import type { Message } from './message.ts'
+
+// What a provider is to the rest of Ringback: facts about how it calls back, and ways to take a request apart and to say
+// which of its callbacks are genuine. Each provider is one file beside this one, and one line in all.ts.
 
 /** What the proof of a callback covered, from strongest to weakest; the column `events.verified_by`. */
 export type VerifiedBy = 'body' | 'url' | 'id' | 'secret' | 'none'
@@ -10,18 +13,41 @@ export type RejectReason =
   | 'too_deep'
   | 'callback_id_missing'
   | 'callback_id_unreadable'
+  | 'token_not_replaced'
   | 'hash_missing'
   | 'hash_mismatch'
   | 'account_mismatch'
+  | 'signature_missing'
+  | 'signature_unreadable'
+  | 'signature_mismatch'
+  | 'body_hash_mismatch'
+  | 'timestamp_missing'
+  | 'timestamp_unreadable'
+  | 'timestamp_out_of_tolerance'
+  | 'nonce_missing'
+  | 'credentials_missing'
+  | 'credentials_mismatch'
+  | 'address_not_allowed'
 
-/** One HTTP request as it came; `read` must take nothing from anywhere else. */
+export type Method = 'GET' | 'POST' | 'PUT'
+
+/** One HTTP request as it came; nothing about it is taken from anywhere else. */
 export interface ProviderRequest {
   method: string
+  /** As the provider called it, with query; its own secrets included. Empty where no source asks for it. */
+  url: string
   /** The bytes as they came. */
   body: Buffer
   /** A header by its lower-case name. */
   header: (name: string) => string | undefined
+  /** Of the sender, not of a proxy before us. */
+  remoteAddress: string | undefined
   receivedAt: Date
+  /**
+   * Only for a request that comes back from quarantine, where credentials were replaced by keyed digests: makes the
+   * digest of a credential. Never set for a request that comes by HTTP.
+   */
+  credentialDigest?: (credential: string) => string
 }
 
 /** A callback that its provider really sent. */
@@ -37,8 +63,23 @@ export interface GenuineCallback {
   /** When the provider says it happened; the time of receipt where it says nothing. */
   occurredAt: Date
   verifiedBy: VerifiedBy
+  /** Which of its account's configured secrets verified it, from 1. */
+  secret?: number
+  /** Signed once only: another callback with one of these nonces and other bytes is no repetition but a forgery. */
+  nonces?: string[]
+  /** Where only its bytes name it: the name that the same bytes got in the window of time before. */
+  previousName?: PreviousName
+  /** In shadow mode: why it would have been refused. */
+  wouldRefuse?: RejectReason
   /** The callback's own bytes: an exact slice of the request, save for fields that the configuration drops. */
   raw: Buffer
+  /** JSON text to store as the payload, where `raw` is no JSON. */
+  payload?: string
+}
+
+export interface PreviousName {
+  callbackId: string
+  windowSeconds: number
 }
 
 /** A callback that is not taken: forged, or not readable as this provider's. It goes to quarantine. */
@@ -49,21 +90,248 @@ export interface RefusedCallback {
   raw: Buffer
 }
 
-/** What a request holds. `refused` concerns the request as a whole: nothing in it could be read. */
+/** What a request holds. `refused` concerns the request as a whole. */
 export type Reading =
   | { kind: 'read'; callbacks: (GenuineCallback | RefusedCallback)[] }
-  | { kind: 'refused'; reason: RejectReason; body: Buffer }
+  | { kind: 'refused'; as: 'forged' | 'unreadable'; reason: RejectReason; body: Buffer }
+
+/** What a provider is told when its callbacks are on disk. The status is always 200. */
+export interface Answer {
+  contentType: string
+  body: string
+}
 
 /** A configured connection to a provider, ready to read requests. Holds secrets: never log one. */
 export interface Source {
   provider: string
-  methods: readonly ('GET' | 'POST' | 'PUT')[]
+  scheme: string
+  methods: readonly Method[]
   /** Where any are given, the URL must end in one of them; another or none is answered 404. */
   urlTokens: readonly string[]
   /** Whether any of its secrets is one that this repository publishes. */
   usesDemoCredentials: boolean
-  /** Verifies and splits. Pure; never throws, whatever the bytes. */
-  read: (request: ProviderRequest) => Reading
+  /** Whether the provider could sign, and no secret is set by which to verify it. */
+  isSignatureOff: boolean
+  /** Whether `read` looks at the request's URL. */
+  needsUrl: boolean
+  /** Where its URLs begin for the provider, if not where those of all sources do. */
+  publicBaseUrl: string | undefined
+  /** Headers, by lower-case names, that look like credentials and are none: they are stored as they came. */
+  keptHeaders: readonly string[]
+  /** Headers that carry credentials by configuration, whatever they are called; lower case. */
+  credentialHeaders: readonly string[]
+  /** Whether what would be refused as forged is accepted. */
+  shadow: boolean
+  answer: Answer
+  /** For `WWW-Authenticate`, where HTTP authentication is asked for. */
+  challenge: string | undefined
+  /**
+   * Verifies and splits. Pure; never throws, whatever the bytes. With `trust`, on an operator's word, what would be
+   * refused as forged is taken all the same.
+   */
+  read: (request: ProviderRequest, options?: { trust?: boolean }) => Reading
+  /** For operators, never for senders: what the request presents as its proof and what was expected. */
+  explain: (request: ProviderRequest) => ProofExplanation[]
+  /** A request as the provider would make it of these callbacks. Undefined where a request carries only one. */
+  envelope: ((callbacks: Buffer[]) => Buffer) | undefined
+  /** Signs as the provider would and adds configured credentials: for tools that play the provider. */
+  sign: (request: OutgoingRequest, options: SignOptions) => OutgoingRequest
+  /** The same secrets and rules with each of the provider's other schemes: to find the one that fits. */
+  alternatives: () => Source[]
   /** Where the provider's types have their own data inside the payload. Gets what the provider sent, parsed. */
   details: (type: string, payload: unknown) => unknown
+}
+
+/** One proof of a request beside what a configured secret would have made of it. Holds no secret. */
+export interface ProofExplanation {
+  accountId: string
+  /** Which of the account's secrets, from 1. */
+  secret: number
+  algorithm: string
+  /** The exact bytes that were signed, secrets masked. */
+  signedText: Buffer
+  /** What came along. */
+  presented: string
+  /** What should have come; undefined where only the provider can make it (public keys). */
+  expected: string | undefined
+  matches: boolean
+}
+
+/** A request to send, as a provider sends it. Header names are in lower case. */
+export interface OutgoingRequest {
+  method: Method
+  url: string
+  headers: Record<string, string>
+  body: Buffer
+}
+
+export interface SignOptions {
+  at: Date
+  /** Instead of the first of the configured secrets; needed where those only verify (public keys). */
+  secret?: string | undefined
+  /** Signs with a secret that nobody configured. */
+  forged?: boolean | undefined
+}
+
+/** Where a fact comes from. */
+export type Basis = 'documented' | 'observed' | 'assumed' | 'unknown'
+
+export interface Fact {
+  text: string
+  basis: Basis
+}
+
+/** The vendor's documentation says so. */
+export const documented = (text: string): Fact => ({ text, basis: 'documented' })
+/** Seen by third parties; no promise. */
+export const observed = (text: string): Fact => ({ text, basis: 'observed' })
+/** No source says it. */
+export const assumed = (text: string): Fact => ({ text, basis: 'assumed' })
+/** Looked for, and not found. */
+export const unknown = (text = 'not documented'): Fact => ({ text, basis: 'unknown' })
+
+/** What people are told about a scheme, by the documentation and by `ringback providers`. */
+export interface SchemeFacts {
+  /** What arrives by it, such as "Voice callbacks". */
+  title: string
+  /** Headers that matter, as the provider spells them. */
+  headers: string[]
+  /** What is signed, and how. */
+  signedText: Fact
+  /** Which secret it is, and where the provider shows it. */
+  secret: Fact
+  /** What the proof covers, in words. */
+  covers: Fact
+  callbackId: Fact
+  type: Fact
+  occurredAt: Fact
+  account: Fact
+  callId: Fact
+  timeLimit: Fact
+  retries: Fact
+  answer: Fact
+  traps: string[]
+}
+
+/** How the provider delivers, for those who play it. */
+export interface DeliveryRule {
+  timeoutMs: number
+  /** Pauses before each repetition; empty where it never tries again. Shortened ones stand for documented hours. */
+  retryDelaysMs: number[]
+  /** Whether an answer with this status ends it. */
+  isDelivered: (status: number) => boolean
+  /** Whether another status is tried again; where it is left out, every one is. */
+  isRetried?: (status: number) => boolean
+}
+
+/** Key material made from a configured secret. */
+export type Key = Buffer | KeyObject
+
+export type Algorithm =
+  | 'hmac-md5'
+  | 'hmac-sha1'
+  | 'hmac-sha256'
+  | 'hmac-sha384'
+  | 'hmac-sha512'
+  /** MD5 over the signed text with the secret behind it. */
+  | 'md5'
+  | 'ed25519'
+
+/** What a request presents to prove itself; any one that holds is enough. */
+export interface Proof {
+  algorithm: Algorithm
+  signed: Buffer
+  /** As it came, decoded; empty where it cannot be decoded. */
+  signature: Buffer
+  /** How the provider writes signatures. */
+  encoding: 'hex' | 'base64'
+  covers: VerifiedBy
+  /** When the request was signed, where the proof covers that. */
+  signedAt?: Date
+  /** See {@link GenuineCallback.nonces}; only where the proof covers the nonce and not the body. */
+  nonce?: string
+}
+
+/** How requests are signed. */
+export interface Signature {
+  /** Makes the key of a configured secret: its UTF-8 bytes where this is left out. Throws, naming no value, if it cannot be one. */
+  key?: (secret: string) => Key
+  /** The proofs that a request presents, or what it lacks. Never throws. */
+  proofs: (message: Message) => Proof[] | RejectReason
+  /** Whether the URL is signed, so that the public one must be known. */
+  coversUrl?: boolean
+  /** How far `signedAt` may be from the time of receipt. Unlimited where it is left out. */
+  toleranceSeconds?: number
+  /** Headers that carry the signature though they look like credentials, lower case. */
+  headers?: string[]
+  /**
+   * The request with its signature. `secret` is the text from the configuration, or for public keys the private one (its
+   * 32 bytes as base64). Must also take 32 random bytes as base64, by which forgeries are made.
+   */
+  sign: (request: OutgoingRequest, secret: string, at: Date) => OutgoingRequest
+}
+
+/** One callback of a request whose proof is somebody else's business. */
+export type CallbackFound =
+  | {
+      kind: 'found'
+      /** Undefined where nothing names it but its bytes: the same bytes within a window are then a repetition. */
+      callbackId: string | undefined
+      type: string
+      callId?: string | undefined
+      /** Undefined: the time of receipt. */
+      occurredAt?: Date | undefined
+      raw: Buffer
+      /** See {@link GenuineCallback.payload}. */
+      payload?: string | undefined
+    }
+  | { kind: 'unreadable'; reason: RejectReason; raw: Buffer }
+
+/** An example of a request, from which senders make fresh ones: texts may hold the placeholders of sample.ts. */
+export interface Sample {
+  method?: Method
+  /** Added to the URL. */
+  query?: Record<string, string>
+  headers?: Record<string, string>
+  /** Sent as application/json, unless `headers` says otherwise. Where requests are batches, one callback of it. */
+  json?: unknown
+  /** Sent as a form. */
+  form?: Record<string, string>
+}
+
+/** One way in which a provider calls back, as people and senders know it. */
+export interface SchemeProfile {
+  facts: SchemeFacts
+  methods: readonly Method[]
+  /** Makes a request's body of callbacks, where requests are batches. */
+  envelope?: (callbacks: Buffer[]) => Buffer
+  delivery: DeliveryRule
+  /** By the provider's own word for the event. */
+  samples: Record<string, Sample>
+}
+
+/** The same with what it takes to read requests. */
+export interface Scheme extends SchemeProfile {
+  /** Left out where requests prove nothing themselves: something else must then let them in. */
+  signature?: Signature
+  /** Takes a request apart, whoever sent it. Never throws. */
+  split: (message: Message) => CallbackFound[] | RejectReason
+  /** Small JSON where it is left out. */
+  answer?: Answer
+  /** See {@link Source.details}; the payload itself where it is left out. */
+  details?: Source['details']
+}
+
+/** All that is known of a provider; its schemes by name, the usual one first. */
+export interface Provider<SchemeName extends string = string, Kind extends SchemeProfile = SchemeProfile> {
+  name: string
+  title: string
+  schemes: Record<SchemeName, Kind>
+  sourceAddresses: Fact
+  /** Steps, in the order that refuses nothing in between. Markdown. */
+  setUp: string[]
+  /** How the source is written in the configuration, where `preset({ secrets })` is not the usual way. */
+  example?: string
+  /** Where the facts come from. */
+  references: string[]
 }

@@ -1,0 +1,170 @@
+import { timingSafeEqual, hash } from 'node:crypto'
+import { BlockList, isIP } from 'node:net'
+import type { ConfigText, Resolve } from '../config.ts'
+import type { OutgoingRequest, ProviderRequest, RejectReason, VerifiedBy } from './provider.ts'
+
+// What lets a request in beside or instead of a signature. All that is configured must hold.
+
+/** Options that every source takes, whatever its provider. */
+export interface AccessOptions {
+  /** Secret last parts of the URL, `/callbacks/<source>/<token>`; any one of them. */
+  urlTokens?: ConfigText | ConfigText[]
+  /** HTTP Basic authentication. The password may hold ":", the user name may not. */
+  basicAuth?: { username: ConfigText; password: ConfigText | ConfigText[] }
+  /** `Authorization: Bearer <token>`; any one of them. */
+  bearerTokens?: ConfigText | ConfigText[]
+  /** Headers that must come with one of these values, such as `{ 'X-API-Key': env('...') }`. */
+  headers?: Record<string, ConfigText | ConfigText[]>
+  /** Addresses and CIDR ranges that may send. Behind a proxy, list it in `trustedProxies`. */
+  addresses?: string[]
+}
+
+/** Access rules with their values in place. Holds secrets. */
+export interface Access {
+  urlTokens: string[]
+  /** Whether anything is asked for at all. */
+  isRestricted: boolean
+  /** Whether something is asked for that only the provider knows. */
+  asksForSecret: boolean
+  /** Headers that credentials come in, lower case. */
+  headers: string[]
+  challenge: string | undefined
+  /** What passing it proves, or why it is refused. The URL token is not looked at here. */
+  check: (request: ProviderRequest) => { ok: true; covers: VerifiedBy } | { ok: false; reason: RejectReason }
+  /** Adds the first of the configured credentials, or wrong ones. */
+  authorize: (request: OutgoingRequest, forged: boolean) => OutgoingRequest
+}
+
+interface Credential {
+  header: string
+  /** The values of the header that are right, as a sender writes them. */
+  accepted: string[]
+  /** What is compared: the decoded credentials, since one may be spelled in several ways. Undefined for no credentials. */
+  normalize: (value: string) => string | undefined
+}
+
+/** Reads the options. `wasSet` is whether any value that came from them is set. */
+export function resolveAccess(options: AccessOptions, resolve: Resolve): Access & { wasSet: boolean } {
+  const urlTokens = resolve.optional(options.urlTokens ?? [])
+  const credentials: Credential[] = []
+  if (options.basicAuth !== undefined) {
+    const { username, password } = options.basicAuth
+    const found = resolve.allOrNone({ 'basicAuth.username': [username], 'basicAuth.password': [password].flat() })
+    if (found !== undefined) {
+      const name = found['basicAuth.username'][0]!
+      if (name.includes(':')) resolve.problem('basicAuth.username may not hold ":", which ends it in HTTP')
+      credentials.push(
+        basicCredential(found['basicAuth.password'].map((secret) => `Basic ${base64(`${name}:${secret}`)}`)),
+      )
+    }
+  }
+  const bearerTokens = resolve.optional(options.bearerTokens ?? [])
+  if (bearerTokens.length > 0) {
+    if (credentials.length > 0) resolve.problem('basicAuth and bearerTokens both need the header Authorization')
+    credentials.push(bearerCredential(bearerTokens.map((token) => `Bearer ${token}`)))
+  }
+  for (const [name, values] of Object.entries(options.headers ?? {})) {
+    const accepted = resolve.optional(values)
+    if (accepted.length > 0) credentials.push({ header: name.toLowerCase(), accepted, normalize: (value) => value })
+  }
+  const addresses = options.addresses === undefined ? undefined : addressList(options.addresses, resolve.problem)
+  const asksForSecret = urlTokens.length > 0 || credentials.length > 0
+  return {
+    urlTokens,
+    wasSet: asksForSecret,
+    asksForSecret,
+    headers: credentials.map(({ header }) => header),
+    isRestricted: asksForSecret || addresses !== undefined,
+    challenge: credentials.some(({ accepted }) => accepted[0]!.startsWith('Basic '))
+      ? 'Basic realm="callbacks", charset="UTF-8"'
+      : undefined,
+    check(request) {
+      if (addresses !== undefined && !addresses.has(request.remoteAddress)) {
+        return { ok: false, reason: 'address_not_allowed' }
+      }
+      for (const credential of credentials) {
+        const presented = request.header(credential.header)
+        if (presented === undefined) return { ok: false, reason: 'credentials_missing' }
+        if (!isAccepted(credential, presented, request.credentialDigest)) {
+          return { ok: false, reason: 'credentials_mismatch' }
+        }
+      }
+      return { ok: true, covers: asksForSecret ? 'secret' : 'none' }
+    },
+    authorize(request, forged) {
+      const own = Object.fromEntries(
+        credentials.map(({ header, accepted }) => [header, forged ? 'forged' : accepted[0]!]),
+      )
+      return { ...request, headers: { ...request.headers, ...own } }
+    },
+  }
+}
+
+function isAccepted(
+  { accepted, normalize }: Credential,
+  presented: string,
+  credentialDigest: ProviderRequest['credentialDigest'],
+): boolean {
+  if (credentialDigest !== undefined) return includesInConstantTime(accepted.map(credentialDigest), presented)
+  const found = normalize(presented)
+  return (
+    found !== undefined &&
+    includesInConstantTime(
+      accepted.map((value) => normalize(value)!),
+      found,
+    )
+  )
+}
+
+/** Whether `text` is one of `candidates`, in a time that tells nothing about them but how many they are. */
+export function includesInConstantTime(candidates: readonly string[], text: string): boolean {
+  const given = hash('sha256', text, 'buffer')
+  let found = false
+  for (const candidate of candidates) found = timingSafeEqual(hash('sha256', candidate, 'buffer'), given) || found
+  return found
+}
+
+function basicCredential(accepted: string[]): Credential {
+  return {
+    header: 'authorization',
+    accepted,
+    // As bytes: user names and passwords need not be UTF-8 on the wire.
+    normalize(value) {
+      const encoded = /^basic +([A-Za-z0-9+/]+={0,2})$/i.exec(value)?.[1]
+      return encoded && Buffer.from(encoded, 'base64').toString('latin1')
+    },
+  }
+}
+
+function bearerCredential(accepted: string[]): Credential {
+  return { header: 'authorization', accepted, normalize: (value) => /^bearer +(\S+)$/i.exec(value)?.[1] }
+}
+
+function base64(text: string): string {
+  return Buffer.from(text).toString('base64')
+}
+
+/** A set of addresses. */
+export interface AddressList {
+  has: (address: string | undefined) => boolean
+}
+
+/** Reads addresses and CIDR ranges, IPv4 and IPv6; an IPv4 address in IPv6 clothes is the IPv4 address. */
+export function addressList(ranges: readonly string[], problem: (text: string) => void): AddressList {
+  const list = new BlockList()
+  for (const range of ranges) {
+    const [address = '', prefix] = range.split('/')
+    const family = isIP(address) === 6 ? 'ipv6' : 'ipv4'
+    const bits = family === 'ipv6' ? 128 : 32
+    if (isIP(address) === 0 || (prefix !== undefined && !(/^\d{1,3}$/.test(prefix) && Number(prefix) <= bits))) {
+      problem(`"${range}" is no IP address and no CIDR range such as 10.0.0.0/8`)
+    } else list.addSubnet(address, prefix === undefined ? bits : Number(prefix), family)
+  }
+  return {
+    has(address) {
+      const plain = address?.replace(/^::ffff:(?=\d+\.)/i, '')
+      const family = isIP(plain ?? '')
+      return family !== 0 && list.check(plain!, family === 6 ? 'ipv6' : 'ipv4')
+    },
+  }
+}

@@ -1,0 +1,36 @@
+import { createHash } from 'node:crypto'
+import type { PreviousName } from './provider.ts'
+
+const MAX_LENGTH = 512
+// oxlint-disable-next-line no-control-regex -- control characters are what is looked for
+const PRINTABLE = /^[^\u0000-\u001f\u007f]+$/
+
+/**
+ * A name made of several fields: percent-escaped and joined by ":". Fields that are undefined are left out. Undefined
+ * where the first is, for then nothing is named.
+ */
+export function composeCallbackId(first: string | undefined, ...rest: (string | undefined)[]): string | undefined {
+  if (first === undefined) return undefined
+  return [first, ...rest]
+    .filter((part) => part !== undefined)
+    .map((part) => encodeURIComponent(part.toWellFormed()))
+    .join(':')
+}
+
+/** Whether a text can be a name: of printable characters, and short enough to be indexed. */
+export function isCallbackId(text: string): boolean {
+  return text.length <= MAX_LENGTH && text.isWellFormed() && PRINTABLE.test(text)
+}
+
+/** Ten minutes: longer than quick repetitions take, shorter than it takes until the same thing happens again. */
+const BODY_WINDOW_SECONDS = 600
+
+/** The name of a callback that only its bytes name: their hash and the window of time. */
+export function nameByBytes(bytes: Buffer, receivedAt: Date): { callbackId: string; previousName: PreviousName } {
+  const bodyHash = createHash('sha256').update(bytes).digest('hex')
+  const window = Math.floor(receivedAt.getTime() / 1000 / BODY_WINDOW_SECONDS)
+  return {
+    callbackId: `body:${bodyHash}:${window}`,
+    previousName: { callbackId: `body:${bodyHash}:${window - 1}`, windowSeconds: BODY_WINDOW_SECONDS },
+  }
+}

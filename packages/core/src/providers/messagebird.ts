@@ -1,0 +1,144 @@
+import { randomUUID } from 'node:crypto'
+import { composeCallbackId } from './callback-id.ts'
+import { hashClaim, isHashOf, parseJwt, proofOf, signJwt, timeProblem } from './jwt.ts'
+import type { Jwt } from './jwt.ts'
+import type { Content, Message } from './message.ts'
+import { fromIsoTime } from './proof.ts'
+import { assumed, documented, observed, unknown } from './provider.ts'
+import type { CallbackFound, OutgoingRequest, Proof, RejectReason } from './provider.ts'
+import { definePreset } from './source.ts'
+
+// MessageBird's own API: a signed token with the hashes of URL and body. For its successor see bird.ts.
+
+const HEADER = 'messagebird-signature-jwt'
+const ISSUER = 'MessageBird'
+
+function proofs(message: Message): Proof[] | RejectReason {
+  const token = message.header(HEADER)
+  if (token === undefined) return 'signature_missing'
+  const jwt = parseJwt(token, ['HS256', 'HS384', 'HS512'])
+  if (jwt === undefined) return 'signature_unreadable'
+  const problem = timeProblem(jwt, message.receivedAt) ?? claimsProblem(jwt, message)
+  // Without a body the content is in the URL's query, which is signed just as well.
+  return problem ?? [proofOf(jwt, message.body.length === 0 ? 'url' : 'body')]
+}
+
+/** As the vendor's library has it: only `payload_hash` may be missing, and only where there is no body. */
+function claimsProblem({ claims }: Jwt, { url, body }: Message): RejectReason | undefined {
+  const { iss, jti, url_hash: urlHash, payload_hash: payloadHash } = claims
+  if (iss !== ISSUER || jti === undefined || !isHashOf(urlHash, url)) return 'signature_mismatch'
+  if (payloadHash === undefined ? body.length > 0 : !isHashOf(payloadHash, body)) return 'body_hash_mismatch'
+  return undefined
+}
+
+function sign(request: OutgoingRequest, secret: string, at: Date): OutgoingRequest {
+  const iat = Math.floor(at.getTime() / 1000)
+  const claims = {
+    iss: ISSUER,
+    iat,
+    nbf: iat,
+    exp: iat + 60,
+    jti: randomUUID(),
+    url_hash: hashClaim(request.url),
+    ...(request.body.length > 0 && { payload_hash: hashClaim(request.body) }),
+  }
+  return { ...request, headers: { ...request.headers, [HEADER]: signJwt(claims, secret) } }
+}
+
+function split({ content }: Message): CallbackFound[] | RejectReason {
+  if (typeof content === 'string') return content
+  const { text, raw, payload } = content
+  return [
+    {
+      kind: 'found',
+      callbackId: conversationId(content) ?? messageId(content),
+      type: text('type') ?? text('status') ?? '',
+      occurredAt: fromIsoTime(text('message', 'updatedDatetime') ?? text('statusDatetime') ?? text('createdDatetime')),
+      raw,
+      payload,
+    },
+  ]
+}
+
+function conversationId({ text }: Content): string | undefined {
+  return composeCallbackId(text('message', 'id'), text('type'), text('message', 'status'))
+}
+
+/** A message to several recipients has one id, and a status for each. */
+function messageId({ text }: Content): string | undefined {
+  return composeCallbackId(text('id'), text('recipient'), text('status'))
+}
+
+export const messagebird = definePreset({
+  name: 'messagebird',
+  title: 'MessageBird',
+  schemes: {
+    signed: {
+      facts: {
+        title: 'Webhooks of the MessageBird API: SMS, conversations, voice',
+        headers: ['MessageBird-Signature-JWT'],
+        signedText: documented(
+          'a JWT by HS256, HS384 or HS512 with `iss` MessageBird and the SHA-256, in hex, of the URL (`url_hash`) and of the body (`payload_hash`, which may be missing only where there is no body)',
+        ),
+        secret: documented('the account’s signing key, under Developers, API settings in the dashboard'),
+        covers: documented('the body and the URL with its query'),
+        callbackId: assumed(
+          '`message.id`, `type` and `message.status` of conversations; `id`, `recipient` and `status` of SMS; else the body’s bytes within a window',
+        ),
+        type: assumed('`type`, else `status`'),
+        occurredAt: observed('`message.updatedDatetime`, `statusDatetime` or `createdDatetime`'),
+        account: unknown('none'),
+        callId: unknown('none'),
+        timeLimit: unknown(),
+        retries: unknown(),
+        answer: assumed('any 2xx'),
+        traps: [
+          'The token says from when and until when it holds (`nbf`, `exp`), give or take 5 seconds as in the vendor’s library: keep the clock right.',
+          'The URL is signed as MessageBird called it, query included: behind a proxy set `PUBLIC_BASE_URL`.',
+          'The vendor’s Express middleware calls the next handler whatever its check finds; a receiver that relied on it was open.',
+        ],
+      },
+      methods: ['POST', 'GET'],
+      signature: { proofs, sign, coversUrl: true },
+      split,
+      delivery: {
+        timeoutMs: 10_000,
+        retryDelaysMs: [5_000, 60_000, 600_000],
+        isDelivered: (status) => status >= 200 && status < 300,
+      },
+      samples: {
+        delivered: {
+          method: 'GET',
+          query: {
+            id: '{{alphanumeric:32}}',
+            recipient: '15550100001',
+            reference: 'demo',
+            status: 'delivered',
+            statusDatetime: '{{iso}}',
+          },
+        },
+        'message.created': {
+          json: {
+            type: 'message.created',
+            conversation: { id: '{{alphanumeric:32}}' },
+            message: {
+              id: '{{alphanumeric:32}}',
+              direction: 'received',
+              status: 'received',
+              type: 'text',
+              content: { text: 'Hello' },
+              createdDatetime: '{{iso}}',
+              updatedDatetime: '{{iso}}',
+            },
+          },
+        },
+      },
+    },
+  },
+  sourceAddresses: unknown(),
+  setUp: [
+    'Copy the signing key from the dashboard into the variable that `secrets` names; set `PUBLIC_BASE_URL`; restart Ringback.',
+    'Enter `https://your.host/callbacks/<source>` as the webhook or status report URL.',
+  ],
+  references: ['npm messagebird 4.0.1, lib/webhook-signature-jwt.js'],
+})

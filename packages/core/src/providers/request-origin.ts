@@ -1,0 +1,46 @@
+import type { AddressList } from './access.ts'
+
+// Who called, and by which URL: what ingest sees is the inner side of proxies.
+
+/** A request as it reached this process. */
+export interface InnerRequest {
+  /** Path and query. */
+  target: string
+  header: (name: string) => string | undefined
+  remoteAddress: string | undefined
+}
+
+export interface OriginSettings {
+  /** Where the URLs that providers were given begin, `https://hooks.example.com`; a path may follow. */
+  publicBaseUrl: string | undefined
+  /** Proxies whose `Forwarded`-style headers are believed. */
+  trustedProxies: AddressList
+}
+
+/**
+ * The URL that the provider called. From configuration where it is there; else from the headers of a trusted proxy; else
+ * only path and query, for a host that anybody can write into a request proves nothing.
+ */
+export function publicUrl({ publicBaseUrl, trustedProxies }: OriginSettings, request: InnerRequest): string {
+  const { target, header, remoteAddress } = request
+  if (publicBaseUrl !== undefined) return publicBaseUrl.replace(/\/+$/, '') + target
+  if (!trustedProxies.has(remoteAddress)) return target
+  const scheme = last(header('x-forwarded-proto'))
+  const host = last(header('x-forwarded-host')) ?? header('host')
+  return scheme === undefined || host === undefined ? target : `${scheme}://${host}${target}`
+}
+
+/** The address of the sender: the last one in `X-Forwarded-For` that is no trusted proxy. */
+export function clientAddress(
+  { trustedProxies }: Pick<OriginSettings, 'trustedProxies'>,
+  { header, remoteAddress }: Pick<InnerRequest, 'header' | 'remoteAddress'>,
+): string | undefined {
+  if (!trustedProxies.has(remoteAddress)) return remoteAddress
+  const chain = (header('x-forwarded-for') ?? '').split(',').map((part) => part.trim())
+  return chain.findLast((address) => address !== '' && !trustedProxies.has(address)) ?? remoteAddress
+}
+
+/** The value that the nearest proxy wrote. */
+function last(value: string | undefined): string | undefined {
+  return value?.split(',').at(-1)?.trim() || undefined
+}
