@@ -1,0 +1,126 @@
+import { hash } from 'node:crypto'
+import { composeCallbackId } from './callback-id.ts'
+import { jsonContent } from './message.ts'
+import type { Message } from './message.ts'
+import { digest, fromBase64, fromUnixSeconds } from './proof.ts'
+import { assumed, documented, observed, unknown } from './provider.ts'
+import type { CallbackFound, OutgoingRequest, Proof, RejectReason } from './provider.ts'
+import { definePreset } from './source.ts'
+
+// Bird, once MessageBird: an HMAC over time, URL and the body's hash. For MessageBird's own API see messagebird.ts.
+
+const LF = '\n'
+
+/** The body's hash goes in as its 32 bytes, not as text. */
+function signedText(timestamp: string, url: string, body: Buffer): Buffer {
+  return Buffer.concat([Buffer.from(timestamp + LF + url + LF), hash('sha256', body, 'buffer')])
+}
+
+function proofs({ header, url, body }: Message): Proof[] | RejectReason {
+  const [text, timestamp] = [header('messagebird-signature'), header('messagebird-request-timestamp')]
+  if (text === undefined) return 'signature_missing'
+  const signature = fromBase64(text)
+  if (signature.length === 0) return 'signature_unreadable'
+  if (timestamp === undefined) return 'timestamp_missing'
+  const signedAt = fromUnixSeconds(timestamp)
+  if (signedAt === undefined) return 'timestamp_unreadable'
+  const signed = signedText(timestamp, url, body)
+  return [{ algorithm: 'hmac-sha256', signed, signature, encoding: 'base64', covers: 'body', signedAt }]
+}
+
+function sign(request: OutgoingRequest, secret: string, at: Date): OutgoingRequest {
+  const timestamp = String(Math.floor(at.getTime() / 1000))
+  const signed = signedText(timestamp, request.url, request.body)
+  return {
+    ...request,
+    headers: {
+      ...request.headers,
+      'messagebird-request-timestamp': timestamp,
+      'messagebird-signature': digest('hmac-sha256', Buffer.from(secret), signed).toString('base64'),
+    },
+  }
+}
+
+function split({ json, header }: Message): CallbackFound[] | RejectReason {
+  if (typeof json === 'string') return json
+  const { text, raw } = jsonContent(json)
+  const event = text('event')
+  return [
+    {
+      kind: 'found',
+      // One message changes its status several times under the same event.
+      callbackId: composeCallbackId(text('payload', 'id'), event, text('payload', 'status')),
+      type: [text('service'), event].filter((part) => part !== undefined).join('.'),
+      // The time of the first attempt, which is nearer to the event than that of a repetition hours later.
+      occurredAt: fromUnixSeconds(header('messagebird-request-timestamp') ?? ''),
+      raw,
+    },
+  ]
+}
+
+export const bird = definePreset({
+  name: 'bird',
+  title: 'Bird',
+  schemes: {
+    signed: {
+      facts: {
+        title: 'Webhook subscriptions of the Bird API',
+        headers: ['messagebird-signature', 'messagebird-request-timestamp'],
+        signedText: documented(
+          'messagebird-request-timestamp LF URL LF SHA-256 of the body as 32 bytes (not as hex); HMAC-SHA256, base64',
+        ),
+        secret: documented('the `signingKey` given when the webhook subscription was made; its bytes as they are'),
+        covers: documented('the body, the URL and the time'),
+        callbackId: assumed('`payload.id`, `event` and `payload.status` together; no id of the delivery was found'),
+        type: observed('`service` and `event`, joined by "."'),
+        occurredAt: observed('the header’s time, which is that of the first attempt'),
+        account: unknown('none'),
+        callId: unknown('none'),
+        timeLimit: unknown(),
+        retries: observed('about 24 hours, each with the time and signature of the first attempt'),
+        answer: documented('any 2xx'),
+        traps: [
+          'Repetitions hours later still carry the first attempt’s time, so no age is refused. Setting `toleranceSeconds` drops every repetition older than that.',
+          'The URL is signed as Bird called it: behind a proxy set `PUBLIC_BASE_URL`.',
+          'A subscription made without `signingKey` is not signed at all.',
+        ],
+      },
+      methods: ['POST'],
+      signature: { proofs, sign, coversUrl: true },
+      split,
+      delivery: {
+        timeoutMs: 10_000,
+        retryDelaysMs: [5_000, 60_000, 600_000],
+        isDelivered: (status) => status >= 200 && status < 300,
+      },
+      samples: {
+        'channels.sms.outbound': {
+          json: {
+            service: 'channels',
+            event: 'sms.outbound',
+            payload: { id: '{{uuid}}', channelId: '{{uuid}}', status: 'delivered', createdAt: '{{iso}}' },
+          },
+        },
+        'channels.sms.inbound': {
+          json: {
+            service: 'channels',
+            event: 'sms.inbound',
+            payload: {
+              id: '{{uuid}}',
+              channelId: '{{uuid}}',
+              sender: { contact: { identifierValue: '+15550100001' } },
+              body: { type: 'text', text: { text: 'Hello' } },
+              createdAt: '{{iso}}',
+            },
+          },
+        },
+      },
+    },
+  },
+  sourceAddresses: unknown(),
+  setUp: [
+    'Make up a signing key and put it into the variable that `secrets` names; set `PUBLIC_BASE_URL`; restart Ringback.',
+    'Create the webhook subscription with `https://your.host/callbacks/<source>` as its URL and the same `signingKey`.',
+  ],
+  references: ['docs.bird.com, Notifications API, verifying a webhook'],
+})

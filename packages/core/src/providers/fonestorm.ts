@@ -1,0 +1,238 @@
+import { composeCallbackId } from './callback-id.ts'
+import type { Content, Message } from './message.ts'
+import { fromIsoTime } from './proof.ts'
+import { assumed, documented, unknown } from './provider.ts'
+import type { CallbackFound, RejectReason, Sample } from './provider.ts'
+import { definePreset } from './source.ts'
+
+// FoneStorm (FracTEL) signs nothing: Basic authentication and a secret URL are all the proof there is. The same callback
+// comes as a GET whose URL had its tokens replaced, as a POST of JSON under a form's content type, as a real form (older
+// documentation) or as JSON; the bytes tell which. Source: FoneStorm's article on callbacks and its API reference.
+
+/** FoneStorm's name of the callback, which the user adds to the URL: no request says it by itself. */
+const CALLBACK_NAME = /^(messages|calls|faxes|accounts)\/[a-z_]{1,32}$/
+
+/** A token that FoneStorm did not know, in the current spelling or the older one. */
+const TOKEN = /\(\([^()]*\)\)|\{\{[^{}]*\}\}/
+
+const EMPTY = /^\{\s*\}$/
+
+const FAX_STATUS = new Set(['SUCCESS', 'FAILED'])
+const FAX_FIELDS = ['file', 'pages', 'pages_transmitted']
+
+type Text = Content['text']
+
+/** What the request is about, and which of its fields name it. */
+interface Named {
+  type: string
+  /** Fields that make the name, in order. */
+  parts: (string | undefined)[]
+  callbackId: string | undefined
+  callId?: string | undefined
+}
+
+function split(message: Message): CallbackFound[] | RejectReason {
+  const { content } = message
+  if (typeof content === 'string') return content
+  const { text, raw, payload } = content
+  // A text that is no form is one field without a value.
+  if (message.method !== 'GET' && isAllEmpty(message.form)) return 'unreadable_body'
+  if (EMPTY.test(payload ?? raw.toString('latin1'))) {
+    return [{ kind: 'unreadable', reason: 'callback_id_missing', raw }]
+  }
+  const { type, parts, callbackId, callId } = nameOf(callbackName(message), text)
+  // Stored, it would make one event of all that is to come.
+  if (parts.some((part) => part !== undefined && TOKEN.test(part))) {
+    return [{ kind: 'unreadable', reason: 'token_not_replaced', raw }]
+  }
+  return [{ kind: 'found', callbackId, type, callId, occurredAt: fromIsoTime(text('timestamp')), raw, payload }]
+}
+
+function isAllEmpty(form: Message['form']): boolean {
+  return typeof form !== 'string' && form.length > 0 && form.every(([, value]) => value === '')
+}
+
+function callbackName({ query }: Message): string | undefined {
+  const name = query.find(([field]) => field === 'callback')?.[1]
+  return name !== undefined && CALLBACK_NAME.test(name) ? name : undefined
+}
+
+function nameOf(name: string | undefined, text: Text): Named {
+  const family: string = name?.split('/')[0] ?? familyOf(text) ?? ''
+  switch (family) {
+    case 'messages':
+      return nameOfMessage(name, text)
+    case 'calls':
+      return nameOfCall(name, text)
+    case 'faxes':
+      return nameOfFax(name, text)
+    default:
+      return { type: name ?? '', parts: [], callbackId: undefined }
+  }
+}
+
+/** Where the URL does not say it, the fields do. */
+function familyOf(text: Text): 'messages' | 'calls' | 'faxes' | undefined {
+  if (text('uid') !== undefined) {
+    const isFax = FAX_STATUS.has(text('status') ?? '') || FAX_FIELDS.some((field) => text(field) !== undefined)
+    return isFax ? 'faxes' : 'calls'
+  }
+  return ['id', 'message', 'msg'].some((field) => text(field) !== undefined) ? 'messages' : undefined
+}
+
+function nameOfMessage(name: string | undefined, text: Text): Named {
+  const id = text('id')
+  const endpoint = endpointOf(name)
+  return {
+    type: name ?? 'messages',
+    parts: [id],
+    callbackId: endpoint === undefined || id === undefined ? id : composeCallbackId(endpoint, id),
+  }
+}
+
+/** BEGIN and END have the same uid. Without a status, nothing but the bytes tells one from the other. */
+function nameOfCall(name: string | undefined, text: Text): Named {
+  const [direction, uid, status] = ['direction', 'uid', 'status'].map((field) => text(field))
+  const byDirection = direction === 'INBOUND' ? 'calls/receive_notify' : 'calls/send_notify'
+  return {
+    type: name ?? (direction === 'INBOUND' || direction === 'OUTBOUND' ? byDirection : 'calls'),
+    parts: [direction, uid, status],
+    callbackId: uid === undefined || status === undefined ? undefined : composeCallbackId(direction ?? '', uid, status),
+    callId: uid,
+  }
+}
+
+function nameOfFax(name: string | undefined, text: Text): Named {
+  const [uid, status, attempts] = ['uid', 'status', 'attempts'].map((field) => text(field))
+  return {
+    type: name ?? 'faxes',
+    parts: [uid, status, attempts],
+    callbackId:
+      uid === undefined ? undefined : composeCallbackId(endpointOf(name) ?? '', uid, status ?? '', attempts ?? ''),
+  }
+}
+
+/** `messages/receive` and `messages/receive_notify` both tell of a message that came in, under one id. */
+function endpointOf(name: string | undefined): 'receive' | 'send' | undefined {
+  const callback = name?.split('/')[1]
+  if (callback?.startsWith('receive')) return 'receive'
+  return callback?.startsWith('send') ? 'send' : undefined
+}
+
+/** The documentation calls the text `msg` in one place and `message` in another: handlers get `message`. */
+function details(_type: string, payload: unknown): unknown {
+  if (typeof payload !== 'object' || payload === null || Array.isArray(payload) || !Object.hasOwn(payload, 'msg')) {
+    return payload
+  }
+  const { msg, ...rest } = payload as Record<string, unknown>
+  const message = Object.hasOwn(rest, 'message') ? (rest.message ?? msg) : msg
+  return { ...rest, message }
+}
+
+const message = { to: '3215550112', from: '3215550111', id: '{{hex:32}}' }
+const call = { account_code: '2005550000', from: '3215550111', to: '3215550112', type: 'VOICE', uid: '{{uuid}}' }
+const fax = {
+  uid: '{{uuid}}',
+  account_code: '2005550000',
+  from: '3215550111',
+  to: '3215550112',
+  timestamp: '{{iso}}',
+  file: 'https://files.example.test/fax.pdf',
+  type: 'FAX',
+}
+const ended = { status: 'END', disposition: 'ANSWERED', billable_seconds: 42 }
+const receivedMessage = { query: { callback: 'messages/receive_notify' } }
+const formType = { 'content-type': 'application/x-www-form-urlencoded' }
+
+const samples: Record<string, Sample> = {
+  'messages/receive_notify': { ...receivedMessage, json: { ...message, message: 'hello world' } },
+  'messages/receive_notify (msg)': { ...receivedMessage, json: { ...message, msg: 'hello world' } },
+  'messages/receive_notify (GET)': {
+    method: 'GET',
+    query: { ...receivedMessage.query, ...message, msg: 'hello world' },
+  },
+  'messages/receive_notify (POST)': {
+    ...receivedMessage,
+    headers: formType,
+    json: { ...message, message: 'a=b&c=d 50%+1 café' },
+  },
+  'messages/receive_notify (form)': { ...receivedMessage, form: { ...message, message: 'hello world' } },
+  'messages/send_notify': {
+    query: { callback: 'messages/send_notify' },
+    json: { ...message, message: 'hello world' },
+  },
+  'calls/receive_notify (BEGIN)': { json: { ...call, direction: 'INBOUND', status: 'BEGIN' } },
+  'calls/receive_notify (END)': { json: { ...call, direction: 'INBOUND', ...ended } },
+  'calls/send_notify (BEGIN)': { json: { ...call, direction: 'OUTBOUND', status: 'BEGIN' } },
+  'calls/send_notify (END)': {
+    json: { ...call, direction: 'OUTBOUND', ...ended, disposition: 'FAILED:404', billable_seconds: 0 },
+  },
+  'faxes/receive_notify': {
+    query: { callback: 'faxes/receive_notify' },
+    json: { ...fax, status: 'SUCCESS', attempts: 1, pages: 3, pages_transmitted: 3 },
+  },
+  'faxes/send_notify': {
+    query: { callback: 'faxes/send_notify' },
+    json: { ...fax, status: 'FAILED', attempts: 3, pages: 3, pages_transmitted: 1 },
+  },
+}
+
+/**
+ * Sources for FoneStorm's callbacks. Add `?callback=<name>` to each URL, with FoneStorm's name of the callback: requests
+ * do not say whether a message or a fax was received or sent.
+ */
+export const fonestorm = definePreset({
+  name: 'fonestorm',
+  title: 'FoneStorm',
+  schemes: {
+    callback: {
+      facts: {
+        title: 'Messages, calls, faxes and call records, by every method (GET, POST, JSON)',
+        headers: ['Authorization'],
+        signedText: documented('nothing is signed'),
+        secret: documented(
+          'HTTP Basic authentication by `url_username` and `url_password` (`username` and `password` for call records); a secret last part of the URL does as well',
+        ),
+        covers: documented('nothing of the content: credentials only say who sends'),
+        callbackId: assumed(
+          'messages: `id`, with receive or send before it where the URL says which; calls: `direction`, `uid` and `status`, for BEGIN and END share the `uid`; faxes: receive or send, `uid`, `status`, `attempts`; anything else, call records among it: the bytes. That `id` and `uid` exist is documented',
+        ),
+        type: assumed(
+          '`callback` in the URL’s query, which you add, such as `messages/receive_notify`; without it, of calls by `direction`, else only `messages`, `calls` or `faxes`',
+        ),
+        occurredAt: documented('faxes: `timestamp` (older documentation); all else has no time, so that of receipt'),
+        account: unknown('`account_code` of calls and faxes stays in the payload'),
+        callId: documented('`uid` of calls'),
+        timeLimit: unknown(),
+        retries: unknown(),
+        answer: unknown('not documented; 200 is assumed'),
+        traps: [
+          'A GET carries only what the URL’s tokens ask for: name `((id))` or `((uid))` and `((status))` in it, under these names, or a callback is named by its bytes alone.',
+          'A token that FoneStorm does not know stays in the URL. `((id))` or `{{id}}` as an id is refused with `token_not_replaced`; anywhere else it is only text.',
+          'Tokens are written `((msg))` today and were `{{msg}}` in older documentation.',
+          'The method POST sends JSON under the content type of a form; a form parser would take it apart at every “&”, “=”, “+” and “%”.',
+          'The text of a message is `message` in one part of the documentation and `msg` in another. The payload is kept as it came; handlers find `message` in the event’s details.',
+          'A number with both `messages/receive` and `messages/receive_notify` reports a message twice, with one id: it is one event.',
+          'The fields of call records are not documented. Give their URL `?callback=accounts/cdr_notify`, so that they are not taken for calls.',
+        ],
+      },
+      methods: ['GET', 'POST'],
+      split,
+      details,
+      delivery: { timeoutMs: 10_000, retryDelaysMs: [], isDelivered: (status) => status >= 200 && status < 300 },
+      samples,
+    },
+  },
+  sourceAddresses: unknown(),
+  setUp: [
+    'Choose a user name without “:” and a long password, put them into the variables that `basicAuth` names, and restart Ringback.',
+    'Set the callback (for example `messages/receive_notify`) with type `Callback`, method `JSON`, `url_username`, `url_password` and the URL `https://your.host/callbacks/<source>?callback=messages/receive_notify`. The name behind `callback=` is that of the callback.',
+    'Where only GET is possible, name the fields as FoneStorm does: `...&to=((to))&from=((from))&message=((message))&id=((id))`; for calls `...&uid=((uid))&direction=((direction))&status=((status))`.',
+    'Only one callback exists for each event: who else needs it has to get it from Ringback.',
+  ],
+  references: [
+    'FoneStorm, article “Callbacks / Web Hooks”',
+    'developer.fonestorm.com/reference (v2.11 and v2.12)',
+    'github.com/FracTEL-LLC/fonestorm-clients, swagger.json',
+  ],
+})

@@ -1,0 +1,150 @@
+import { composeCallbackId } from './callback-id.ts'
+import { jsonAt, jsonContent } from './message.ts'
+import type { Content, Json, Message } from './message.ts'
+import { digest, fromHex } from './proof.ts'
+import { assumed, documented, unknown } from './provider.ts'
+import type { CallbackFound, DeliveryRule, RejectReason, SchemeFacts, Signature } from './provider.ts'
+import samples from './samples/signalwire.json' with { type: 'json' }
+import { definePreset } from './source.ts'
+import { EMPTY_TWIML, spellingsOf, splitForm, urlSignature } from './twilio.ts'
+
+// SignalWire: one header with two meanings. Its older interface is Twilio's, signature and all; its newer one signs URL
+// and raw body, in hex. Source: SignalWire's guide to webhook security, and the documentation of its own validators.
+
+const HEADER = 'x-signalwire-signature'
+
+const bodySignature: Signature = {
+  coversUrl: true,
+  proofs({ url, body, header }) {
+    const text = header(HEADER)
+    if (text === undefined || text === '') return 'signature_missing'
+    const signature = fromHex(text)
+    if (signature.length === 0) return 'signature_unreadable'
+    return spellingsOf(url).map((spelling) => ({
+      algorithm: 'hmac-sha1',
+      signed: Buffer.concat([Buffer.from(spelling), body]),
+      signature,
+      encoding: 'hex',
+      covers: 'body',
+    }))
+  },
+  sign(request, secret) {
+    const signed = Buffer.concat([Buffer.from(request.url), request.body])
+    const signature = digest('hmac-sha1', Buffer.from(secret), signed).toString('hex')
+    return { ...request, headers: { ...request.headers, [HEADER]: signature } }
+  },
+}
+
+/** Anything that is no JSON object is read as a form: the same signature may come with one. */
+function split(message: Message): CallbackFound[] | RejectReason {
+  const { content, json } = message
+  if (typeof content === 'string' || content.payload !== undefined || typeof json === 'string')
+    return splitForm(message)
+  if (typeof json.value !== 'object' || json.value === null || Array.isArray(json.value)) return 'unreadable_body'
+  const { text, raw } = jsonContent(json)
+  const type = text('event_type') ?? text('event') ?? ''
+  const callId = text('params', 'call_id') ?? text('call_id') ?? text('call', 'call_id')
+  return [{ kind: 'found', callbackId: nameOf(text, type), type, callId, occurredAt: timeOf(json), raw }]
+}
+
+/** Each state of a call or message comes once; of all else nothing is known, so its bytes name it. */
+function nameOf(text: Content['text'], type: string): string | undefined {
+  const [messageId, messageState] = [text('params', 'message_id'), text('params', 'message_state')]
+  if (messageId !== undefined && messageState !== undefined) return composeCallbackId(messageId, type, messageState)
+  const [callId, callState] = [text('params', 'call_id'), text('params', 'call_state')]
+  if (callId === undefined || callState === undefined || type !== 'calling.call.state') return undefined
+  return composeCallbackId(callId, type, callState)
+}
+
+/** Seconds since 1970, with a fraction. */
+function timeOf(json: Json): Date | undefined {
+  const seconds = jsonAt(json, 'timestamp')
+  return typeof seconds === 'number' && seconds > 0 && seconds < 1e11 ? new Date(seconds * 1000) : undefined
+}
+
+const delivery: DeliveryRule = {
+  timeoutMs: 15_000,
+  retryDelaysMs: [],
+  isDelivered: (status) => status >= 200 && status < 300,
+}
+
+const commonFacts = {
+  headers: ['X-SignalWire-Signature'],
+  secret: documented('The project’s signing key, under API Credentials in the dashboard.'),
+  account: assumed('`AccountSid` or `project_id` in the body; Ringback’s account is the one whose key verified it.'),
+  timeLimit: unknown(),
+  retries: unknown(),
+} satisfies Partial<SchemeFacts>
+
+export const signalwire = definePreset({
+  name: 'signalwire',
+  title: 'SignalWire',
+  schemes: {
+    compatibility: {
+      facts: {
+        ...commonFacts,
+        title: 'cXML and the Compatibility API: forms such as Twilio’s',
+        signedText: documented(
+          'As Twilio: the URL, then each form field as name and value, sorted by name; HMAC-SHA1, base64; for JSON the URL alone with `bodySHA256` in it. The URL is tried with and without the port.',
+        ),
+        covers: documented('URL and form fields, or URL and the body’s hash; for GET the URL with its query.'),
+        callbackId: assumed(
+          '`MessageSid` and status, or `CallSid`, status and `SequenceNumber`; a request for instructions is named by its bytes.',
+        ),
+        type: assumed('`StatusCallbackEvent`, `MessageStatus`, `SmsStatus` or `CallStatus`, as with Twilio.'),
+        occurredAt: assumed('`Timestamp`, where there is one.'),
+        callId: assumed('`CallSid`'),
+        answer: assumed(
+          'cXML without instructions: no reply to a message, ignored for a status callback. Where a call waits for instructions, it ends the call.',
+        ),
+        traps: [
+          'The same header has the other signature, in hex, on JSON webhooks: give those a source with `scheme: "json"`.',
+          'A reset of the signing key takes about a minute until it shows: list the old and the new one in `secrets`.',
+          'A URL where a call waits for instructions needs an `answer` that keeps the call alive.',
+        ],
+      },
+      methods: ['POST', 'GET'],
+      signature: urlSignature(HEADER),
+      split: (message) => splitForm(message),
+      answer: EMPTY_TWIML,
+      delivery,
+      samples: samples.compatibility,
+    },
+    json: {
+      facts: {
+        ...commonFacts,
+        title: 'RELAY and SWML: JSON',
+        signedText: documented(
+          'The URL, then the raw body; HMAC-SHA1, hex. That the URL’s port may be written or not is assumed, as for the other scheme.',
+        ),
+        covers: documented('the URL and the body'),
+        callbackId: assumed(
+          'Id and state of the call or message in `params`; nothing documented names a callback, so all else is named by its bytes.',
+        ),
+        type: assumed('`event_type`, or `event`'),
+        occurredAt: assumed('`timestamp`, in seconds'),
+        callId: assumed('`call_id` in `params`, in `call`, or on top'),
+        answer: assumed('any 2xx'),
+        traps: [
+          'The same header has the other signature, in base64, on cXML webhooks: give those a source with `scheme: "compatibility"`.',
+          'A URL that must deliver SWML needs an `answer` that is SWML.',
+        ],
+      },
+      methods: ['POST'],
+      signature: bodySignature,
+      split,
+      delivery,
+      samples: samples.json,
+    },
+  },
+  sourceAddresses: unknown(),
+  setUp: [
+    'Set `PUBLIC_BASE_URL` to where the URL that SignalWire calls begins, exactly as it will be entered there: it is signed.',
+    'Copy the signing key from API Credentials into the variable that `secrets` names, and restart Ringback.',
+    'Enter `https://your.host/callbacks/<source>` as the status callback or webhook URL.',
+  ],
+  references: [
+    'developer.signalwire.com/guides/webhook-security',
+    'metacpan.org/pod/SignalWire::Security::WebhookValidator',
+  ],
+})

@@ -1,0 +1,508 @@
+import { createHash, hash } from 'node:crypto'
+import { composeCallbackId } from './callback-id.ts'
+import type { Content, Message } from './message.ts'
+import { digest, fromBase64, fromIsoTime, fromUnixSeconds } from './proof.ts'
+import { assumed, documented, observed, unknown } from './provider.ts'
+import type {
+  CallbackFound,
+  DeliveryRule,
+  OutgoingRequest,
+  Proof,
+  RejectReason,
+  Scheme,
+  Signature,
+} from './provider.ts'
+import { pathOf } from './signed-text.ts'
+import { definePreset } from './source.ts'
+
+// Sinch: several products, of which each calls back in its own way. Source: developers.sinch.com.
+
+/** Either word, whatever the product: the documentation of Voice 2.0 prints both. */
+const AUTHORIZATION = /^(?:application|service) +[^\s:]+:([A-Za-z0-9+/=]+)$/i
+
+function toKey(secret: string): Buffer {
+  const key = fromBase64(secret)
+  if (key.length === 0) throw new Error('it must be base64, as the Sinch dashboard shows it')
+  return key
+}
+
+/** What Voice and Verification sign; the path is that of the public URL, without query. */
+function requestText(
+  request: { method: string; url: string; body: Buffer },
+  contentType: string | undefined,
+  timestamp: string,
+): Buffer {
+  const { method, url, body } = request
+  const bodyHash = body.length === 0 ? '' : createHash('md5').update(body).digest('base64')
+  return Buffer.from([method, bodyHash, contentType ?? '', `x-timestamp:${timestamp}`, pathOf(url)].join('\n'))
+}
+
+function requestProofs({ method, url, body, header }: Message): Proof[] | RejectReason {
+  const authorization = header('authorization')
+  if (authorization === undefined) return 'signature_missing'
+  const signature = fromBase64(AUTHORIZATION.exec(authorization)?.[1])
+  if (signature.length === 0) return 'signature_unreadable'
+  const timestamp = header('x-timestamp')
+  if (timestamp === undefined) return 'timestamp_missing'
+  const signedAt = fromIsoTime(timestamp)
+  if (signedAt === undefined) return 'timestamp_unreadable'
+  const signed = requestText({ method, url, body }, header('content-type'), timestamp)
+  return [{ algorithm: 'hmac-sha256', signed, signature, encoding: 'base64', covers: 'body', signedAt }]
+}
+
+/** `word` and `key` are what stands before the signature. No time limit: Sinch asks for one, but names none. */
+function requestSignature(word: string, key: string): Signature {
+  return {
+    key: toKey,
+    proofs: requestProofs,
+    coversUrl: true,
+    headers: ['authorization'],
+    sign(request: OutgoingRequest, secret: string, at: Date): OutgoingRequest {
+      const timestamp = at.toISOString()
+      const signed = requestText(request, request.headers['content-type'], timestamp)
+      const signature = digest('hmac-sha256', toKey(secret), signed).toString('base64')
+      return {
+        ...request,
+        headers: { ...request.headers, 'x-timestamp': timestamp, authorization: `${word} ${key}:${signature}` },
+      }
+    },
+  }
+}
+
+const CONVERSATION = 'x-sinch-webhook-signature'
+
+function conversationText(body: Buffer, nonce: string, timestamp: string): Buffer {
+  return Buffer.concat([body, Buffer.from(`.${nonce}.${timestamp}`, 'latin1')])
+}
+
+function conversationProofs({ header, body }: Message): Proof[] | RejectReason {
+  const text = header(CONVERSATION)
+  if (text === undefined) return 'signature_missing'
+  const signature = fromBase64(text)
+  // The only algorithm that is documented; were it another, its signature would not match either.
+  const algorithm = header(`${CONVERSATION}-algorithm`) ?? 'HmacSHA256'
+  if (signature.length === 0 || algorithm.toLowerCase() !== 'hmacsha256') return 'signature_unreadable'
+  const nonce = header(`${CONVERSATION}-nonce`)
+  if (!nonce) return 'nonce_missing'
+  const timestamp = header(`${CONVERSATION}-timestamp`)
+  if (timestamp === undefined) return 'timestamp_missing'
+  const signedAt = fromUnixSeconds(timestamp)
+  if (signedAt === undefined) return 'timestamp_unreadable'
+  const signed = conversationText(body, nonce, timestamp)
+  return [{ algorithm: 'hmac-sha256', signed, signature, encoding: 'base64', covers: 'body', signedAt }]
+}
+
+function signConversation(request: OutgoingRequest, secret: string, at: Date): OutgoingRequest {
+  const timestamp = String(Math.floor(at.getTime() / 1000))
+  const nonce = hash('sha256', Buffer.concat([request.body, Buffer.from(timestamp)]), 'hex').slice(0, 26)
+  const signature = digest('hmac-sha256', Buffer.from(secret), conversationText(request.body, nonce, timestamp))
+  return {
+    ...request,
+    headers: {
+      ...request.headers,
+      [CONVERSATION]: signature.toString('base64'),
+      [`${CONVERSATION}-nonce`]: nonce,
+      [`${CONVERSATION}-timestamp`]: timestamp,
+      [`${CONVERSATION}-algorithm`]: 'HmacSHA256',
+    },
+  }
+}
+
+type Found = Pick<CallbackFound & { kind: 'found' }, 'callbackId' | 'type' | 'callId' | 'occurredAt'>
+
+/** Every product sends one JSON object a request. */
+function splitObject(read: (content: Content, message: Message) => Found) {
+  return (message: Message): CallbackFound[] | RejectReason => {
+    const { json, content } = message
+    if (typeof json === 'string') return json
+    if (typeof content === 'string') return content
+    if (typeof json.value !== 'object' || json.value === null || Array.isArray(json.value)) return 'unreadable_body'
+    return [{ kind: 'found', ...read(content, message), raw: json.raw }]
+  }
+}
+
+const splitVoice = splitObject(({ text }) => {
+  // The reference prints `callId` in places; requests have `callid`.
+  const callId = text('callid') ?? text('callId')
+  return {
+    callbackId: composeCallbackId(callId, text('event') ?? '', text('timestamp')),
+    type: text('event') ?? '',
+    callId,
+    occurredAt: fromIsoTime(text('timestamp')),
+  }
+})
+
+const splitVoice2 = splitObject(({ text }, { header }) => ({
+  callbackId: header('ce-id') || undefined,
+  type: text('event') ?? header('ce-type') ?? '',
+  callId: text('call', 'callId'),
+  occurredAt: fromIsoTime(header('ce-time')),
+}))
+
+const splitVerification = splitObject(({ text }) => ({
+  callbackId: composeCallbackId(text('id'), text('event') ?? '', text('status')),
+  type: text('event') ?? '',
+}))
+
+/** What a Conversation callback is about is the name of the one member that is not about the delivery itself. */
+const CONVERSATION_FACTS = new Set([
+  'app_id',
+  'project_id',
+  'accepted_time',
+  'event_time',
+  'message_metadata',
+  'correlation_id',
+])
+const splitConversation = splitObject(({ text }, { json }) => {
+  const members = Object.entries((json as { value: object }).value)
+  const type =
+    members.find(
+      ([name, value]) => !CONVERSATION_FACTS.has(name) && typeof value === 'object' && value !== null,
+    )?.[0] ?? ''
+  return {
+    callbackId: conversationId(type, text),
+    type,
+    occurredAt: fromIsoTime(text('event_time')) ?? fromIsoTime(text('accepted_time')),
+  }
+})
+
+function conversationId(type: string, text: Content['text']): string | undefined {
+  if (type === '') return undefined
+  const own = text(type, 'id') ?? text(type, 'message_id') ?? text(type, 'event_id')
+  if (own !== undefined) return composeCallbackId(type, own, text(type, 'status'))
+  // Contacts and conversations hold their ids one level deeper, and change more than once.
+  const about = text(type, type.split('_', 1)[0]!, 'id') ?? text(type, 'contact_id') ?? text(type, 'conversation_id')
+  return about && composeCallbackId(type, about, text(type, 'status') ?? '', text('event_time'))
+}
+
+const splitSms = splitObject(({ text }, { json }) => ({
+  callbackId: smsId(text, (json as { raw: Buffer }).raw),
+  type: text('type') ?? '',
+  occurredAt: fromIsoTime(text('at')) ?? fromIsoTime(text('received_at')),
+}))
+
+function smsId(text: Content['text'], raw: Buffer): string | undefined {
+  const batchId = text('batch_id')
+  if (batchId === undefined) return text('id')
+  // The report on a whole batch has a list of states, which its bytes stand for.
+  const state = text('status') ?? hash('sha256', raw, 'hex')
+  return composeCallbackId(text('type') ?? '', batchId, state, text('recipient') ?? '', text('at'))
+}
+
+const is2xx = (status: number) => status >= 200 && status < 300
+
+/** Sinch calls a fallback URL, if there is one, instead of trying again. */
+const voiceDelivery: DeliveryRule = { timeoutMs: 5_000, retryDelaysMs: [], isDelivered: is2xx }
+
+const requestFacts = {
+  signedText: documented(
+    'The method, the base64 MD5 of the body, the content type, `x-timestamp:` with that header, and the path of the URL, joined by line feeds; HMAC-SHA256, base64. The key is the secret decoded from base64.',
+  ),
+  covers: documented('The body, the path and the time.'),
+  timeLimit: documented(
+    '5 s for calls, which wait for the answer. A signature must not be too old, but no number is given: set `toleranceSeconds` to have one.',
+  ),
+} as const
+
+const PUBLIC_URL_TRAP =
+  'The path of the public URL is signed: behind a proxy that changes paths, `PUBLIC_BASE_URL` must hold what the provider was given.'
+const AUTHORIZATION_TRAP =
+  'The signature takes the header Authorization, so Basic authentication cannot be asked for as well: use a secret URL.'
+
+const voice: Scheme = {
+  facts: {
+    ...requestFacts,
+    title: 'Voice callbacks (incoming, answered, disconnected calls; menus; notifications)',
+    headers: ['Authorization: application <key>:<signature>', 'x-timestamp'],
+    secret: documented('The application secret, base64, beside the application key in the dashboard.'),
+    callbackId: assumed('`callid`, `event` and `timestamp`; no id of the delivery exists.'),
+    type: documented('`event`: ice, ace, dice, pie, notify.'),
+    occurredAt: documented('`timestamp`.'),
+    account: documented('The application key, in the header, where it is not signed.'),
+    callId: documented('`callid`.'),
+    retries: documented('None; a fallback URL is called instead.'),
+    answer: documented(
+      '2xx with SVAML where a call waits (ice, ace, pie). Left alone, the source answers `continue`, which ace and pie take; for incoming calls set `answer` to your SVAML.',
+    ),
+    traps: [
+      PUBLIC_URL_TRAP,
+      AUTHORIZATION_TRAP,
+      'An incoming call (ice) whose callback gets no SVAML that fits is ended with an error message.',
+    ],
+  },
+  methods: ['POST'],
+  signature: requestSignature('application', '669e367e-6bba-48ab-af15-266871c28135'),
+  split: splitVoice,
+  answer: { contentType: 'application/json', body: '{"action":{"name":"continue"}}' },
+  delivery: voiceDelivery,
+  samples: {
+    ice: {
+      json: {
+        event: 'ice',
+        callid: '{{uuid}}_257',
+        timestamp: '{{iso}}',
+        version: 1,
+        cli: '+15550100001',
+        to: { type: 'did', endpoint: '+15550100002' },
+        domain: 'pstn',
+        applicationKey: '669e367e-6bba-48ab-af15-266871c28135',
+        originationType: 'PSTN',
+      },
+    },
+    ace: { json: { event: 'ace', callid: '{{uuid}}_257', timestamp: '{{iso}}', version: 1 } },
+    dice: {
+      json: {
+        event: 'dice',
+        callid: '{{uuid}}_257',
+        timestamp: '{{iso}}',
+        version: 1,
+        reason: 'CALLERHANGUP',
+        result: 'ANSWERED',
+        duration: 12,
+      },
+    },
+  },
+}
+
+const verification: Scheme = {
+  facts: {
+    ...requestFacts,
+    title: 'Verification callbacks (request, result)',
+    headers: ['Authorization: application <key>:<signature>', 'x-timestamp'],
+    secret: documented('The application secret, base64, beside the application key in the dashboard.'),
+    callbackId: assumed('`id`, which names the verification, with `event` and `status`.'),
+    type: documented('`event`: VerificationRequestEvent, VerificationResultEvent.'),
+    occurredAt: unknown('None in the body: the time of receipt.'),
+    account: documented('The application key, in the header; it is not signed.'),
+    callId: unknown('none'),
+    timeLimit: unknown(
+      'Not documented; 5 s are assumed as for calls. Nor is a number given for how old a signature may be.',
+    ),
+    retries: unknown(),
+    answer: documented(
+      'A request event waits for `{"action":"allow"}` or `"deny"`, and without an answer the verification is rejected: set `answer`. A result event takes any 2xx.',
+    ),
+    traps: [
+      PUBLIC_URL_TRAP,
+      AUTHORIZATION_TRAP,
+      'A fixed answer cannot tell genuine requests for a verification from abusive ones; where that matters, let another service take the request events.',
+    ],
+  },
+  methods: ['POST'],
+  signature: requestSignature('application', '669e367e-6bba-48ab-af15-266871c28135'),
+  split: splitVerification,
+  delivery: voiceDelivery,
+  samples: {
+    VerificationRequestEvent: {
+      json: {
+        id: '{{uuid}}',
+        event: 'VerificationRequestEvent',
+        method: 'sms',
+        identity: { type: 'number', endpoint: '+15550100002' },
+      },
+    },
+    VerificationResultEvent: {
+      json: {
+        id: '{{uuid}}',
+        event: 'VerificationResultEvent',
+        method: 'sms',
+        identity: { type: 'number', endpoint: '+15550100002' },
+        status: 'SUCCESSFUL',
+      },
+    },
+  },
+}
+
+const voice2: Scheme = {
+  facts: {
+    ...requestFacts,
+    title: 'Voice 2.0 webhooks (preview)',
+    headers: ['Authorization: service <id>:<signature>', 'x-timestamp', 'ce-id', 'ce-time'],
+    secret: documented('The secret of the service, base64, under its call behaviour in the dashboard.'),
+    callbackId: documented('`ce-id`, as CloudEvents have it.'),
+    type: documented('`event`, such as call.incoming.'),
+    occurredAt: documented('`ce-time`.'),
+    account: documented('The service id: in Authorization, in `ce-source` and in `call.serviceId`.'),
+    callId: documented('`call.callId`.'),
+    retries: unknown(),
+    answer: assumed('2xx, with commands where a call waits: set `answer`.'),
+    traps: [
+      PUBLIC_URL_TRAP,
+      AUTHORIZATION_TRAP,
+      'The CloudEvents headers are not signed. Whoever has seen a request can send it again under another `ce-id`: `toleranceSeconds` bounds for how long.',
+      'At times Sinch has not handed out the secrets of services; until you have one, ask for Basic authentication or a secret URL.',
+      'One page of the documentation prints `application` before the signature; both words are taken.',
+    ],
+  },
+  methods: ['POST'],
+  signature: requestSignature('service', 'a74b1566-0f18-4f8e-9c23-8e6b5df8fd3e'),
+  split: splitVoice2,
+  delivery: voiceDelivery,
+  samples: {
+    'call.incoming': {
+      headers: {
+        'ce-id': '{{uuid}}',
+        'ce-time': '{{iso}}',
+        'ce-specversion': '1.0',
+        'ce-source': 'projects/5c5bf2b1-35ae-4825-ab89-457e07bb60e6/services/a74b1566-0f18-4f8e-9c23-8e6b5df8fd3e',
+      },
+      json: {
+        event: 'call.incoming',
+        call: {
+          callId: '01{{alphanumeric:24}}',
+          projectId: '5c5bf2b1-35ae-4825-ab89-457e07bb60e6',
+          serviceId: 'a74b1566-0f18-4f8e-9c23-8e6b5df8fd3e',
+          direction: 'INBOUND',
+          callType: 'PHONE',
+          callResult: 'INITIATED',
+          startTime: '{{iso}}',
+        },
+      },
+    },
+  },
+}
+
+const conversation: Scheme = {
+  facts: {
+    title: 'Conversation webhooks',
+    headers: [
+      'x-sinch-webhook-signature',
+      'x-sinch-webhook-signature-nonce',
+      'x-sinch-webhook-signature-timestamp',
+      'x-sinch-webhook-signature-algorithm',
+    ],
+    signedText: documented('The body "." nonce "." timestamp; HMAC-SHA256 (`HmacSHA256`), base64.'),
+    secret: documented('The secret that you gave the webhook, as text.'),
+    covers: documented('The body, the nonce and the time.'),
+    callbackId: assumed(
+      'The name of what it reports, the id in it (of the message, event, contact or conversation) and its status; of contacts and conversations also `event_time`.',
+    ),
+    type: observed('The name of the member that holds it, such as `message` or `message_delivery_report`.'),
+    occurredAt: observed('`event_time`, else `accepted_time`.'),
+    account: observed('`app_id` and `project_id`.'),
+    callId: unknown('none'),
+    timeLimit: unknown('Not documented, nor for how long a signature holds: set `toleranceSeconds` to have a limit.'),
+    retries: unknown(),
+    answer: assumed('Any 2xx.'),
+    traps: ['A webhook without a secret is not signed: give it one.'],
+  },
+  methods: ['POST'],
+  signature: { proofs: conversationProofs, sign: signConversation },
+  split: splitConversation,
+  delivery: { timeoutMs: 10_000, retryDelaysMs: [5_000, 10_000, 20_000], isDelivered: is2xx },
+  samples: {
+    message: {
+      json: {
+        app_id: 'demo',
+        project_id: 'demo-project',
+        accepted_time: '{{iso}}',
+        event_time: '{{iso}}',
+        message: {
+          id: '01{{alphanumeric:24}}',
+          direction: 'TO_APP',
+          contact_message: { text_message: { text: 'Hello' } },
+          channel_identity: { channel: 'SMS', identity: '15550100001' },
+        },
+      },
+    },
+    message_delivery_report: {
+      json: {
+        app_id: 'demo',
+        project_id: 'demo-project',
+        accepted_time: '{{iso}}',
+        event_time: '{{iso}}',
+        message_delivery_report: {
+          message_id: '01{{alphanumeric:24}}',
+          status: 'DELIVERED',
+          channel_identity: { channel: 'SMS', identity: '15550100001' },
+        },
+      },
+    },
+  },
+}
+
+const sms: Scheme = {
+  facts: {
+    title: 'SMS callbacks (delivery reports, incoming messages)',
+    headers: ['Authorization: Basic ..., on request'],
+    signedText: documented('Nothing: the SMS API does not sign.'),
+    secret: documented(
+      'None. On request, Sinch’s account managers set up Basic authentication, OAuth 2.0 or mutual TLS; a secret URL works without asking.',
+    ),
+    covers: documented('Nothing but that the sender knows the secret URL or the password.'),
+    callbackId: assumed(
+      '`id` of incoming messages; of reports `type`, `batch_id`, `status`, `recipient` and `at`. A report on a whole batch has no status, so a hash of it stands there.',
+    ),
+    type: documented('`type`: mo_text, mo_binary, recipient_delivery_report_sms, delivery_report_sms.'),
+    occurredAt: assumed('`at`; of incoming messages `received_at`.'),
+    account: unknown('none'),
+    callId: unknown('none'),
+    timeLimit: unknown(),
+    retries: documented(
+      'After 5xx and 429 only, 5 s later, then doubling up to 81,920 s. Any other 4xx loses the callback.',
+    ),
+    answer: documented('Any 2xx.'),
+    traps: [
+      'A 401 or 404 is never tried again: set Ringback up first, the URL at Sinch afterwards, and start in shadow mode when changing credentials.',
+    ],
+  },
+  methods: ['POST'],
+  split: splitSms,
+  delivery: {
+    timeoutMs: 10_000,
+    retryDelaysMs: [5_000, 10_000, 20_000, 40_000],
+    isDelivered: is2xx,
+    isRetried: (status) => status === 429 || status >= 500,
+  },
+  samples: {
+    recipient_delivery_report_sms: {
+      json: {
+        type: 'recipient_delivery_report_sms',
+        batch_id: '01{{alphanumeric:24}}',
+        recipient: '15550100001',
+        code: 0,
+        status: 'Delivered',
+        at: '{{iso}}',
+        operator_status_at: '{{iso}}',
+      },
+    },
+    delivery_report_sms: {
+      json: {
+        type: 'delivery_report_sms',
+        batch_id: '01{{alphanumeric:24}}',
+        total_message_count: 3,
+        statuses: [{ code: 0, status: 'Delivered', count: 3 }],
+      },
+    },
+    mo_text: {
+      json: {
+        type: 'mo_text',
+        id: '01{{alphanumeric:24}}',
+        from: '15550100001',
+        to: '15550100002',
+        body: 'Hello',
+        received_at: '{{iso}}',
+      },
+    },
+  },
+}
+
+export const sinch = definePreset({
+  name: 'sinch',
+  title: 'Sinch',
+  schemes: { voice, verification, voice2, conversation, sms },
+  sourceAddresses: unknown(),
+  setUp: [
+    'Configure one source for each product, with its `scheme`.',
+    'Voice, Verification: copy the application secret from the dashboard into the variable that `secrets` names. Conversation: choose a secret, and give it to the webhook too. SMS: choose a secret URL (`urlTokens`).',
+    'Set `PUBLIC_BASE_URL` to where the callback URL begins, and restart Ringback.',
+    'Enter `https://your.host/callbacks/<source>` as the callback URL, for SMS with `/<token>` behind it.',
+  ],
+  references: [
+    'developers.sinch.com/docs/voice/api-reference/authentication/callback-signed-request',
+    'developers.sinch.com/docs/voice-2.0/api-reference/webhook-signature',
+    'developers.sinch.com/docs/verification/api-reference/authentication/callback-signed-request',
+    'developers.sinch.com/docs/conversation/callbacks',
+    'developers.sinch.com/docs/sms/api-reference/sms/webhooks',
+  ],
+})

@@ -1,0 +1,308 @@
+import { hash } from 'node:crypto'
+import { parse as parseQuery, stringify as stringifyQuery } from 'node:querystring'
+import { composeCallbackId } from './callback-id.ts'
+import { createMessage, jsonContent, jsonElements } from './message.ts'
+import type { Content, Fields, Json, Message } from './message.ts'
+import { digest, fromBase64, fromIsoTime, fromUnixSeconds } from './proof.ts'
+import { assumed, documented, observed, unknown } from './provider.ts'
+import type { CallbackFound, DeliveryRule, OutgoingRequest, RejectReason, Signature, VerifiedBy } from './provider.ts'
+import samples from './samples/twilio.json' with { type: 'json' }
+import { definePreset } from './source.ts'
+
+// Twilio: a signature over the URL with the form's fields behind it, or with a hash of the body inside it. SignalWire
+// signs in the same way and calls its fields the same. Source: Twilio's page on webhook security, and its Node library.
+
+const TOKEN_HEADER = 'i-twilio-idempotency-token'
+const BODY_HASH = 'bodySHA256'
+
+type Signed = Pick<Message, 'method' | 'body' | 'query' | 'form'>
+
+/** What is signed behind the URL, and what is covered by that; or what is wrong with the request. */
+function signedContent({ method, body, query, form }: Signed): { text: string; covers: VerifiedBy } | RejectReason {
+  const bodyHash = query.find(([name]) => name === BODY_HASH)?.[1]
+  if (bodyHash !== undefined && bodyHash !== hash('sha256', body, 'hex')) return 'body_hash_mismatch'
+  if (method === 'GET') return { text: '', covers: 'url' }
+  if (bodyHash !== undefined) return { text: '', covers: 'body' }
+  if (typeof form === 'string') return form
+  // The URL alone is signed here: whoever saw one such signature could put it on any JSON.
+  if (form.length === 0 && body.length > 0) return 'body_hash_mismatch'
+  return { text: gluedFields(form), covers: 'body' }
+}
+
+/** Names and values without anything between them, in the order of UTF-16 code units; a value that is repeated counts once. */
+function gluedFields(fields: Fields): string {
+  const values = Map.groupBy(fields, ([name]) => name)
+  return [...values.keys()]
+    .toSorted(byCodeUnits)
+    .flatMap((name) =>
+      [...new Set(values.get(name)!.map(([, value]) => value))].toSorted(byCodeUnits).map((value) => name + value),
+    )
+    .join('')
+}
+
+function byCodeUnits(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0
+}
+
+const AUTHORITY = /^([a-z][a-z0-9+.-]*:\/\/)([^/?#]*)/i
+const PORT = /:[^:\]]*$/
+
+/**
+ * The spellings of a URL that may have been signed, likeliest first: without any port and with one, each as it came, then
+ * as URL parsers write it, then with its query written anew. Twilio's own library tries the same.
+ */
+export function spellingsOf(url: string): string[] {
+  const parsed = URL.parse(url)?.href
+  const normalized = parsed === undefined ? [] : portsOf(parsed)
+  return [...new Set([...portsOf(url), ...normalized, ...normalized.map(withRewrittenQuery)])]
+}
+
+function portsOf(url: string): string[] {
+  const [prefix, scheme = '', authority = ''] = AUTHORITY.exec(url) ?? []
+  if (prefix === undefined) return [url]
+  const host = authority.slice(authority.lastIndexOf('@') + 1)
+  const port = PORT.exec(host)?.[0] ?? ''
+  const withoutPort = scheme + authority.slice(0, authority.length - port.length)
+  const rest = url.slice(prefix.length)
+  return [withoutPort + rest, withoutPort + (port || (scheme.toLowerCase() === 'https://' ? ':443' : ':80')) + rest]
+}
+
+function withRewrittenQuery(url: string): string {
+  const at = url.indexOf('?')
+  return at === -1 || at === url.length - 1
+    ? url
+    : `${url.slice(0, at)}?${stringifyQuery(parseQuery(url.slice(at + 1)))}`
+}
+
+/** Twilio's signature, in the header of that name. */
+export function urlSignature(headerName: string): Signature {
+  return {
+    coversUrl: true,
+    // Looks like a credential and is none.
+    headers: [TOKEN_HEADER],
+    proofs(message) {
+      const text = message.header(headerName)
+      if (text === undefined || text === '') return 'signature_missing'
+      const signature = fromBase64(text)
+      if (signature.length === 0) return 'signature_unreadable'
+      const content = signedContent(message)
+      if (typeof content === 'string') return content
+      return spellingsOf(message.url).map((url) => ({
+        algorithm: 'hmac-sha1',
+        signed: Buffer.from(url + content.text),
+        signature,
+        encoding: 'base64',
+        covers: content.covers,
+      }))
+    },
+    sign(request, secret, at) {
+      const url = hasForm(request) || request.body.length === 0 ? request.url : withBodyHash(request)
+      const unused = { header: () => undefined, remoteAddress: undefined, receivedAt: at }
+      const content = signedContent(createMessage({ ...request, url, ...unused }))
+      const text = url + (typeof content === 'string' ? '' : content.text)
+      const signature = digest('hmac-sha1', Buffer.from(secret), text).toString('base64')
+      return { ...request, url, headers: { ...request.headers, [headerName]: signature } }
+    },
+  }
+}
+
+function hasForm({ headers }: OutgoingRequest): boolean {
+  return headers['content-type']?.startsWith('application/x-www-form-urlencoded') ?? false
+}
+
+function withBodyHash({ url, body }: OutgoingRequest): string {
+  return `${url}${url.includes('?') ? '&' : '?'}${BODY_HASH}=${hash('sha256', body, 'hex')}`
+}
+
+type Text = Content['text']
+
+/** Statuses after which a call has no other. */
+const FINAL_CALL_STATUSES = new Set(['completed', 'busy', 'failed', 'no-answer', 'canceled'])
+
+/** Things that calls have, told apart by their own ids: what is said of them is not the call's own status. */
+const PARTS_OF_CALLS = ['DialCallSid', 'RecordingSid', 'TranscriptionSid', 'QueueSid', 'StreamSid', 'PaymentSid']
+
+/**
+ * A name from the fields that say what happened to what, or undefined where the same fields can come twice and mean two
+ * things: a call in progress asks for its next instructions again and again.
+ */
+function nameByFields(text: Text): string | undefined {
+  const sequence = text('SequenceNumber')
+  const messageStatus = text('MessageStatus') ?? text('SmsStatus')
+  const messageId = text('MessageSid') ?? text('SmsSid') ?? text('SmsMessageSid')
+  if (messageStatus !== undefined && messageId !== undefined)
+    return composeCallbackId(messageId, messageStatus, sequence)
+  const streamId = text('StreamSid')
+  if (streamId !== undefined && text('StreamEvent') !== undefined) {
+    return composeCallbackId(streamId, text('StreamEvent'), sequence)
+  }
+  const transcriptionId = text('TranscriptionSid')
+  const transcriptionSequence = text('SequenceId')
+  if (transcriptionId !== undefined && text('TranscriptionEvent') !== undefined) {
+    if (transcriptionSequence === undefined) return undefined
+    return composeCallbackId(transcriptionId, text('TranscriptionEvent'), transcriptionSequence)
+  }
+  if (transcriptionId !== undefined && text('TranscriptionStatus') !== undefined) {
+    return composeCallbackId(transcriptionId, text('TranscriptionStatus'))
+  }
+  const recordingId = text('RecordingSid')
+  if (recordingId !== undefined && text('RecordingStatus') !== undefined) {
+    return composeCallbackId(recordingId, text('RecordingStatus'))
+  }
+  const conferenceId = text('ConferenceSid')
+  if (conferenceId !== undefined) {
+    return sequence === undefined ? undefined : composeCallbackId(conferenceId, text('StatusCallbackEvent'), sequence)
+  }
+  return nameByCall(text, sequence)
+}
+
+function nameByCall(text: Text, sequence: string | undefined): string | undefined {
+  const [callId, status] = [text('CallSid'), text('CallStatus')]
+  if (callId === undefined || status === undefined) return undefined
+  const isNamed = sequence !== undefined || FINAL_CALL_STATUSES.has(status)
+  if (!isNamed || PARTS_OF_CALLS.some((name) => text(name) !== undefined)) return undefined
+  return composeCallbackId(callId, text('StatusCallbackEvent'), status, sequence)
+}
+
+const TYPE_FIELDS = [
+  'StatusCallbackEvent',
+  'MessageStatus',
+  'SmsStatus',
+  'CallStatus',
+  'EventType',
+  'RecordingStatus',
+  'TranscriptionEvent',
+  'TranscriptionStatus',
+  'StreamEvent',
+  'type',
+]
+
+function typeOf(text: Text): string {
+  for (const name of TYPE_FIELDS) {
+    const found = text(name)
+    if (found !== undefined) return found
+  }
+  return ''
+}
+
+const MAIL_TIME = /^(?:[A-Z][a-z]{2}, )?\d{1,2} [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d (?:[+-]\d{4}|GMT|UTC)$/
+
+/** Calls say "Mon, 15 Aug 2005 15:52:01 +0000", transcriptions ISO 8601, TaskRouter seconds since 1970. */
+function timeOf(text: Text): Date | undefined {
+  const time = text('Timestamp') ?? text('time')
+  if (time === undefined) return undefined
+  if (!MAIL_TIME.test(time)) return fromIsoTime(time) ?? fromUnixSeconds(time)
+  const parsed = new Date(time)
+  return Number.isNaN(parsed.getTime()) ? undefined : parsed
+}
+
+/** Takes a request of Twilio's shape apart. `token` is what its sender itself calls the request, if it does. */
+export function splitForm({ content, json }: Message, token?: string): CallbackFound[] | RejectReason {
+  if (typeof content === 'string') return content
+  const { text, raw, payload } = content
+  if (payload === undefined && typeof json !== 'string') return splitJson(json, token)
+  return [
+    {
+      kind: 'found',
+      callbackId: token ?? nameByFields(text),
+      type: typeOf(text),
+      callId: text('CallSid'),
+      occurredAt: timeOf(text),
+      raw,
+      payload,
+    },
+  ]
+}
+
+/** An object, or Event Streams' array of CloudEvents. */
+function splitJson(json: Json, token: string | undefined): CallbackFound[] {
+  const events = jsonElements(json)
+  return events === undefined ? [jsonCallback(json, token)] : events.map((event) => jsonCallback(event, undefined))
+}
+
+function jsonCallback(json: Json, token: string | undefined): CallbackFound {
+  const { text, raw } = jsonContent(json)
+  if (typeof json.value !== 'object' || json.value === null || Array.isArray(json.value)) {
+    return { kind: 'unreadable', reason: 'unreadable_body', raw }
+  }
+  return {
+    kind: 'found',
+    callbackId: (text('specversion') && text('id')) || (token ?? nameByFields(text)),
+    type: typeOf(text),
+    callId: text('CallSid'),
+    occurredAt: timeOf(text),
+    raw,
+  }
+}
+
+/** TwiML without instructions: no reply to a message; ignored where only a status is reported. */
+export const EMPTY_TWIML = {
+  contentType: 'text/xml',
+  body: '<?xml version="1.0" encoding="UTF-8"?><Response/>',
+}
+
+/** Errors are not tried again, only connections that could not be made. */
+const delivery: DeliveryRule = {
+  timeoutMs: 15_000,
+  retryDelaysMs: [1_000],
+  isDelivered: (status) => status >= 200 && status < 300,
+  isRetried: () => false,
+}
+
+export const twilio = definePreset({
+  name: 'twilio',
+  title: 'Twilio',
+  schemes: {
+    webhook: {
+      facts: {
+        title: 'All of Twilio’s webhooks: voice, messaging, Conversations, TaskRouter, Event Streams',
+        headers: ['X-Twilio-Signature', 'I-Twilio-Idempotency-Token'],
+        signedText: documented(
+          'The URL as Twilio called it, query included, then each form field as name and decoded value, sorted by name, with nothing in between; HMAC-SHA1, base64. For JSON the URL alone, which then holds `bodySHA256`, the hex SHA-256 of the body. Of a repeated field each different value is taken once, sorted, as in Twilio’s library; so are its spellings of the URL, with and without the port.',
+        ),
+        secret: documented('The account’s primary Auth Token, from the console; a subaccount signs with its own.'),
+        covers: documented('URL and form fields, or URL and the body’s hash; for GET the URL with its query.'),
+        callbackId: observed(
+          '`I-Twilio-Idempotency-Token`, the same over repetitions, though it is not signed; without it `MessageSid` and status, `CallSid`, status and `SequenceNumber`, and the like. A request for instructions, which may come again with equal fields, is named by its bytes; an Event Streams event by its `id`.',
+        ),
+        type: documented(
+          '`StatusCallbackEvent`, `MessageStatus`, `SmsStatus` (`received` for an incoming message) or `CallStatus`, whichever comes first; then `EventType` and the statuses of recordings, transcriptions and streams; in JSON `type`.',
+        ),
+        occurredAt: assumed('`Timestamp`, which voice status callbacks have and messages do not; in JSON `time`.'),
+        account: documented('`AccountSid` in the fields; Ringback’s account is the one whose Auth Token verified it.'),
+        callId: documented('`CallSid`'),
+        timeLimit: documented('5 s to connect, 15 s to read, 15 s in all.'),
+        retries: documented(
+          'Once, if no connection can be made; up to 5 times and after errors too if the URL’s fragment says so, such as `#rc=3&rp=all`. Then the fallback URL, if there is one.',
+        ),
+        answer: assumed(
+          'Any 2xx. TwiML without instructions sends no reply to a message and is ignored for a status callback; where a call waits for instructions, it ends the call.',
+        ),
+        traps: [
+          'Do not give a voice URL that must keep a call alive to Ringback unless `answer` has TwiML that does, such as `<Response><Pause length="60"/></Response>`; a messaging URL takes no `<Pause>`.',
+          'During a change of Auth Token, Twilio signs with the old one until the new one is made primary: list both in `secrets`.',
+          'JSON whose URL has no `bodySHA256` is refused, for its body is not signed.',
+          'There is no separator between the signed fields and no time: whoever has seen a signed request can repeat it and can move the borders between its fields. Use HTTPS.',
+          'A fragment of the URL that sets retries is not part of the request; it is assumed not to be signed.',
+        ],
+      },
+      methods: ['POST', 'GET'],
+      signature: urlSignature('x-twilio-signature'),
+      split: (message) => splitForm(message, message.header(TOKEN_HEADER) || undefined),
+      answer: EMPTY_TWIML,
+      delivery,
+      samples,
+    },
+  },
+  sourceAddresses: unknown('Twilio advises against lists of addresses and signs instead'),
+  setUp: [
+    'Set `PUBLIC_BASE_URL` to where the URL that Twilio calls begins, exactly as it will be entered there: it is signed.',
+    'Copy the primary Auth Token from the Twilio console into the variable that `secrets` names, and restart Ringback.',
+    'Enter `https://your.host/callbacks/<source>` as the status callback URL, or as the URL for incoming messages.',
+  ],
+  references: [
+    'twilio.com/docs/usage/webhooks/webhooks-security',
+    'twilio.com/docs/usage/webhooks/webhooks-connection-overrides',
+    'npm twilio 6.2.0, lib/webhooks/webhooks.js',
+  ],
+})
