@@ -1,5 +1,7 @@
 import { defineConfig, env } from '@ringback/core/config'
 import { log } from '@ringback/core/handlers'
+import { fonestorm } from '@ringback/core/providers/fonestorm'
+import { vobiz } from '@ringback/core/providers/vobiz'
 import { voximplant } from '@ringback/core/providers/voximplant'
 
 // Sources and handlers; docs/configuration.md describes every value. A source whose variables are all unset is off.
@@ -15,7 +17,17 @@ export default defineConfig({
       ],
       urlTokens: [env('VOXIMPLANT_URL_TOKEN'), env('VOXIMPLANT_URL_TOKEN_PREVIOUS')],
     }),
+    // Voice callbacks; docs/providers.md has Vobiz's other schemes, and more providers.
+    vobiz: vobiz({
+      secrets: [env('VOBIZ_AUTH_TOKEN'), env('VOBIZ_AUTH_TOKEN_PREVIOUS')],
+      urlTokens: [env('VOBIZ_URL_TOKEN'), env('VOBIZ_URL_TOKEN_PREVIOUS')],
+    }),
+    fonestorm: fonestorm({
+      basicAuth: { username: env('FONESTORM_USERNAME'), password: env('FONESTORM_PASSWORD') },
+      urlTokens: [env('FONESTORM_URL_TOKEN'), env('FONESTORM_URL_TOKEN_PREVIOUS')],
+    }),
   },
+  trustedProxies: [env('TRUSTED_PROXIES')],
   handlers: [
     // From Voximplant's own article on callbacks: warn when the balance reaches the threshold.
     {

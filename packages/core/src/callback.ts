@@ -1,10 +1,11 @@
+import { randomUUIDv7 } from 'node:crypto'
 import { z } from 'zod'
-import type { VerifiedBy } from './providers/provider.ts'
+import type { GenuineCallback, PreviousName, RejectReason, VerifiedBy } from './providers/provider.ts'
 
 // What the queue carries between ingest and worker: the contract of both. A job is one group, and it carries all that
 // the worker needs; nothing is read back. `migrations/0001_events.sql` (store_group) reads the same names.
 
-/** One verified callback. */
+/** One verified callback; what is optional is left out where it does not apply. */
 export interface QueuedCallback {
   /** The event's id if this callback turns out to be new: a UUIDv7 whose time is the time of receipt. */
   id: string
@@ -14,6 +15,10 @@ export interface QueuedCallback {
   type: string
   callId?: string | undefined
   verifiedBy: VerifiedBy
+  secret?: number
+  nonces?: string[]
+  previousName?: PreviousName
+  wouldRefuse?: RejectReason
   occurredAt: string
   method: string
   /** Without secrets. */
@@ -30,6 +35,8 @@ export interface QueuedRefusal {
   id: string
   source: string
   reason: string
+  /** Whether `body` is that of the request, or the bytes of one callback of it. */
+  scope: 'request' | 'callback'
   method: string
   url: string
   remoteAddress?: string | undefined
@@ -69,6 +76,41 @@ export const DeliveriesJob = z.object({
   deliveries: z.array(z.object({ id: z.string(), attempt: z.string(), receivedAt: z.string() })),
 })
 export type DeliveriesJob = z.infer<typeof DeliveriesJob>
+
+/** A genuine callback as the queue carries it, with a new id, whose time is now. */
+export function queuedCallback(
+  callback: GenuineCallback,
+  from: Pick<QueuedCallback, 'source' | 'method' | 'url' | 'headers'>,
+): QueuedCallback {
+  const { accountId, callbackId, type, callId, verifiedBy, secret, nonces, previousName, wouldRefuse, payload } =
+    callback
+  return {
+    id: randomUUIDv7(),
+    source: from.source,
+    accountId,
+    callbackId,
+    type: storableText(type),
+    ...(callId !== undefined && { callId: storableText(callId) }),
+    verifiedBy,
+    ...(secret !== undefined && { secret }),
+    ...(nonces !== undefined && { nonces }),
+    ...(previousName !== undefined && { previousName }),
+    ...(wouldRefuse !== undefined && { wouldRefuse }),
+    occurredAt: callback.occurredAt.toISOString(),
+    method: from.method,
+    url: from.url,
+    headers: from.headers,
+    raw: callback.raw.toString('base64'),
+    ...(payload !== undefined && { payload }),
+  }
+}
+
+const MAX_TEXT_LENGTH = 255
+
+/** Postgres takes no U+0000 and no lone surrogate in a text; an index entry has its limits too. */
+function storableText(text: string): string {
+  return text.slice(0, MAX_TEXT_LENGTH).replaceAll('\u0000', '\ufffd').toWellFormed()
+}
 
 /** One piece of a group, already JSON text. */
 export interface GroupPart {

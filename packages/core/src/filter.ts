@@ -21,6 +21,14 @@ export function matcher(filter: Filter): (event: Filterable) => boolean {
   return (event) => source(event.source) && type(event.type) && account(event.accountId)
 }
 
+/** Compiles handlers into a function that gives, for a callback, its id with the name of each handler that is to act on it. */
+export function createMatch(
+  handlers: readonly { name: string; on: Filter }[],
+): (callback: Filterable & { id: string }) => [id: string, handler: string][] {
+  const matchers = handlers.map(({ name, on }) => ({ name, matches: matcher(on) }))
+  return (callback) => matchers.filter(({ matches }) => matches(callback)).map(({ name }) => [callback.id, name])
+}
+
 function oneOf(patterns: string | string[] | undefined): (value: string) => boolean {
   if (patterns === undefined) return () => true
   const tests = [patterns].flat().map((pattern) => {

@@ -14,7 +14,14 @@ function sourceOf(options: VoximplantOptions, environment = {}): Source | undefi
 }
 
 function read(source: Source, body: string | Buffer): Reading {
-  return source.read({ method: 'POST', body: Buffer.from(body), header: () => undefined, receivedAt })
+  return source.read({
+    method: 'POST',
+    body: Buffer.from(body),
+    header: () => undefined,
+    url: '',
+    remoteAddress: undefined,
+    receivedAt,
+  })
 }
 
 /** The callbacks of a body that can be read. */
@@ -158,6 +165,7 @@ describe('fields that must not be kept', () => {
   test('nothing is kept of a body that cannot be searched for them', () => {
     expect(read(dropping, '{"account_email":"a@b"')).toEqual({
       kind: 'refused',
+      as: 'unreadable',
       reason: 'unreadable_body',
       body: Buffer.alloc(0),
     })

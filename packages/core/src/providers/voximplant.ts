@@ -1,8 +1,26 @@
-import { hash, timingSafeEqual } from 'node:crypto'
+import { hash, randomBytes, timingSafeEqual } from 'node:crypto'
 import type { ConfigText, Resolve, SourceDefinition } from '../config.ts'
 import { depthWithin, elementsOf, member, withoutMembers } from '../json-slices.ts'
 import type { Slice } from '../json-slices.ts'
-import type { GenuineCallback, ProviderRequest, Reading, RefusedCallback, Source } from './provider.ts'
+import { resolveAccess } from './access.ts'
+import type { Access } from './access.ts'
+import { withoutByteOrderMark } from './message.ts'
+import { documented, unknown } from './provider.ts'
+import type {
+  GenuineCallback,
+  OutgoingRequest,
+  ProofExplanation,
+  Provider,
+  ProviderRequest,
+  Reading,
+  RefusedCallback,
+  RejectReason,
+  SignOptions,
+  Source,
+} from './provider.ts'
+import samples from './samples/voximplant.json' with { type: 'json' }
+import { resolveCommon } from './source.ts'
+import type { Common, CommonOptions } from './source.ts'
 
 // Voximplant account callbacks: one POST holds {"callbacks": [...]}, and each item proves itself with
 // hash = md5(salt + account_id + api_key + callback_id), nothing between the parts. The hash covers only the id, never
@@ -57,14 +75,12 @@ export interface VoximplantAccount {
   salts: ConfigText | ConfigText[]
 }
 
-export interface VoximplantOptions {
-  /** The accounts whose callbacks come to this URL. */
-  accounts?: VoximplantAccount[]
+export interface VoximplantOptions extends CommonOptions {
   /**
-   * Secret last parts of the URL, `/callbacks/<source>/<token>`. Beside accounts they are required in addition to the
-   * hash; without accounts they are the only proof (`verified_by` is then `secret`), for where no api_key is to be had.
+   * The accounts whose callbacks come to this URL. Without any, what else is asked for (a URL token, Basic
+   * authentication) is the only proof, for where no api_key is to be had; `verified_by` is then `secret`.
    */
-  urlTokens?: ConfigText | ConfigText[]
+  accounts?: VoximplantAccount[]
   /** Names of fields to remove, at any depth, before anything is stored: personal data that must not be kept. */
   dropFields?: string[]
 }
@@ -73,17 +89,22 @@ export interface VoximplantOptions {
  * A source for Voximplant account callbacks. It is off where every value it takes from the environment is unset;
  * `docs/providers.md` describes the set-up.
  */
-export function voximplant(options: VoximplantOptions): SourceDefinition {
+function defineSource(options: VoximplantOptions): SourceDefinition {
   return { provider: 'voximplant', resolve: (resolve) => resolveSource(options, resolve) }
 }
 
 function resolveSource(options: VoximplantOptions, resolve: Resolve): Source | undefined {
-  const urlTokens = resolve.optional(options.urlTokens ?? [])
+  const access = resolveAccess(options, resolve)
   const accounts = (options.accounts ?? []).flatMap(({ accountId, apiKey, salts }) => {
-    const found = resolve.allOrNone({ accountId: [accountId].flat(), apiKey: [apiKey].flat(), salts: [salts].flat() })
-    return found === undefined ? [] : [found]
+    // An account may have no salt: the key alone is then what nobody else knows.
+    const written = [salts].flat().filter((salt) => salt !== '')
+    const hasEmpty = [salts].flat().includes('')
+    const needed = { accountId: [accountId], apiKey: [apiKey].flat() }
+    const found: { accountId: string[]; apiKey: string[]; salts?: string[] } | undefined =
+      written.length === 0 && hasEmpty ? resolve.allOrNone(needed) : resolve.allOrNone({ ...needed, salts: written })
+    return found === undefined ? [] : [{ ...found, salts: [...(found.salts ?? []), ...(hasEmpty ? [''] : [])] }]
   })
-  if (accounts.length === 0 && urlTokens.length === 0) return undefined
+  if (accounts.length === 0 && !access.wasSet) return undefined
   for (const field of options.dropFields ?? []) {
     if (NEEDED_FIELDS.includes(field))
       resolve.problem(`dropFields may not name "${field}": callbacks are verified and named by it`)
@@ -91,60 +112,89 @@ function resolveSource(options: VoximplantOptions, resolve: Resolve): Source | u
   return createSource({
     accounts: accounts.map(({ accountId, apiKey, salts }) => ({
       accountId: accountId[0]!,
-      prefixes: salts.flatMap((salt) => apiKey.map((key) => salt + accountId[0]! + key)),
+      secrets: salts.flatMap((salt) =>
+        apiKey.map((key) => ({ salt, apiKey: key, prefix: salt + accountId[0]! + key })),
+      ),
       isDemo: apiKey.includes(demoCredentials.apiKey),
     })),
-    urlTokens,
+    access,
+    common: resolveCommon(options, resolve),
     dropFields: new Set(options.dropFields),
   })
 }
 
 interface Account {
   accountId: string
-  /** Everything that is hashed before the callback_id, one for each combination of live secrets. */
-  prefixes: string[]
+  /** Each combination of live secrets; `prefix` is everything that is hashed before the callback_id. */
+  secrets: { salt: string; apiKey: string; prefix: string }[]
   isDemo: boolean
 }
 
 interface Settings {
   accounts: Account[]
-  urlTokens: string[]
+  access: Access
+  common: Common
   dropFields: ReadonlySet<string>
 }
 
 function createSource(settings: Settings): Source {
   return {
+    ...settings.common,
     provider: 'voximplant',
+    scheme: 'account',
     methods: ['POST', 'PUT'],
-    urlTokens: settings.urlTokens,
+    urlTokens: settings.access.urlTokens,
     usesDemoCredentials: settings.accounts.some(({ isDemo }) => isDemo),
-    read: (request) => read(settings, request),
+    isSignatureOff: settings.accounts.length === 0,
+    needsUrl: false,
+    keptHeaders: [],
+    credentialHeaders: settings.access.headers,
+    challenge: settings.access.challenge,
+    read: (request, { trust = false } = {}) =>
+      read(trust ? { ...settings, common: { ...settings.common, shadow: true } } : settings, request),
+    explain: (request) => explain(settings, request),
+    envelope,
+    sign: (request, options) => sign(settings, request, options),
+    alternatives: () => [],
     details,
   }
 }
 
-function read(settings: Settings, { body, receivedAt }: ProviderRequest): Reading {
+function envelope(callbacks: Buffer[]): Buffer {
+  return Buffer.from(`{"callbacks":[${callbacks.map((callback) => callback.toString('latin1')).join(',')}]}`, 'latin1')
+}
+
+function read(settings: Settings, request: ProviderRequest): Reading {
+  const { body, receivedAt } = request
   const json = withoutByteOrderMark(body)
-  const refused = (reason: 'unreadable_body' | 'too_deep'): Reading => ({
+  const refused = (as: 'forged' | 'unreadable', reason: RejectReason): Reading => ({
     kind: 'refused',
+    as,
     reason,
     // What cannot be read cannot be searched for fields that must not be kept.
     body: settings.dropFields.size > 0 ? Buffer.alloc(0) : body,
   })
-  if (!depthWithin(json, MAX_DEPTH)) return refused('too_deep')
+  const admitted = settings.access.check(request)
+  if (!admitted.ok && !settings.common.shadow) return refused('forged', admitted.reason)
+  if (!depthWithin(json, MAX_DEPTH)) return refused('unreadable', 'too_deep')
   let parsed: unknown
   try {
     parsed = JSON.parse(json.toString('utf8'))
   } catch {
-    return refused('unreadable_body')
+    return refused('unreadable', 'unreadable_body')
   }
-  if (!isObject(parsed) || !Array.isArray(parsed.callbacks)) return refused('unreadable_body')
+  if (!isObject(parsed) || !Array.isArray(parsed.callbacks)) return refused('unreadable', 'unreadable_body')
   const items: unknown[] = parsed.callbacks
+  const callbacks = elementsOf(json, 'callbacks').map((item, index) =>
+    readItem(settings, json, item, items[index], receivedAt),
+  )
   return {
     kind: 'read',
-    callbacks: elementsOf(json, 'callbacks').map((item, index) =>
-      readItem(settings, json, item, items[index], receivedAt),
-    ),
+    callbacks: admitted.ok
+      ? callbacks
+      : callbacks.map((callback) =>
+          callback.kind === 'genuine' ? { ...callback, verifiedBy: 'none', wouldRefuse: admitted.reason } : callback,
+        ),
   }
 }
 
@@ -167,23 +217,22 @@ function readItem(
     ? String(item.account_id)
     : exactId(json, slice, 'account_id', item.account_id)
   const verdict = verify(settings.accounts, { callbackId, hash: item.hash, bodyAccountId })
-  if (!verdict.ok) return { kind: 'forged', reason: verdict.reason, callbackId, raw }
+  if (!verdict.ok && !settings.common.shadow) return { kind: 'forged', reason: verdict.reason, callbackId, raw }
   const type = typeof item.type === 'string' ? item.type : ''
   const callId = readCallId(json, slice, type, item)
   return {
     kind: 'genuine',
-    accountId: verdict.accountId,
+    ...(verdict.ok ? verdict.proven : { accountId: '', verifiedBy: 'none' as const, wouldRefuse: verdict.reason }),
     callbackId,
     type,
     ...(callId !== undefined && { callId }),
     occurredAt: readOccurredAt(type, item) ?? receivedAt,
-    verifiedBy: settings.accounts.length > 0 ? 'id' : 'secret',
     raw,
   }
 }
 
 type Verdict =
-  | { ok: true; accountId: string }
+  | { ok: true; proven: Pick<GenuineCallback, 'accountId' | 'verifiedBy' | 'secret'> }
   | { ok: false; reason: 'hash_missing' | 'hash_mismatch' | 'account_mismatch' }
 
 /** `bodyAccountId` only narrows the choice of accounts: it is never hashed, for a forger could write it. */
@@ -197,17 +246,76 @@ function verify(
 ): Verdict {
   // Without api_key nothing can be hashed: the URL token, checked before, is the proof. Whoever knows it also says
   // which account the callback is about, and two accounts may count their callbacks alike.
-  if (accounts.length === 0) return { ok: true, accountId: bodyAccountId ?? '' }
+  if (accounts.length === 0) return { ok: true, proven: { accountId: bodyAccountId ?? '', verifiedBy: 'secret' } }
   if (typeof claimed !== 'string' || claimed === '') return { ok: false, reason: 'hash_missing' }
   if (!MD5_HEX.test(claimed)) return { ok: false, reason: 'hash_mismatch' }
   const digest = Buffer.from(claimed, 'hex')
-  const verified = accounts.filter(({ prefixes }) =>
-    prefixes.some((prefix) => timingSafeEqual(hash('md5', prefix + callbackId, 'buffer'), digest)),
-  )
-  if (verified.length === 0) return { ok: false, reason: 'hash_mismatch' }
-  // The parts are hashed without separators, so one hash can fit two accounts: the body then says which it is.
-  const account = verified.find(({ accountId }) => bodyAccountId === undefined || bodyAccountId === accountId)
-  return account === undefined ? { ok: false, reason: 'account_mismatch' } : { ok: true, accountId: account.accountId }
+  let isVerified = false
+  for (const { accountId, secrets } of accounts) {
+    const index = secrets.findIndex(({ prefix }) => timingSafeEqual(hash('md5', prefix + callbackId, 'buffer'), digest))
+    if (index === -1) continue
+    isVerified = true
+    // The parts are hashed without separators, so one hash can fit two accounts: the body then says which it is.
+    if (bodyAccountId === undefined || bodyAccountId === accountId) {
+      return { ok: true, proven: { accountId, verifiedBy: 'id', secret: index + 1 } }
+    }
+  }
+  return { ok: false, reason: isVerified ? 'account_mismatch' : 'hash_mismatch' }
+}
+
+/** Both secrets are part of what is hashed, so they are masked. */
+function explain({ accounts }: Settings, { body }: ProviderRequest): ProofExplanation[] {
+  const json = withoutByteOrderMark(body)
+  return elementsOf(json, 'callbacks').flatMap((slice) => {
+    const callbackId = member(json, slice, 'callback_id')
+    const claimed = member(json, slice, 'hash')
+    if (callbackId === undefined) return []
+    const id = unquoted(json, callbackId)
+    const presented = claimed === undefined ? '' : unquoted(json, claimed)
+    return accounts.flatMap(({ accountId, secrets }) =>
+      secrets.map(({ prefix }, index) => {
+        const expected = hash('md5', prefix + id)
+        return {
+          accountId,
+          secret: index + 1,
+          algorithm: 'md5',
+          signedText: Buffer.from(`<salt>${accountId}<api_key>${id}`),
+          presented,
+          expected,
+          matches: presented.toLowerCase() === expected,
+        }
+      }),
+    )
+  })
+}
+
+function unquoted(json: Buffer, { start, end }: Slice): string {
+  return json.toString('utf8', start, end).replace(/^"(.*)"$/s, '$1')
+}
+
+/** Makes the account's own of callbacks that have places for `account_id` and `hash`, in this order. */
+function sign(
+  { accounts, access }: Settings,
+  request: OutgoingRequest,
+  { secret, forged = false }: SignOptions,
+): OutgoingRequest {
+  const authorized = access.authorize(request, forged)
+  const account = accounts[0]
+  if (account === undefined) return authorized
+  const prefix = forged ? randomBytes(32).toString('base64') : (secret ?? account.secrets[0]!.prefix)
+  const { body } = authorized
+  let signed = ''
+  let at = 0
+  for (const slice of elementsOf(body, 'callbacks')) {
+    const places = ['callback_id', 'account_id', 'hash'].map((key) => member(body, slice, key))
+    const [id, accountPlace, hashPlace] = places
+    if (id === undefined || accountPlace === undefined || hashPlace === undefined) continue
+    signed += body.toString('latin1', at, accountPlace.start) + account.accountId
+    signed += body.toString('latin1', accountPlace.end, hashPlace.start)
+    signed += `"${hash('md5', prefix + unquoted(body, id))}"`
+    at = hashPlace.end
+  }
+  return { ...authorized, body: Buffer.from(signed + body.toString('latin1', at), 'latin1') }
 }
 
 /**
@@ -261,7 +369,78 @@ function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
-/** Some HTTP clients put a byte order mark before JSON; JSON.parse takes none. */
-function withoutByteOrderMark(body: Buffer): Buffer {
-  return body[0] === 0xef && body[1] === 0xbb && body[2] === 0xbf ? body.subarray(3) : body
+export const voximplant = Object.assign(defineSource, {
+  provider: {
+    name: 'voximplant',
+    title: 'Voximplant',
+    schemes: {
+      account: {
+        facts: {
+          title: 'Account callbacks',
+          headers: [],
+          signedText: documented(
+            'each callback by itself: `hash` = MD5 hex of salt, account_id, api_key and callback_id with nothing between them',
+          ),
+          secret: documented(
+            'the salt entered with the URL, and the account’s api_key; not shown to accounts that log in with service accounts only',
+          ),
+          covers: documented('only the callback_id: not the type, the balance or the payload; no time, valid for ever'),
+          callbackId: documented('`callback_id`, a 64-bit number, kept as text with every digit'),
+          type: documented('`type`'),
+          occurredAt: documented(
+            'the time of receipt, but for the few payloads with a time of their own (`update_time`, `uploaded`, `receival_date`)',
+          ),
+          account: documented('`account_id` of the configured account whose secrets made the hash'),
+          callId: documented('`call_session_history_id` of transcription_complete'),
+          timeLimit: unknown(),
+          retries: unknown(),
+          answer: documented('200; what another status does is not documented'),
+          traps: [
+            'Whoever sees one callback can send its id again with another content. Ringback keeps the first and shows the other as a *changed* duplicate; do not let a handler move money on such an event, ask Voximplant’s API.',
+            'The article spells the id with a Cyrillic letter, `сallbackId`; senders write `callback_id`.',
+            'Some payloads come one level deeper than others (`sms_inbound.sms_inbound`); a handler’s `event.details` is the inner one either way.',
+            'One request holds one or several callbacks; each is verified, named and stored by itself.',
+          ],
+        },
+        methods: ['POST', 'PUT'],
+        envelope,
+        delivery: { timeoutMs: 10_000, retryDelaysMs: [], isDelivered: (status) => status === 200 },
+        samples: Object.fromEntries(
+          Object.entries(samples).map(([type, payload]) => [type, { json: sampleItem(type, payload) }]),
+        ),
+      },
+    },
+    example: `voximplant: voximplant({
+  accounts: [{ accountId: env('VOXIMPLANT_ACCOUNT_ID'), apiKey: env('VOXIMPLANT_API_KEY'), salts: [env('VOXIMPLANT_SALT')] }],
+}),`,
+    sourceAddresses: unknown('no list is published for callbacks'),
+    setUp: [
+      'Choose a salt, shorter than 40 characters (the control panel and the API disagree about 40 itself).',
+      'Give Ringback `VOXIMPLANT_ACCOUNT_ID`, `VOXIMPLANT_API_KEY` and `VOXIMPLANT_SALT`, and restart it.',
+      'In the control panel, Webhooks, enter `https://your.host/callbacks/voximplant` and the salt. (Or `callback_url` and `callback_salt` of SetAccountInfo.) The panel may ask the URL by GET; it is answered 200.',
+      'Without an api_key, set only `VOXIMPLANT_URL_TOKEN` to a long random text (`openssl rand -hex 24`) and enter `https://your.host/callbacks/voximplant/<token>`.',
+    ],
+    references: [
+      'Voximplant’s article on HTTP API callbacks',
+      '@voximplant/apiclient-nodejs: wire names and meanings of all fields',
+      'voximplant.com/docs/references/httpapi/accountcallback',
+    ],
+  } satisfies Provider,
+})
+
+function sampleItem(type: string, payload: unknown) {
+  return {
+    callback_id: '{{number:sequence}}',
+    type,
+    account_id: 1234567,
+    hash: '',
+    account_name: 'demo-account',
+    account_email: 'owner@example.test',
+    language_code: 'en',
+    account_first_name: 'Dana',
+    account_last_name: 'Demo',
+    balance: 4.99,
+    currency: 'USD',
+    [type]: payload,
+  }
 }

@@ -1,4 +1,4 @@
-import { boolean, customType, integer, jsonb, pgTable, text, timestamp, uuid } from 'drizzle-orm/pg-core'
+import { boolean, customType, integer, jsonb, pgTable, smallint, text, timestamp, uuid } from 'drizzle-orm/pg-core'
 
 // The tables as migrations/ make them, for typed queries. Columns only: keys, checks, indexes and partitions are said
 // once, in SQL. A test fails when this and a migrated database disagree.
@@ -24,6 +24,8 @@ export const events = pgTable('events', {
   headers: jsonb('headers').notNull(),
   duplicates: integer('duplicates').notNull().default(0),
   lastDuplicateAt: time('last_duplicate_at'),
+  secret: smallint('secret'),
+  wouldRefuse: text('would_refuse'),
 })
 
 export const duplicates = pgTable('duplicates', {
@@ -63,4 +65,21 @@ export const attempts = pgTable('attempts', {
   statusCode: integer('status_code'),
   error: text('error'),
   response: text('response'),
+})
+
+export const quarantine = pgTable('quarantine', {
+  id: uuid('id').notNull(),
+  source: text('source').notNull(),
+  reason: text('reason').notNull(),
+  receivedAt: time('received_at').notNull(),
+  method: text('method').notNull(),
+  url: text('url').notNull(),
+  remoteAddress: text('remote_address'),
+  headers: jsonb('headers').$type<Record<string, string>>().notNull(),
+  body: bytea('body').notNull(),
+  callbackId: text('callback_id'),
+  error: text('error'),
+  releasedAt: time('released_at'),
+  scope: text('scope', { enum: ['request', 'callback'] }),
+  releasedAs: text('released_as', { enum: ['verified', 'trusted'] }),
 })

@@ -1,0 +1,102 @@
+import { expect, test } from 'vitest'
+import { requestOf, signAndRead, sourceOf } from '../../test/support/sign-and-read.ts'
+import { infobip } from './infobip.ts'
+
+const open = sourceOf(infobip({ urlTokens: 'token' }))!
+const read = (body: unknown) => open.read(requestOf({ body: typeof body === 'string' ? body : JSON.stringify(body) }))
+
+const report = (fields: Record<string, unknown> = {}) => ({
+  messageId: 'MSG-1',
+  doneAt: '2026-01-01T00:00:01.000+0000',
+  status: { id: 5 },
+  ...fields,
+})
+
+function idsOf(...results: unknown[]) {
+  const reading = read({ results })
+  return reading.kind === 'read' ? reading.callbacks.map(({ callbackId }) => callbackId) : []
+}
+
+test('each result is a callback, named by message, status and time', () => {
+  const results = [report(), report({ messageId: 'MSG-2', status: { id: 9 } })]
+  expect(read({ results })).toMatchObject({
+    callbacks: [
+      {
+        kind: 'genuine',
+        callbackId: 'MSG-1:5:2026-01-01T00%3A00%3A01.000%2B0000',
+        type: 'delivery-report',
+        occurredAt: new Date('2026-01-01T00:00:01Z'),
+        raw: Buffer.from(JSON.stringify(results[0])),
+      },
+      { kind: 'genuine', callbackId: 'MSG-2:9:2026-01-01T00%3A00%3A01.000%2B0000' },
+    ],
+  })
+})
+
+test('states of one message differ, repetitions do not', () => {
+  const [first, again, other, later, seen] = idsOf(
+    report(),
+    report(),
+    report({ status: { id: 2 } }),
+    report({ doneAt: '2026-01-01T00:00:02.000+0000' }),
+    { messageId: 'MSG-1', seenAt: '2026-01-01T00:00:01.000+0000' },
+  )
+  expect(again).toBe(first)
+  expect(new Set([first, other, later, seen]).size).toBe(4)
+})
+
+test('the shape gives the type', () => {
+  const typeOf = (body: unknown) => {
+    const reading = read(body)
+    const [callback] = reading.kind === 'read' ? reading.callbacks : []
+    return callback?.kind === 'genuine' ? callback.type : undefined
+  }
+  expect(typeOf(report())).toBe('delivery-report')
+  expect(typeOf({ messageId: 'm', seenAt: 'x' })).toBe('seen-report')
+  expect(typeOf({ messageId: 'm', receivedAt: 'x' })).toBe('incoming-message')
+  expect(typeOf({ type: 'CALL_FINISHED', callId: 'c' })).toBe('CALL_FINISHED')
+  expect(typeOf({})).toBe('')
+})
+
+test('a body without results is one callback, and keeps a single id as it is', () => {
+  expect(read({ messageId: 'in/1', receivedAt: '2026-01-01T00:00:00.000+0000' })).toMatchObject({
+    callbacks: [{ callbackId: 'in/1', occurredAt: new Date('2026-01-01T00:00:00Z') }],
+  })
+})
+
+test('numbers keep their digits, and what nothing names is named by its bytes', () => {
+  expect(open.read(requestOf({ body: '{"results":[{"messageId":9007199254740993}]}' }))).toMatchObject({
+    callbacks: [{ callbackId: '9007199254740993' }],
+  })
+  for (const messageId of [null, '', true, {}, [], 1.5, undefined]) {
+    expect(idsOf(report({ messageId }))[0]).toMatch(/^body:/)
+  }
+})
+
+test('what is no callback among results is put aside alone', () => {
+  expect(read({ results: [null, 1, 'x', [], report()] })).toMatchObject({
+    callbacks: [
+      ...Array.from({ length: 4 }, () => ({ kind: 'unreadable', reason: 'unreadable_body' })),
+      { kind: 'genuine' },
+    ],
+  })
+})
+
+test.each(['', 'null', '[]', '[{}]', '"x"', 'a=1', '{', '{"results":null}', '{"results":{}}', '{"results":"x"}'])(
+  '%j is not readable',
+  (body) => {
+    expect(read(body)).toMatchObject({ kind: 'refused', as: 'unreadable' })
+  },
+)
+
+test('no results are no callbacks', () => {
+  expect(read('{"results":[]}')).toEqual({ kind: 'read', callbacks: [] })
+})
+
+test('what the source sends it accepts, and no forgery', () => {
+  const source = sourceOf(infobip({ headers: { 'X-API-Key': 'key' } }))!
+  for (const [type, sample] of Object.entries(infobip.provider.schemes.unsigned.samples)) {
+    expect(signAndRead(source, sample)).toMatchObject({ callbacks: [{ kind: 'genuine', type, verifiedBy: 'secret' }] })
+    expect(signAndRead(source, sample, { forged: true })).toMatchObject({ reason: 'credentials_mismatch' })
+  }
+})

@@ -1,0 +1,109 @@
+import type { Fact, Provider, SchemeFacts, SchemeProfile } from './provider.ts'
+
+// docs/providers.md, from what the presets say of themselves.
+
+/** The whole page. */
+export function providersPage(providers: readonly Provider[]): string {
+  return `# Providers
+
+Generated from \`packages/core/src/providers\` by \`pnpm providers-page\`; \`ringback providers <name>\` prints the same. [sources.md](sources.md)
+says what all sources have in common: options, URL tokens, proxies, shadow mode, rotation, quarantine.
+
+What is not marked is documented by the vendor. *Observed*: seen by third parties, no promise. *Assumed*: no source says it.
+*Unknown*: looked for and not found.
+
+${table(
+  ['provider', 'scheme', 'what arrives', 'what the proof covers'],
+  providers.flatMap((provider) =>
+    schemesOf(provider).map(([name, { facts }]) => [
+      `[${provider.title}](#${anchor(provider.title)})`,
+      `\`${name}\``,
+      facts.title,
+      fact(facts.covers),
+    ]),
+  ),
+)}
+
+${providers.map(section).join('\n\n')}
+`
+}
+
+function schemesOf(provider: Provider): [string, SchemeProfile][] {
+  return Object.entries(provider.schemes)
+}
+
+function section(provider: Provider): string {
+  const schemes = schemesOf(provider)
+  return `## ${provider.title}
+
+\`\`\`ts
+${exampleOf(provider)}
+\`\`\`
+
+${provider.setUp.map((step, index) => `${index + 1}. ${step}`).join('\n')}
+
+Source addresses: ${fact(provider.sourceAddresses)}
+
+${schemes.map(([name, scheme]) => schemeSection(name, scheme, schemes.length > 1)).join('\n\n')}
+
+Sources: ${provider.references.join('; ')}.`
+}
+
+/** How the source is written, by the preset's name and by whether it has a signature. */
+function exampleOf({ name, example }: Provider): string {
+  if (example !== undefined) return example
+  const preset = name.replaceAll(/-(\w)/g, (_match, letter: string) => letter.toUpperCase())
+  const variable = name.toUpperCase().replaceAll('-', '_')
+  return `'${name}': ${preset}({ secrets: [env('${variable}_SECRET'), env('${variable}_SECRET_PREVIOUS')] }),`
+}
+
+const ROWS: readonly [Exclude<keyof SchemeFacts, 'title' | 'headers' | 'traps'>, string][] = [
+  ['signedText', 'what is signed'],
+  ['secret', 'with which secret'],
+  ['covers', 'what that covers'],
+  ['callbackId', '`callback_id`'],
+  ['type', '`type`'],
+  ['occurredAt', '`occurred_at`'],
+  ['account', '`account_id`'],
+  ['callId', '`call_id`'],
+  ['timeLimit', 'time limit'],
+  ['retries', 'repetitions'],
+  ['answer', 'expected answer'],
+]
+
+function schemeSection(name: string, { facts, methods, samples }: SchemeProfile, isOneOfSeveral: boolean): string {
+  const headers = facts.headers.map((header) => `\`${header}\``).join(', ')
+  const rows = [
+    ['methods', methods.join(', ')],
+    ...(headers === '' ? [] : [['headers', headers]]),
+    ...ROWS.map(([key, title]) => [title, fact(facts[key])]),
+    [
+      'events to send',
+      Object.keys(samples)
+        .map((event) => `\`${event}\``)
+        .join(', '),
+    ],
+  ]
+  const heading = isOneOfSeveral ? `### ${facts.title} (\`scheme: '${name}'\`)\n\n` : ''
+  const traps = facts.traps.map((trap) => `- ${trap}`).join('\n')
+  return `${heading}${table(['', ''], rows)}${traps === '' ? '' : `\n\n${traps}`}`
+}
+
+function fact({ text, basis }: Fact): string {
+  return basis === 'documented' ? text : `${text} (*${basis}*)`
+}
+
+function table(head: string[], rows: string[][]): string {
+  return [row(head), row(head.map(() => '---')), ...rows.map(row)].join('\n')
+}
+
+function row(cells: string[]): string {
+  return `| ${cells.map((cell) => cell.replaceAll('|', String.raw`\|`)).join(' | ')} |`
+}
+
+function anchor(title: string): string {
+  return title
+    .toLowerCase()
+    .replaceAll(/[^a-z0-9 -]/g, '')
+    .replaceAll(' ', '-')
+}
