@@ -5,7 +5,7 @@ import { storeJob } from '@ringback/core/callback'
 import { log as logAction } from '@ringback/core/handlers'
 import type { QueueJob } from '@ringback/core/queue'
 import { createStoreEvents } from '@ringback/worker/store-events'
-import { configWith, freshDatabase, log } from './support/ringback.ts'
+import { configWith, freshDatabase, idAt, log } from './support/ringback.ts'
 import type { Database } from './support/ringback.ts'
 
 function queued(callbackId: string, fields: Partial<QueuedCallback> = {}): QueuedCallback {
@@ -151,20 +151,95 @@ test('events are stored also while their deliveries cannot be enqueued', async (
   expect(await database.sql`select status, attempts from deliveries`).toEqual([{ status: 'pending', attempts: 0 }])
 })
 
+const bytes = (text: string) => Buffer.from(JSON.stringify(text)).toString('base64')
+
+test('a nonce that comes again with the same bytes is a repetition, with others a forgery', async () => {
+  await using database = await freshDatabase()
+  const store = storeInto(database)
+  const first = queued('x', { nonces: ['n1'], raw: bytes('first') })
+  const forgery = queued('y', { nonces: ['n1'], raw: bytes('forged') })
+  await store(groupOf([first]))
+  await store(
+    groupOf([
+      forgery,
+      queued('z', { nonces: ['n2', 'n3'] }),
+      queued('w', { nonces: ['n4', 'n3'] }),
+      queued('x', { nonces: ['n1'], raw: bytes('first') }),
+    ]),
+  )
+  await store(groupOf([queued('other', { nonces: ['n1'], source: 'other' })]))
+  expect(await counts(database)).toEqual({ events: 3, duplicates: 1, repetitions: 1, deliveries: 3, quarantined: 2 })
+  expect(
+    await database.sql`select id, reason, scope, callback_id, body from quarantine where callback_id = 'y'`,
+  ).toEqual([
+    { id: forgery.id, reason: 'nonce_reused', scope: 'callback', callback_id: 'y', body: Buffer.from('"forged"') },
+  ])
+})
+
+test('of two callbacks with one nonce in one group the first is taken', async () => {
+  await using database = await freshDatabase()
+  const store = storeInto(database)
+  await store(
+    groupOf(
+      ['x', 'y'].map((id) => queued(id, { nonces: ['n1'], raw: bytes(id) })),
+      [refusal()],
+    ),
+  )
+  expect(await database.sql`select callback_id from events`).toEqual([{ callback_id: 'x' }])
+  expect(await database.sql`select reason from quarantine order by reason`).toEqual([
+    { reason: 'hash_mismatch' },
+    { reason: 'nonce_reused' },
+  ])
+})
+
+test('one nonce with different bytes, stored at the same moment by many workers, lets one of them in', async () => {
+  await using database = await freshDatabase()
+  const store = storeInto(database)
+  const groups = Array.from({ length: 20 }, (_, index) =>
+    groupOf([queued(`c${index}`, { nonces: ['n1'], raw: bytes(`body ${index}`) })]),
+  )
+  await Promise.all(groups.map((group) => store(group)))
+  expect(await counts(database)).toMatchObject({ events: 1, quarantined: 19 })
+})
+
+test('what only its bytes name keeps its name over the edge of a window, and no longer', async () => {
+  await using database = await freshDatabase()
+  const store = storeInto(database)
+  const at = (time: string, window: number) =>
+    queued(`body:h:${window}`, {
+      id: idAt(time),
+      previousName: { callbackId: `body:h:${window - 1}`, windowSeconds: 600 },
+    })
+  await store(groupOf([at('2026-01-01T00:09:59Z', 1)]))
+  await store(groupOf([at('2026-01-01T00:10:01Z', 2)]))
+  await store(groupOf([at('2026-01-01T00:20:02Z', 3)]))
+  expect(await database.sql`select callback_id, duplicates from events order by received_at`).toEqual([
+    { callback_id: 'body:h:1', duplicates: 1 },
+    { callback_id: 'body:h:3', duplicates: 0 },
+  ])
+})
+
+test('which secret verified an event, and why shadow mode would have refused it, can be asked by SQL', async () => {
+  await using database = await freshDatabase()
+  const store = storeInto(database)
+  await store(groupOf([queued('a', { secret: 2 }), queued('b', { wouldRefuse: 'hash_mismatch', verifiedBy: 'none' })]))
+  expect(
+    await database.sql`select callback_id, secret, verified_by, would_refuse from events order by callback_id`,
+  ).toEqual([
+    { callback_id: 'a', secret: 2, verified_by: 'id', would_refuse: null },
+    { callback_id: 'b', secret: null, verified_by: 'none', would_refuse: 'hash_mismatch' },
+  ])
+})
+
 function refusal(): QueuedRefusal {
   return {
     id: randomUUIDv7(),
     source: 'voximplant',
     reason: 'hash_mismatch',
+    scope: 'callback',
     method: 'POST',
     url: '/',
     headers: {},
     body: '',
   }
-}
-
-/** A UUIDv7 of that time. */
-function idAt(time: string): string {
-  const hex = Date.parse(time).toString(16).padStart(12, '0')
-  return `${hex.slice(0, 8)}-${hex.slice(8)}${randomUUIDv7().slice(13)}`
 }

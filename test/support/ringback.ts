@@ -1,4 +1,4 @@
-import { randomBytes } from 'node:crypto'
+import { randomBytes, randomUUIDv7 } from 'node:crypto'
 import { inject, vi } from 'vitest'
 import { resolveConfig } from '@ringback/core/config'
 import type { Config, ConfigDefinition } from '@ringback/core/config'
@@ -115,4 +115,10 @@ export function postCallbacks(ingest: { port: number }, ...callbacks: unknown[])
 /** Waits until `check` throws no more. */
 export function eventually<Result>(check: () => Promise<Result>, timeout = 30_000): Promise<Result> {
   return vi.waitFor(check, { timeout, interval: 50 })
+}
+
+/** A UUIDv7 of that time. */
+export function idAt(time: string): string {
+  const hex = Date.parse(time).toString(16).padStart(12, '0')
+  return `${hex.slice(0, 8)}-${hex.slice(8)}${randomUUIDv7().slice(13)}`
 }

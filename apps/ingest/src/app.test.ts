@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import type { GroupPart, QueuedCallback, QueuedRefusal } from '@ringback/core/callback'
 import { resolveConfig } from '@ringback/core/config'
+import type { ConfigDefinition } from '@ringback/core/config'
 import { createLogger } from '@ringback/core/log'
 import { demoCredentials, signCallbackId, voximplant } from '@ringback/core/providers/voximplant'
 import { createApp } from './app.ts'
@@ -8,17 +9,33 @@ import { createBodyReader } from './read-body.ts'
 
 const { accountId, apiKey, salt } = demoCredentials
 
-function appWith({ isAllowed = true, fails = false, maxBytes = 10_000, maxTotalBytes = 1_000_000 } = {}) {
+function appWith({
+  isAllowed = true,
+  fails = false,
+  maxBytes = 10_000,
+  maxTotalBytes = 1_000_000,
+  config = {},
+  environment = {},
+}: {
+  isAllowed?: boolean
+  fails?: boolean
+  maxBytes?: number
+  maxTotalBytes?: number
+  config?: Partial<ConfigDefinition>
+  environment?: Record<string, string>
+} = {}) {
   const enqueued: GroupPart[] = []
   const dropped: string[] = []
-  const { sources } = resolveConfig(
+  const { sources, origin, credentialDigest } = resolveConfig(
     {
+      ...config,
       sources: {
         voximplant: voximplant({ accounts: [{ accountId, apiKey, salts: [salt] }] }),
         secret: voximplant({ urlTokens: ['token-new', 'token-old'] }),
+        ...config.sources,
       },
     },
-    {},
+    environment,
   )
   const app = createApp({
     sources,
@@ -33,6 +50,8 @@ function appWith({ isAllowed = true, fails = false, maxBytes = 10_000, maxTotalB
     readBody: createBodyReader({ maxBytes, maxTotalBytes }),
     rootSource: 'voximplant',
     ready: async () => !fails,
+    origin,
+    credentialDigest,
     now: () => new Date(),
     log: createLogger('test', 'silent'),
   })

@@ -82,7 +82,7 @@ export function createApp(deps: AppDependencies): Hono<IngestEnv> {
 function toResponse(c: Context<IngestEnv>, outcome: Outcome): Response {
   switch (outcome.kind) {
     case 'accepted':
-      return c.json({ status: 'received' })
+      return c.body(outcome.answer.body, 200, { 'Content-Type': outcome.answer.contentType })
     case 'unknown_source':
       return c.json(UNKNOWN_SOURCE, 404)
     case 'method_not_allowed':
@@ -91,6 +91,7 @@ function toResponse(c: Context<IngestEnv>, outcome: Outcome): Response {
       // The rest of the body is not wanted, and reading it to its end would be the only way to keep the connection.
       return c.json({ error: 'body too large' }, 413, { Connection: 'close' })
     case 'forged':
+      if (outcome.challenge !== undefined) c.header('WWW-Authenticate', outcome.challenge)
       return c.json({ error: 'not accepted' }, 401)
     case 'unreadable':
     case 'client_gone':
@@ -106,7 +107,14 @@ function toResponse(c: Context<IngestEnv>, outcome: Outcome): Response {
 function logOutcome(log: Logger, source: string, outcome: Outcome, durationMs: number): void {
   const level = outcome.kind === 'accepted' ? 'debug' : outcome.kind === 'not_durable' ? 'error' : 'info'
   if (!log.isLevelEnabled(level)) return
-  const { kind, ...rest } = outcome
-  const fields = 'cause' in rest ? { error: String(rest.cause) } : rest
-  log[level]({ source, outcome: kind, ...fields, durationMs: Math.round(durationMs * 100) / 100 }, 'request.received')
+  const fields = { ...counts(outcome), ...('cause' in outcome && { error: String(outcome.cause) }) }
+  log[level](
+    { source, outcome: outcome.kind, ...fields, durationMs: Math.round(durationMs * 100) / 100 },
+    'request.received',
+  )
+}
+
+function counts(outcome: Outcome): { callbacks?: number; refused?: number } {
+  if (outcome.kind === 'accepted') return { callbacks: outcome.callbacks, refused: outcome.refused }
+  return 'refused' in outcome ? { refused: outcome.refused } : {}
 }

@@ -1,8 +1,10 @@
 import { expect, test } from 'vitest'
-import { headersToKeep } from './headers.ts'
+import { headersToKeep, redact } from './headers.ts'
+
+const noRules = { keptHeaders: [], credentialHeaders: [] }
 
 test('credentials are never kept, signatures are', () => {
-  const kept = headersToKeep({
+  const headers = {
     authorization: 'Basic c2VjcmV0',
     cookie: 'session=hush',
     'x-api-key': 'hush',
@@ -10,18 +12,30 @@ test('credentials are never kept, signatures are', () => {
     'parent-auth-token': 'hush',
     'x-client-secret': 'hush',
     'x-vobiz-signature-v3': 'sig',
-  })
+  }
+  const kept = headersToKeep(headers, noRules, redact)
   expect(JSON.stringify(kept)).not.toMatch(/hush|c2Vj/)
   expect(kept['x-vobiz-signature-v3']).toBe('sig')
 })
 
 test('what belongs to the connection is left out, and repeated headers stay whole', () => {
-  expect(headersToKeep({ host: 'h', connection: 'close', 'content-length': '5', 'x-a': ['1', '2'] })).toEqual({
-    'x-a': '1,2',
-  })
+  const headers = { host: 'h', connection: 'close', 'content-length': '5', 'x-a': ['1', '2'] }
+  expect(headersToKeep(headers, noRules, redact)).toEqual({ 'x-a': '1,2' })
 })
 
 test('headers of any size are kept up to 8 KiB in all', () => {
   const many = Object.fromEntries(Array.from({ length: 100 }, (_, index) => [`x-${index}`, 'v'.repeat(1000)]))
-  expect(JSON.stringify(headersToKeep(many)).length).toBeLessThan(9 * 1024)
+  expect(JSON.stringify(headersToKeep(many, noRules, redact)).length).toBeLessThan(9 * 1024)
+})
+
+test('a signature in a header that looks like a credential is kept, unless what came in it is a password', () => {
+  const rules = { keptHeaders: ['authorization'], credentialHeaders: [] }
+  expect(headersToKeep({ authorization: 'Bearer a.b.c' }, rules, redact)).toEqual({ authorization: 'Bearer a.b.c' })
+  expect(headersToKeep({ authorization: 'basic aHVzaA==' }, rules, redact)).toEqual({ authorization: '[redacted]' })
+})
+
+test('a header that a source takes credentials by is never kept, whatever it is called', () => {
+  const rules = { keptHeaders: ['authorization'], credentialHeaders: ['authorization', 'x-application-id'] }
+  const kept = headersToKeep({ 'x-application-id': 'hush', authorization: 'Bearer hush' }, rules, redact)
+  expect(kept).toEqual({ 'x-application-id': '[redacted]', authorization: '[redacted]' })
 })

@@ -18,20 +18,42 @@ const CREDENTIAL = /authorization|cookie|password|secret|token|api-?key/
 
 const MAX_BYTES = 8 * 1024
 
+/** What a source says of headers that the rules above would misjudge. */
+export interface HeaderRules {
+  /** Signatures that look like credentials; still none of them is kept if it begins with "Basic". */
+  keptHeaders: readonly string[]
+  /** Credentials by configuration, whatever they are called. */
+  credentialHeaders: readonly string[]
+}
+
 /**
- * The request headers worth storing: names in lower case, credentials as `[redacted]`, signatures as they are. What goes
- * beyond 8 KiB in all is left out.
+ * The request headers worth storing: names in lower case, credentials as `replaceCredential` has them, signatures as they
+ * are. What goes beyond 8 KiB in all is left out.
  */
-export function headersToKeep(headers: Record<string, string | string[] | undefined>): Record<string, string> {
+export function headersToKeep(
+  headers: Record<string, string | string[] | undefined>,
+  rules: HeaderRules,
+  replaceCredential: (credential: string) => string,
+): Record<string, string> {
   const kept: Record<string, string> = {}
   let bytes = 0
   for (const name in headers) {
     const value = headers[name]
     if (value === undefined || OF_THE_CONNECTION.has(name)) continue
-    const text = CREDENTIAL.test(name) ? '[redacted]' : String(value)
+    const text = isCredential(name, String(value), rules) ? replaceCredential(String(value)) : String(value)
     bytes += name.length + text.length
     if (bytes > MAX_BYTES) break
     kept[name] = text
   }
   return kept
+}
+
+function isCredential(name: string, value: string, { keptHeaders, credentialHeaders }: HeaderRules): boolean {
+  if (credentialHeaders.includes(name)) return true
+  return CREDENTIAL.test(name) && !(keptHeaders.includes(name) && !/^basic\b/i.test(value))
+}
+
+/** What stands in the place of a credential that is not kept. */
+export function redact(): string {
+  return '[redacted]'
 }

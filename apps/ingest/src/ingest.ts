@@ -13,7 +13,7 @@ import { createEnqueuer } from './enqueue.ts'
 import { createBodyReader } from './read-body.ts'
 
 export interface IngestOptions {
-  config: Pick<Config, 'sources' | 'sourcesOff'>
+  config: Pick<Config, 'sources' | 'sourcesOff' | 'origin' | 'credentialDigest'>
   queue: QueueServer
   log: Logger
   hostname: string
@@ -60,11 +60,17 @@ export async function createIngest(options: IngestOptions): Promise<Ingest> {
     mayQuarantine: createAllowance(options.allowance ?? defaultAllowance, Date.now),
     readBody: createBodyReader({ maxBytes: options.maxBodyBytes ?? MAX_BODY_BYTES, maxTotalBytes: MAX_READING_BYTES }),
     rootSource: options.rootSource,
+    origin: config.origin,
+    credentialDigest: config.credentialDigest,
     now: () => new Date(),
     ready,
     log,
   })
   const { server, port } = await listen(app.fetch, options)
+  for (const [source, { isSignatureOff, shadow }] of config.sources) {
+    if (isSignatureOff) log.warn({ source }, 'source.unsigned')
+    if (shadow) log.warn({ source }, 'source.shadow')
+  }
   for (const source of config.sourcesOff) log.warn({ source }, 'source.off')
   for (const problem of await unsafeQueueSettings(queue)) log.warn({ problem }, 'queue.unsafe')
   log.info({ port, sources: [...config.sources.keys()] }, 'ingest.listening')

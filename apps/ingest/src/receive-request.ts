@@ -1,9 +1,13 @@
-import { hash, randomUUIDv7, timingSafeEqual } from 'node:crypto'
-import type { GroupPart, QueuedCallback, QueuedRefusal } from '@ringback/core/callback'
-import type { GenuineCallback, Source } from '@ringback/core/providers/provider'
+import { randomUUIDv7 } from 'node:crypto'
+import { queuedCallback } from '@ringback/core/callback'
+import type { GroupPart, QueuedRefusal } from '@ringback/core/callback'
+import { includesInConstantTime } from '@ringback/core/providers/access'
+import type { Answer, Source } from '@ringback/core/providers/provider'
+import { clientAddress, publicUrl } from '@ringback/core/providers/request-origin'
+import type { OriginSettings } from '@ringback/core/providers/request-origin'
 import type { Allowance } from './allowance.ts'
 import type { Enqueuer } from './enqueue.ts'
-import { headersToKeep } from './headers.ts'
+import { headersToKeep, redact } from './headers.ts'
 import type { Body } from './read-body.ts'
 
 /** One HTTP request to `/callbacks/:source[/:token]`, its body not read yet. */
@@ -14,17 +18,18 @@ export interface IncomingCallbackRequest {
   /** Path and query. */
   url: string
   headers: Record<string, string | string[] | undefined>
+  /** Of the connection: a proxy's, if there is one. */
   remoteAddress: string | undefined
   readBody: () => Promise<Body>
 }
 
 /** What became of a request. `duplicate` is not among them: only the worker knows, and the answer is the same. */
 export type Outcome =
-  | { kind: 'accepted'; callbacks: number; refused: number }
+  | { kind: 'accepted'; callbacks: number; refused: number; answer: Answer }
   | { kind: 'unknown_source' }
   | { kind: 'method_not_allowed'; allowed: readonly string[] }
   | { kind: 'too_large' }
-  | { kind: 'forged'; refused: number }
+  | { kind: 'forged'; refused: number; challenge: string | undefined }
   | { kind: 'unreadable'; refused: number }
   | { kind: 'not_durable'; cause: unknown }
   | { kind: 'client_gone' }
@@ -34,6 +39,9 @@ export interface ReceiveDependencies {
   sources: ReadonlyMap<string, Source>
   enqueuer: Pick<Enqueuer, 'enqueue' | 'countDropped'>
   mayQuarantine: Allowance
+  origin: OriginSettings
+  /** Makes the keyed digest of a credential, by which quarantine can compare it and nobody can read it. */
+  credentialDigest: ((credential: string) => string) | undefined
   now: () => Date
 }
 
@@ -51,29 +59,43 @@ export async function receiveRequest(deps: ReceiveDependencies, request: Incomin
     return body
   }
 
+  const header = (name: string) => [request.headers[name]].flat()[0]
+  const inner = { target: request.url, header, remoteAddress: request.remoteAddress }
+  const from: Origin = { source, request, remoteAddress: clientAddress(deps.origin, inner) }
   const reading = source.read({
     method: request.method,
+    url: source.needsUrl
+      ? publicUrl({ ...deps.origin, ...(source.publicBaseUrl && { publicBaseUrl: source.publicBaseUrl }) }, inner)
+      : request.url,
     body: body.bytes,
-    header: (name) => [request.headers[name]].flat()[0],
+    header,
+    remoteAddress: from.remoteAddress,
     receivedAt: deps.now(),
   })
-  const envelope = envelopeOf(request)
   if (reading.kind === 'refused') {
-    const parts = quarantine(deps, request, envelope, { reason: reading.reason, bytes: reading.body })
-    return makeDurable(deps, parts, { kind: 'unreadable', refused: 1 })
+    const { as, reason, body: bytes } = reading
+    const parts = quarantine(deps, from, { scope: 'request', reason, bytes })
+    return makeDurable(deps, parts, refusal(source, as, 1))
   }
 
   const parts: GroupPart[] = []
   const count = { genuine: 0, forged: 0, unreadable: 0 }
+  const kept = reading.callbacks.length > 0 ? whatIsKept(from, redact) : undefined
   for (const callback of reading.callbacks) {
     count[callback.kind] += 1
-    if (callback.kind === 'genuine') parts.push(callbackPart(request, envelope, callback))
-    else parts.push(...quarantine(deps, request, envelope, { ...callback, bytes: callback.raw }))
+    if (callback.kind === 'genuine')
+      parts.push({ kind: 'callbacks', json: JSON.stringify(queuedCallback(callback, kept!)) })
+    else parts.push(...quarantine(deps, from, { ...callback, scope: 'callback', bytes: callback.raw }))
   }
   const refused = count.forged + count.unreadable
-  if (count.genuine > 0 || refused === 0)
-    return makeDurable(deps, parts, { kind: 'accepted', callbacks: count.genuine, refused })
-  return makeDurable(deps, parts, { kind: count.forged > 0 ? 'forged' : 'unreadable', refused })
+  if (count.genuine > 0 || refused === 0) {
+    return makeDurable(deps, parts, { kind: 'accepted', callbacks: count.genuine, refused, answer: source.answer })
+  }
+  return makeDurable(deps, parts, refusal(source, count.forged > 0 ? 'forged' : 'unreadable', refused))
+}
+
+function refusal({ challenge }: Source, as: 'forged' | 'unreadable', refused: number): Outcome {
+  return as === 'forged' ? { kind: as, refused, challenge } : { kind: as, refused }
 }
 
 /** A refusal waits for its quarantine as a 200 waits for its callback: a wrong secret of ours must lose nothing. */
@@ -95,76 +117,58 @@ export function findSource(
   const source = sources.get(sourceName)
   if (source === undefined) return undefined
   if (token === undefined) return source.urlTokens.length === 0 ? source : undefined
-  return source.urlTokens.some((candidate) => equalInConstantTime(candidate, token)) ? source : undefined
+  return includesInConstantTime(source.urlTokens, token) ? source : undefined
 }
 
-function equalInConstantTime(a: string, b: string): boolean {
-  return timingSafeEqual(hash('sha256', a, 'buffer'), hash('sha256', b, 'buffer'))
+/** Where parts come from. */
+interface Origin {
+  source: Source
+  request: IncomingCallbackRequest
+  remoteAddress: string | undefined
 }
 
 /** What is kept of a request beside its body. */
-interface Envelope {
+interface Kept {
+  source: string
+  method: string
   url: string
   headers: Record<string, string>
 }
 
 /** Where the path ends in a secret token, the path is written anew: the request may spell it in more ways than one. */
-function envelopeOf({ sourceName, url, token, headers }: IncomingCallbackRequest): Envelope {
+function whatIsKept(
+  { source, request: { sourceName, method, url, token, headers } }: Origin,
+  replaceCredential: (credential: string) => string,
+): Kept {
   const query = url.indexOf('?')
-  const safeUrl = token === undefined ? url : `/callbacks/${sourceName}/***${query === -1 ? '' : url.slice(query)}`
-  return { url: safeUrl, headers: headersToKeep(headers) }
-}
-
-function callbackPart(
-  { sourceName, method }: IncomingCallbackRequest,
-  envelope: Envelope,
-  callback: GenuineCallback,
-): GroupPart {
-  const queued: QueuedCallback = {
-    id: randomUUIDv7(),
+  return {
     source: sourceName,
-    accountId: callback.accountId,
-    callbackId: callback.callbackId,
-    type: storableText(callback.type),
-    callId: callback.callId,
-    verifiedBy: callback.verifiedBy,
-    occurredAt: callback.occurredAt.toISOString(),
     method,
-    url: envelope.url,
-    headers: envelope.headers,
-    raw: callback.raw.toString('base64'),
+    url: token === undefined ? url : `/callbacks/${sourceName}/***${query === -1 ? '' : url.slice(query)}`,
+    headers: headersToKeep(headers, source, replaceCredential),
   }
-  return { kind: 'callbacks', json: JSON.stringify(queued) }
 }
 
 /** The part that keeps a refusal, or none where the source's allowance is used up: it is then counted. */
 function quarantine(
   deps: ReceiveDependencies,
-  { sourceName, method, remoteAddress }: IncomingCallbackRequest,
-  envelope: Envelope,
-  { reason, bytes, callbackId }: { reason: string; bytes: Buffer; callbackId?: string },
+  from: Origin,
+  refused: { scope: 'request' | 'callback'; reason: string; bytes: Buffer; callbackId?: string },
 ): GroupPart[] {
+  const { scope, reason, bytes, callbackId } = refused
+  const { sourceName } = from.request
   if (!deps.mayQuarantine(sourceName, bytes.length)) {
     deps.enqueuer.countDropped(sourceName, reason)
     return []
   }
   const queued: QueuedRefusal = {
     id: randomUUIDv7(),
-    source: sourceName,
+    ...whatIsKept(from, deps.credentialDigest ?? redact),
     reason,
-    method,
-    url: envelope.url,
-    remoteAddress,
-    headers: envelope.headers,
+    scope,
+    remoteAddress: from.remoteAddress,
     body: bytes.toString('base64'),
     callbackId,
   }
   return [{ kind: 'quarantined', json: JSON.stringify(queued) }]
-}
-
-const MAX_TYPE_LENGTH = 255
-
-/** Postgres takes no U+0000 and no lone surrogate in a text; an index entry has its limits too. */
-function storableText(text: string): string {
-  return text.slice(0, MAX_TYPE_LENGTH).replaceAll('\u0000', '\ufffd').toWellFormed()
 }

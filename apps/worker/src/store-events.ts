@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { StoreJob } from '@ringback/core/callback'
 import type { DeliveriesJob, QueuedCallback, QueuedDrop, QueuedRefusal } from '@ringback/core/callback'
 import type { Handler } from '@ringback/core/config'
-import { matcher } from '@ringback/core/filter'
+import { createMatch } from '@ringback/core/filter'
 import type { Logger } from '@ringback/core/log'
 import type { QueueJob } from '@ringback/core/queue'
 import type { Sql, TransactionSql } from '@ringback/core/store/connect'
@@ -27,7 +27,7 @@ export interface StoreDependencies {
 
 /** A processor of store jobs: each group in one transaction, whatever it takes, then its deliveries to their queue. */
 export function createStoreEvents(deps: StoreDependencies): (job: QueueJob) => Promise<void> {
-  const matchers = deps.handlers.map(({ name, on }) => ({ name, matches: matcher(on) }))
+  const matchHandlers = createMatch(deps.handlers)
 
   return async (job) => {
     const group = StoreJob.parse(job.data)
@@ -48,11 +48,8 @@ export function createStoreEvents(deps: StoreDependencies): (job: QueueJob) => P
 
   /** [callback id, handler] for each handler that is to act on a callback, should it be new. */
   function match(group: StoreJob): [string, string][] {
-    if (matchers.length === 0) return []
-    const callbacks = JSON.parse(group.callbacks) as QueuedCallback[]
-    return callbacks.flatMap((callback) =>
-      matchers.filter(({ matches }) => matches(callback)).map(({ name }): [string, string] => [callback.id, name]),
-    )
+    if (deps.handlers.length === 0) return []
+    return (JSON.parse(group.callbacks) as QueuedCallback[]).flatMap(matchHandlers)
   }
 }
 
@@ -193,10 +190,10 @@ function storePieces(
           return
         }
         // Not even its envelope can be stored: the bytes and the reason are what counts.
-        const { id, source, reason, body } = quarantined[0]!
+        const { id, source, reason, scope, body } = quarantined[0]!
         await call(transaction, {
           quarantined: [
-            { id, source, reason, body, method: '', url: '', headers: {}, error: (error as Error).message },
+            { id, source, reason, scope, body, method: '', url: '', headers: {}, error: (error as Error).message },
           ],
         })
       }
@@ -237,5 +234,17 @@ function withCleanPayload(callback: QueuedCallback): QueuedCallback {
 
 function notStorable(callback: QueuedCallback, error: Error): QueuedRefusal {
   const { id, source, method, url, headers, raw, callbackId } = callback
-  return { id, source, reason: 'not_storable', method, url, headers, body: raw, callbackId, error: error.message }
+  const scope = 'callback'
+  return {
+    id,
+    source,
+    reason: 'not_storable',
+    scope,
+    method,
+    url,
+    headers,
+    body: raw,
+    callbackId,
+    error: error.message,
+  }
 }

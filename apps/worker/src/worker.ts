@@ -63,6 +63,7 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
       await ensurePartitions(sql)
       await buryWithoutHandler({ sql, handlers: config.handlers, log })
       await sql`delete from store_groups where stored_at < now() - interval '7 days'`
+      await sql`delete from nonces where received_at < now() - interval '90 days'`
     }),
   ]
   log.info({ handlers: config.handlers.map(({ name }) => name) }, 'worker.started')

@@ -1,0 +1,173 @@
+import { generateKeyPairSync } from 'node:crypto'
+import { resolveConfig } from '@ringback/core/config'
+import type { Config } from '@ringback/core/config'
+import { providers } from '@ringback/core/providers/all'
+import type { OutgoingRequest, Scheme } from '@ringback/core/providers/provider'
+import { fillSample } from '@ringback/core/providers/sample'
+import { resolveSource } from '@ringback/core/providers/source'
+import { demoCredentials, voximplant } from '@ringback/core/providers/voximplant'
+
+// Requests that no provider sends, made from those that it does: every provider and scheme, mutilated in every part.
+
+const publicKey = generateKeyPairSync('ed25519').publicKey.export({ format: 'der', type: 'spki' }).subarray(-32)
+
+/** A source for each scheme of each provider, under `<provider>-<scheme>`; in shadow mode under `shadow-...` as well. */
+export function everySource(): Config {
+  const sources = providers.flatMap((provider) =>
+    Object.keys(provider.schemes).flatMap((scheme) =>
+      [false, true].map((shadow) => {
+        const name = `${shadow ? 'shadow-' : ''}${provider.name}-${scheme}`.toLowerCase()
+        const definition =
+          provider.name === 'voximplant'
+            ? voximplant({ accounts: [{ ...demoCredentials, salts: demoCredentials.salt }], shadow })
+            : {
+                provider: provider.name,
+                resolve: (resolve: Parameters<typeof resolveSource>[2]) => {
+                  const isSigned = (provider.schemes[scheme] as Scheme).signature !== undefined
+                  const proof = isSigned
+                    ? { secrets: publicKey.toString('base64') }
+                    : { basicAuth: { username: 'user', password: 'pass:word' } }
+                  return resolveSource(
+                    provider as Parameters<typeof resolveSource>[0],
+                    { scheme, shadow, ...proof },
+                    resolve,
+                  )
+                },
+              }
+        return [name, definition] as const
+      }),
+    ),
+  )
+  return resolveConfig(
+    { sources: Object.fromEntries(sources) },
+    { PUBLIC_BASE_URL: 'https://hooks.example.test', CREDENTIAL_DIGEST_KEY: 'key' },
+  )
+}
+
+/** A request that is signed as it should be, or would be where only the provider can sign. */
+export function genuineRequest(config: Config, name: string, random: () => number): OutgoingRequest {
+  const source = config.sources.get(name)!
+  const { schemes } = providers.find((provider) => provider.name === source.provider)!
+  const samples = Object.values(schemes[source.scheme]!.samples)
+  const at = new Date()
+  const { method, query, headers, body } = fillSample(pick(samples, random), at)
+  const search = new URLSearchParams(query).toString()
+  const request = {
+    method,
+    url: `https://hooks.example.test/callbacks/${name}${search === '' ? '' : `?${search}`}`,
+    headers,
+    body: source.envelope !== undefined && body.length > 0 ? source.envelope([body, body]) : body,
+  }
+  return source.sign(request, { at })
+}
+
+const HOSTILE_TEXTS = [
+  '',
+  '\u0000',
+  '%00',
+  '\ud800',
+  '((id))',
+  '__proto__',
+  'constructor',
+  '..',
+  '../../etc/passwd',
+  "'; drop table events; --",
+  '<script>',
+  '9'.repeat(400),
+  '-1',
+  '1e999',
+  'NaN',
+  'null',
+  'a'.repeat(5000),
+  '=,;:|.',
+  'Bearer ',
+  'Basic ',
+  'Basic OjpkaWdlc3Q=',
+  'v1,',
+  '\u202e\u0301',
+]
+
+const HOSTILE_BODIES = [
+  Buffer.alloc(0),
+  Buffer.from('null'),
+  Buffer.from('[]'),
+  Buffer.from('{}'),
+  Buffer.from('"text"'),
+  Buffer.from('0'),
+  Buffer.from('[[[[{"a":[]}]]]]'),
+  Buffer.from('['.repeat(10_000)),
+  Buffer.from(`${'{"a":'.repeat(63)}1${'}'.repeat(63)}`),
+  Buffer.from('{"__proto__":{"a":1},"constructor":1,"id":{}}'),
+  Buffer.from('{"id":"\\u0000","data":{"id":"\\ud800"}}'),
+  Buffer.from('{"id":1e400,"timestamp":99999999999999999999}'),
+  Buffer.from('a&'.repeat(5000)),
+  Buffer.from('%zz=%&%=%00&=&&=='),
+  Buffer.from([0xff, 0xfe, 0x7b, 0x00]),
+  Buffer.from([0xef, 0xbb, 0xbf, 0x7b, 0x7d]),
+]
+
+/** The same request with one to three things wrong with it. */
+export function mutilated(request: OutgoingRequest, random: () => number): OutgoingRequest {
+  let broken = request
+  for (let count = 1 + Math.floor(random() * 3); count > 0; count--) broken = pick(MUTILATIONS, random)(broken, random)
+  return broken
+}
+
+type Mutilation = (request: OutgoingRequest, random: () => number) => OutgoingRequest
+
+const MUTILATIONS: readonly Mutilation[] = [
+  (request, random) => ({ ...request, body: pick(HOSTILE_BODIES, random) }),
+  (request, random) => ({ ...request, body: request.body.subarray(0, Math.floor(random() * request.body.length)) }),
+  (request, random) => ({ ...request, body: Buffer.concat([request.body, pick(HOSTILE_BODIES, random)]) }),
+  (request, random) => {
+    const body = Buffer.from(request.body)
+    for (let count = 1 + Math.floor(random() * 4); count > 0 && body.length > 0; count--) {
+      body[Math.floor(random() * body.length)] = Math.floor(random() * 256)
+    }
+    return { ...request, body }
+  },
+  // Another value in the place of one: the structure stays, so that this comes furthest.
+  (request, random) => {
+    const text = request.body.toString('latin1')
+    const values = [...text.matchAll(/"[^"\\]*"|\d+|true|false|null|=[^&]*/g)]
+    if (values.length === 0) return request
+    const { index, 0: old } = pick(values, random)
+    const hostile = pick(HOSTILE_TEXTS, random)
+    const value = old.startsWith('=')
+      ? `=${encodeURIComponent(hostile.toWellFormed())}`
+      : pick([JSON.stringify(hostile), '{}', '[]', 'null', '1.5', '-0', '123456789012345678901234567890'], random)
+    return { ...request, body: Buffer.from(text.slice(0, index) + value + text.slice(index + old.length), 'latin1') }
+  },
+  (request, random) => withHeader(request, random, () => undefined),
+  (request, random) => withHeader(request, random, () => headerSafe(pick(HOSTILE_TEXTS, random))),
+  (request, random) => withHeader(request, random, (value) => `${value}, ${value}`),
+  (request, random) => withHeader(request, random, (value) => value.slice(0, Math.floor(random() * value.length))),
+  (request, random) => withHeader(request, random, (value) => value.toUpperCase()),
+  (request, random) => ({
+    ...request,
+    url: `${request.url}${request.url.includes('?') ? '&' : '?'}${pick(HOSTILE_TEXTS, random)
+      .toWellFormed()
+      .replaceAll(/[^\x21-\x7e]/g, '%00')}`,
+  }),
+  (request, random) => ({ ...request, method: pick(['GET', 'POST', 'PUT'] as const, random) }),
+]
+
+function withHeader(
+  request: OutgoingRequest,
+  random: () => number,
+  change: (value: string) => string | undefined,
+): OutgoingRequest {
+  const name = pick([...Object.keys(request.headers), 'authorization', 'content-type'], random)
+  const { [name]: old = '', ...others } = request.headers
+  const value = change(old)
+  return { ...request, headers: value === undefined ? others : { ...others, [name]: value } }
+}
+
+/** What an HTTP server lets through. */
+function headerSafe(text: string): string {
+  return text.replaceAll(/[^\x20-\x7e]/g, '?')
+}
+
+export function pick<Item>(items: readonly Item[], random: () => number): Item {
+  return items[Math.floor(random() * items.length)]!
+}
