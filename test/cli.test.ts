@@ -95,10 +95,12 @@ test('a replay runs an event again under a key of its own, and stores no second 
 test.each([
   [['replay', 'x'], /"x" is no id/],
   [['replay', '01a20100-2034-72e6-8f19-104d6f900fe4'], /There is no event and no delivery 01a20100/],
-  [['events', '--since', 'yesterday'], /neither a time.*nor an age/],
+  [['events', '--since', 'yesterday'], /must be a time.*or an age/],
   [['events', '--limit', '0'], /whole number from 1/],
   [['events', 'show', '1'], /"1" is no event's id/],
   [['send', 'nobody', 'x'], /no sender for "nobody"/],
+  [['send', 'voximplant', 'x', '--url', 'nowhere'], /--url is no URL/],
+  [['providers', 'nobody'], /no provider "nobody"; there are: voximplant/],
   [['send', 'voximplant', 'x', '--forged', '200%'], /percentage from 0% to 100%/],
   [['frobnicate'], /unknown command 'frobnicate'/],
 ])('%j ends with an error that says what to do', async (args, message) => {
@@ -120,7 +122,7 @@ test('the configuration is checked, and every problem is reported without its va
   const good = await runCli({}, 'config', 'check')
   expect(good).toMatchObject({
     code: 0,
-    output: expect.stringMatching(/voximplant \(voximplant\): on, with public demo credentials[^]*low-balance/),
+    output: expect.stringMatching(/voximplant \(voximplant, account\): on, with public demo credentials[^]*low-balance/),
   })
   await using broken = await configFile(`
     import { defineConfig, env } from '@ringback/core/config'

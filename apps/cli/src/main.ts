@@ -1,8 +1,11 @@
 #!/usr/bin/env node
 import { Command } from 'commander'
 import { addConfigCommand } from './commands/config.ts'
+import { addDoctorCommand } from './commands/doctor.ts'
 import { addEventsCommand } from './commands/events.ts'
 import { addMigrateCommand } from './commands/migrate.ts'
+import { addProvidersCommand } from './commands/providers.ts'
+import { addQuarantineCommand } from './commands/quarantine.ts'
 import { addReplayCommand } from './commands/replay.ts'
 import { addSendCommand } from './commands/send.ts'
 
@@ -11,8 +14,18 @@ const program = new Command('ringback')
   .option('--json', 'print JSON, one value a line')
   .showHelpAfterError()
 
-for (const add of [addMigrateCommand, addConfigCommand, addSendCommand, addEventsCommand, addReplayCommand])
+for (const add of [
+  addMigrateCommand,
+  addConfigCommand,
+  addProvidersCommand,
+  addSendCommand,
+  addEventsCommand,
+  addReplayCommand,
+  addQuarantineCommand,
+  addDoctorCommand,
+]) {
   add(program)
+}
 
 try {
   await program.parseAsync()

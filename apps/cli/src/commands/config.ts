@@ -11,19 +11,29 @@ export function addConfigCommand(program: Command): void {
     .action(async (_options: unknown, command: Command) => {
       const { sources, sourcesOff, handlers } = await readConfig()
       const value = {
-        sources: [...sources].map(([name, { provider, urlTokens, usesDemoCredentials }]) => ({
-          name,
-          provider,
-          urlToken: urlTokens.length > 0,
-          usesDemoCredentials,
-        })),
+        sources: [...sources].map(
+          ([name, { provider, scheme, urlTokens, usesDemoCredentials, isSignatureOff, shadow }]) => ({
+            name,
+            provider,
+            scheme,
+            urlToken: urlTokens.length > 0,
+            usesDemoCredentials,
+            isSignatureOff,
+            shadow,
+          }),
+        ),
         sourcesOff,
         handlers: handlers.map(({ name, on, run, retry }) => ({ name, on, kind: run.kind, retry })),
       }
       const lines = [
-        ...value.sources.map(
-          ({ name, provider, urlToken, usesDemoCredentials }) =>
-            `source ${name} (${provider}): on${urlToken ? ', with a URL token' : ''}${usesDemoCredentials ? ', with public demo credentials' : ''}`,
+        ...value.sources.map(({ name, provider, scheme, urlToken, usesDemoCredentials, isSignatureOff, shadow }) =>
+          [
+            `source ${name} (${provider}, ${scheme}): on`,
+            ...(urlToken ? ['with a URL token'] : []),
+            ...(isSignatureOff ? ['signatures are not verified, for no secret is set'] : []),
+            ...(shadow ? ['in shadow mode'] : []),
+            ...(usesDemoCredentials ? ['with public demo credentials'] : []),
+          ].join(', '),
         ),
         ...sourcesOff.map((name) => `source ${name}: off, none of its variables is set`),
         ...value.handlers.map(({ name, kind, on }) => `handler ${name} (${kind}): on ${JSON.stringify(on)}`),

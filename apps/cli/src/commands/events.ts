@@ -6,7 +6,7 @@ import type { PostgresJsDatabase } from 'drizzle-orm/postgres-js'
 import { z } from 'zod'
 import { withDatabase } from '../environment.ts'
 import { print, table, wantsJson } from '../output.ts'
-import { wholeNumber } from '../options.ts'
+import { timeOrAge, wholeNumber } from '../options.ts'
 
 /** `ringback events` and `ringback events show` */
 export function addEventsCommand(program: Command): void {
@@ -18,7 +18,7 @@ export function addEventsCommand(program: Command): void {
     .option('--account <id>')
     .option('--callback-id <id>')
     .option('--call-id <id>')
-    .option('--since <time>', 'a time, or an age such as 90s, 15m, 2h, 7d', since)
+    .option('--since <time>', 'a time, or an age such as 90s, 15m, 2h, 7d', timeOrAge)
     .option('--before <id>', 'the page after the event with this id')
     .option('--limit <n>', 'how many', wholeNumber(1, 10_000), 50)
     .option('--follow', 'go on with new events as they are stored')
@@ -152,15 +152,4 @@ async function show(database: PostgresJsDatabase, id: string) {
       runs: runs.filter(({ deliveryId }) => deliveryId === delivery.id),
     })),
   }
-}
-
-const UNIT_MS = { s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 }
-
-function since(text: string): Date {
-  const age = /^(\d+)([smhd])$/.exec(text)
-  const time =
-    age === null ? new Date(text) : new Date(Date.now() - Number(age[1]) * UNIT_MS[age[2] as keyof typeof UNIT_MS])
-  if (Number.isNaN(time.getTime()))
-    throw new Error(`--since "${text}" is neither a time, such as 2026-01-31T12:00Z, nor an age, such as 15m`)
-  return time
 }

@@ -1,126 +1,145 @@
-import { demoCredentials } from '@ringback/core/providers/voximplant'
-import type { VoximplantCredentials } from '@ringback/core/providers/voximplant'
 import type { Command } from 'commander'
-import { parseEnvironment } from '@ringback/core/config'
-import { z } from 'zod'
+import { readConfig } from '../environment.ts'
 import { print, showProgress } from '../output.ts'
 import { share, wholeNumber } from '../options.ts'
-import { sendAll } from '../send-requests.ts'
-import { voximplantBody, voximplantTypes } from '../senders/voximplant.ts'
+import { findSender } from '../send/find-sender.ts'
+import { checkSecret, makeRequests, provesEach } from '../send/make-requests.ts'
+import { planRequests } from '../send/plan-requests.ts'
+import type { PlannedRequest } from '../send/plan-requests.ts'
+import { sendAll } from '../send/send-requests.ts'
+import type { SendReport } from '../send/send-requests.ts'
 
 interface SendOptions {
+  scheme?: string
+  secret?: string
   url?: string
   count: number
   batch: number
   duplicates: number
   forged: number
+  stale: number
+  reorder?: boolean
+  seed: number
+  slowBody: number
+  drop: number
+  wrongContentType?: boolean
   rate?: number
   concurrency: number
+  retry: boolean
+  retryDelay: number
 }
+
+const EXPLANATION = `
+It keeps to the provider's rules: its time limit, the answers that it takes for delivered, those after which it tries
+again and how often. Pauses between attempts are cut to --retry-delay, so that a run ends. What is signed is the URL at
+PUBLIC_BASE_URL, wherever the request goes. The exit code is 1 if any request was given up or failed.
+
+Examples:
+  ringback send voximplant min_balance --count 1000 --batch 10 --duplicates 20% --forged 10%
+  ringback send standard-webhooks contact.created --secret whsec_... --url https://staging.example.com/hooks`
 
 /** `ringback send` */
 export function addSendCommand(program: Command): void {
   program
     .command('send')
     .description('play a provider: send callbacks, signed as it signs')
-    .argument('<provider>', 'voximplant')
-    .argument('<type>', `one of ${voximplantTypes.join(', ')}; another is sent with an empty payload`)
-    .option('--url <url>', "where to; default: the provider's source on this machine, on PORT or 3000")
+    .argument('<provider>', 'a source of the configuration, or a provider: then the first source of it')
+    .argument('<event>', 'one that "ringback providers <provider>" lists')
+    .option('--scheme <name>', "which of the provider's ways of calling back; default: the source's")
+    .option('--secret <secret>', 'what to sign with instead of what is configured; private keys as base64')
+    .option('--url <url>', 'where to; default: the source on this machine, on PORT or 3000')
     .option('--count <n>', 'callbacks in all', wholeNumber(1, 1_000_000), 1)
-    .option('--batch <n>', 'callbacks in a request', wholeNumber(1, 10_000), 1)
+    .option('--batch <n>', 'callbacks in a request, where the provider sends several', wholeNumber(1, 10_000), 1)
     .option('--duplicates <share>', 'how many of them repeat an earlier one, such as 20%', share, 0)
     .option('--forged <share>', 'how many of them prove nothing, such as 10%', share, 0)
+    .option('--stale <share>', 'how many of them were signed an hour ago', share, 0)
+    .option('--drop <share>', 'how many requests lose their connection in the middle of their first attempt', share, 0)
+    .option('--reorder', 'shuffle the requests')
+    .option('--seed <n>', 'for --reorder: the same number gives the same order', wholeNumber(0, 2 ** 31), 1)
+    .option('--slow-body <ms>', 'send each body in pieces over this time', wholeNumber(0, 600_000), 0)
+    .option('--wrong-content-type', 'call JSON a form, and a form JSON')
     .option('--rate <n>', 'callbacks a second; default: as fast as they are answered', wholeNumber(1, 1_000_000))
     .option('--concurrency <n>', 'requests under way at once', wholeNumber(1, 1000), 1)
-    .action(async (provider: string, type: string, options: SendOptions, command: Command) => {
-      if (provider !== 'voximplant')
-        throw new Error(`There is no sender for "${provider}"; there is one for voximplant`)
-      const credentials = readCredentials()
-      const plan = planIds(options)
-      const report = await sendAll({
-        url: options.url ?? `http://127.0.0.1:${process.env.PORT || 3000}/callbacks/voximplant`,
-        bodies: requests(plan, options.batch).map(
-          ({ ids, forged }) =>
-            () =>
-              voximplantBody(credentials, { type, ids, forged }),
-        ),
-        batch: options.batch,
-        ratePerSecond: options.rate,
-        concurrency: options.concurrency,
-        onProgress: (done, total) => showProgress(`${done} of ${total} requests answered`),
-      })
+    .option('--no-retry', 'try each request once')
+    .option('--retry-delay <ms>', 'longest pause between attempts', wholeNumber(0, 86_400_000), 1000)
+    .addHelpText('after', EXPLANATION)
+    .action(async (name: string, event: string, options: SendOptions, command: Command) => {
+      const { plan, report } = await send(name, event, options)
       showProgress('')
-      const callbacks = {
-        sent: options.count,
-        distinct: new Set(plan.filter(({ forged }) => !forged).map(({ id }) => id)).size,
-        duplicates: plan.filter(({ repeats }) => repeats).length,
-        forged: plan.filter(({ forged }) => forged).length,
-      }
-      const { requests: answers, latencyMs, seconds } = report
-      print(
-        command,
-        { callbacks, ...report },
-        [
-          `Sent ${callbacks.sent} callbacks: ${callbacks.distinct} distinct, ${callbacks.duplicates} duplicates, ${callbacks.forged} forged`,
-          `Requests: ${answers.accepted} accepted, ${answers.refused} refused, ${answers.failed} failed${statuses(answers.byStatus)}`,
-          `Latency: p50 ${latencyMs.p50} ms, p95 ${latencyMs.p95} ms, p99 ${latencyMs.p99} ms, max ${latencyMs.max} ms; ${seconds} s in all`,
-        ].join('\n'),
-      )
-      if (answers.failed > 0) process.exitCode = 1
+      const callbacks = countCallbacks(plan)
+      print(command, { callbacks, ...report }, describe(callbacks, report))
+      if (report.requests.givenUp + report.requests.failed > 0) process.exitCode = 1
     })
 }
 
-/** Whose signature to imitate: the account that Ringback is configured for, else the public one that it starts with. */
-function readCredentials(): VoximplantCredentials {
-  const names = z.object({
-    VOXIMPLANT_ACCOUNT_ID: z.string().default(demoCredentials.accountId),
-    VOXIMPLANT_API_KEY: z.string().default(demoCredentials.apiKey),
-    VOXIMPLANT_SALT: z.string().default(demoCredentials.salt),
+async function send(
+  name: string,
+  event: string,
+  options: SendOptions,
+): Promise<{ plan: PlannedRequest[]; report: SendReport }> {
+  const config = await readConfig()
+  const { sourceName, source, profile, sample } = findSender(name, event, options, config)
+  if (options.batch > 1 && source.envelope === undefined) {
+    throw new Error(
+      `"${source.provider}" sends one callback in a request by scheme "${source.scheme}": leave out --batch`,
+    )
+  }
+  const url = options.url ?? localUrl(sourceName, source.urlTokens)
+  if (URL.parse(url) === null) throw new Error('--url is no URL, such as https://hooks.example.com/callbacks/source')
+  const making = {
+    source,
+    sample,
+    url,
+    publicBaseUrl: source.publicBaseUrl ?? config.origin.publicBaseUrl,
+    secret: options.secret,
+    wrongContentType: options.wrongContentType ?? false,
+    now: () => new Date(),
+  }
+  checkSecret(sourceName, making)
+  const plan = planRequests({ ...options, reorder: options.reorder ?? false, provesEach: provesEach(making) })
+  const report = await sendAll({
+    origin: new URL(url).origin,
+    requests: makeRequests(plan, making),
+    delivery: options.retry ? profile.delivery : { ...profile.delivery, retryDelaysMs: [] },
+    maxRetryDelayMs: options.retryDelay,
+    slowBodyMs: options.slowBody,
+    batch: options.batch,
+    ratePerSecond: options.rate,
+    concurrency: options.concurrency,
+    onProgress: (done, total) => showProgress(`${done} of ${total} requests answered`),
   })
-  const found = parseEnvironment(names, process.env)
-  return { accountId: found.VOXIMPLANT_ACCOUNT_ID, apiKey: found.VOXIMPLANT_API_KEY, salt: found.VOXIMPLANT_SALT }
+  return { plan, report }
 }
 
-interface PlannedCallback {
-  id: string
-  repeats: boolean
-  forged: boolean
+function localUrl(sourceName: string, [token]: readonly string[]): string {
+  const path = token === undefined ? sourceName : `${sourceName}/${encodeURIComponent(token)}`
+  return `http://127.0.0.1:${process.env.PORT || 3000}/callbacks/${path}`
 }
 
-/**
- * As many of each kind as was asked for, evenly spread. Ids are fresh, from the time in microseconds, so that runs do not
- * share any. A duplicate repeats one of the last thousand genuine callbacks; a forged one has an id of its own.
- */
-function planIds({
-  count,
-  duplicates,
-  forged,
-}: Pick<SendOptions, 'count' | 'duplicates' | 'forged'>): PlannedCallback[] {
-  const repeatCount = Math.min(Math.floor(count * duplicates), count - 1)
-  const forgedCount = Math.min(Math.floor(count * forged), count - repeatCount)
-  const genuineCount = count - repeatCount - forgedCount
-  // A genuine one comes first, for there must be something to repeat.
-  const kinds = [
-    ...Array.from({ length: genuineCount }, (_, index) => ({ kind: 'genuine', at: index / genuineCount })),
-    ...Array.from({ length: repeatCount }, (_, index) => ({ kind: 'repeat', at: (index + 1) / (repeatCount + 1) })),
-    ...Array.from({ length: forgedCount }, (_, index) => ({ kind: 'forged', at: (index + 1) / (forgedCount + 1) })),
-  ].toSorted((a, b) => a.at - b.at)
-
-  let next = BigInt(Date.now()) * 1000n
-  const genuine: string[] = []
-  return kinds.map(({ kind }, index) => {
-    const repeats = kind === 'repeat' && genuine.length > 0
-    const id = repeats ? genuine.at(-1 - (index % Math.min(1000, genuine.length)))! : String((next += 1n))
-    if (kind === 'genuine') genuine.push(id)
-    return { id, repeats, forged: kind === 'forged' }
-  })
+interface CallbackCounts {
+  sent: number
+  distinct: number
+  duplicates: number
+  forged: number
+  stale: number
 }
 
-function requests(plan: PlannedCallback[], batch: number): { ids: string[]; forged: Set<string> }[] {
-  return Array.from({ length: Math.ceil(plan.length / batch) }, (_, index) => {
-    const own = plan.slice(index * batch, (index + 1) * batch)
-    return { ids: own.map(({ id }) => id), forged: new Set(own.filter(({ forged }) => forged).map(({ id }) => id)) }
-  })
+function countCallbacks(plan: PlannedRequest[]): CallbackCounts {
+  const counts = { genuine: 0, duplicate: 0, forged: 0, stale: 0 }
+  for (const { callbacks } of plan) for (const { kind } of callbacks) counts[kind] += 1
+  const { genuine: distinct, duplicate: duplicates, forged, stale } = counts
+  return { sent: distinct + duplicates + forged + stale, distinct, duplicates, forged, stale }
+}
+
+function describe(callbacks: CallbackCounts, { requests, attempts, latencyMs, seconds }: SendReport): string {
+  const stale = callbacks.stale > 0 ? `, ${callbacks.stale} stale` : ''
+  const givenUp = requests.givenUp > 0 ? `${requests.givenUp} given up, ` : ''
+  return [
+    `Sent ${callbacks.sent} callbacks: ${callbacks.distinct} distinct, ${callbacks.duplicates} duplicates, ${callbacks.forged} forged${stale}`,
+    `Requests: ${requests.accepted} accepted, ${requests.refused} refused, ${givenUp}${requests.failed} failed${statuses(requests.byStatus)}`,
+    ...(attempts.retries > 0 ? [`Attempts: ${attempts.total}, of them ${attempts.retries} retries`] : []),
+    `Latency: p50 ${latencyMs.p50} ms, p95 ${latencyMs.p95} ms, p99 ${latencyMs.p99} ms, max ${latencyMs.max} ms; ${seconds} s in all`,
+  ].join('\n')
 }
 
 function statuses(byStatus: Record<string, number>): string {

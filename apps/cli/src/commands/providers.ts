@@ -1,0 +1,105 @@
+import { providers } from '@ringback/core/providers/all'
+import type { Fact, Provider, SchemeFacts, SchemeProfile } from '@ringback/core/providers/provider'
+import type { Command } from 'commander'
+import { print } from '../output.ts'
+
+/** `ringback providers` */
+export function addProvidersCommand(program: Command): void {
+  program
+    .command('providers')
+    .description('the providers that Ringback knows: how each signs, what that proves, how to set it up')
+    .argument('[name]', 'everything about this one')
+    .action((name: string | undefined, _options: unknown, command: Command) => {
+      const chosen = name === undefined ? providers : providers.filter((provider) => provider.name === name)
+      if (chosen.length === 0) {
+        throw new Error(`There is no provider "${name}"; there are: ${providers.map((known) => known.name).join(', ')}`)
+      }
+      for (const [index, provider] of chosen.entries()) {
+        const text = name === undefined ? summary(provider) : description(provider)
+        print(command, asData(provider), index === 0 ? text : `\n${text}`)
+      }
+    })
+}
+
+const FACTS = {
+  signedText: 'signed',
+  secret: 'secret',
+  covers: 'proves',
+  callbackId: 'id',
+  type: 'type',
+  occurredAt: 'time',
+  account: 'account',
+  callId: 'call id',
+  timeLimit: 'time limit',
+  retries: 'retries',
+  answer: 'answer',
+} as const satisfies Partial<Record<keyof SchemeFacts, string>>
+
+const IN_SUMMARY = ['signedText', 'covers', 'callbackId'] as const
+
+/** The few lines by which a scheme is chosen. */
+export function summary({ name, title, schemes }: Provider): string {
+  return [
+    `${name}: ${title}`,
+    ...Object.entries(schemes).flatMap(([scheme, { facts }]) => [
+      `  ${scheme}: ${facts.title}`,
+      ...IN_SUMMARY.map((key) => factLine(FACTS[key], facts[key])),
+    ]),
+  ].join('\n')
+}
+
+/** All that is known, each fact with where it comes from. */
+export function description({ name, title, schemes, sourceAddresses, setUp, references }: Provider): string {
+  return [
+    `${name}: ${title}`,
+    ...Object.entries(schemes).flatMap(([scheme, profile]) => ['', ...schemeLines(scheme, profile)]),
+    '',
+    `Source addresses: ${inWords(sourceAddresses)}`,
+    '',
+    'Set-up:',
+    ...setUp.map((step, index) => `  ${index + 1}. ${step}`),
+    '',
+    'References:',
+    ...references.map((reference) => `  - ${reference}`),
+  ].join('\n')
+}
+
+function schemeLines(scheme: string, { facts, methods, samples }: SchemeProfile): string[] {
+  const keys = Object.keys(FACTS) as (keyof typeof FACTS)[]
+  return [
+    `Scheme ${scheme}: ${facts.title}`,
+    labelled('methods', methods.join(', ')),
+    ...(facts.headers.length > 0 ? [labelled('headers', facts.headers.join(', '))] : []),
+    ...keys.map((key) => factLine(FACTS[key], facts[key])),
+    ...(facts.traps.length > 0 ? ['  Traps:', ...facts.traps.map((trap) => `    - ${trap}`)] : []),
+    '  Events to send:',
+    `    ${Object.keys(samples).join(', ')}`,
+  ]
+}
+
+function factLine(label: string, fact: Fact): string {
+  return labelled(label, inWords(fact))
+}
+
+function labelled(label: string, text: string): string {
+  return `    ${label.padEnd(11)} ${text}`
+}
+
+function inWords({ text, basis }: Fact): string {
+  return `${text} [${basis}]`
+}
+
+/** The data without the functions that stand beside it. */
+function asData({ name, title, schemes, sourceAddresses, setUp, references }: Provider): object {
+  const data = Object.entries(schemes).map(([scheme, { facts, methods, envelope, delivery, samples }]) => [
+    scheme,
+    {
+      ...facts,
+      methods,
+      batches: envelope !== undefined,
+      delivery: { timeoutMs: delivery.timeoutMs, retryDelaysMs: delivery.retryDelaysMs },
+      samples,
+    },
+  ])
+  return { name, title, schemes: Object.fromEntries(data), sourceAddresses, setUp, references }
+}

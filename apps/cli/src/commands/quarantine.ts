@@ -1,0 +1,171 @@
+import { quarantine } from '@ringback/core/store/schema'
+import type { Sql } from '@ringback/core/store/connect'
+import type { Command } from 'commander'
+import { and, asc, desc, eq, gt, isNull, lt } from 'drizzle-orm'
+import type { PostgresJsDatabase } from 'drizzle-orm/postgres-js'
+import { drizzle } from 'drizzle-orm/postgres-js'
+import { z } from 'zod'
+import { readConfig, withDatabase, withSql } from '../environment.ts'
+import { timeOrAge, wholeNumber } from '../options.ts'
+import { print, showProgress, table, wantsJson } from '../output.ts'
+import { requestsOf } from '../quarantined-request.ts'
+import type { Quarantined } from '../quarantined-request.ts'
+import { release } from '../release.ts'
+import type { Released } from '../release.ts'
+
+/** `ringback quarantine list`, `show` and `release` */
+export function addQuarantineCommand(program: Command): void {
+  const command = program.command('quarantine').description('requests and callbacks that were refused')
+
+  withFilters(command.command('list'))
+    .description('what is in quarantine, the newest first')
+    .option('--released', 'what was released as well')
+    .option('--limit <n>', 'how many', wholeNumber(1, 10_000), 50)
+    .action(async (filter: Filter & { limit: number }, self: Command) => {
+      const rows = await withDatabase((database) => newest(database, filter, filter.limit))
+      const shown = rows.map(
+        ({ id, receivedAt, source, reason, scope, callbackId, remoteAddress, body, releasedAt }) => ({
+          id,
+          received: receivedAt.toISOString(),
+          source,
+          reason,
+          of: scope ?? '',
+          callbackId: callbackId ?? '',
+          from: remoteAddress ?? '',
+          bytes: body.length,
+          ...(filter.released && { released: releasedAt?.toISOString() ?? '' }),
+        }),
+      )
+      if (wantsJson(self)) for (const row of shown) console.log(JSON.stringify(row))
+      else console.log(shown.length > 0 ? table(shown) : 'Nothing is in quarantine')
+    })
+
+  command
+    .command('show')
+    .description('one refusal: the request, the exact text that was signed, and the digest expected of it')
+    .argument('<id>')
+    .action(async (id: string, _options: unknown, self: Command) => {
+      const row = await withDatabase((database) => one(database, id))
+      const value = { ...row, body: row.body.toString('utf8'), proofs: await proofsOf(row) }
+      print(self, value, JSON.stringify(value, undefined, 2))
+    })
+
+  withFilters(command.command('release'))
+    .description("verify again, with today's configuration, as of the time of receipt; let in what now passes")
+    .argument('[ids...]', 'which; all that the options name where none is given')
+    .option('--trust', 'let in what does not pass as well, on your word; it is recorded')
+    .option('--dry-run', 'only say what would become of each')
+    .action(releaseAll)
+}
+
+interface Filter {
+  source?: string
+  reason?: string
+  since?: Date
+  until?: Date
+  released?: boolean
+}
+
+function withFilters(command: Command): Command {
+  return command
+    .option('--source <name>')
+    .option('--reason <reason>', 'such as signature_mismatch')
+    .option('--since <time>', 'received since a time, or an age such as 15m, 2h, 7d', timeOrAge)
+    .option('--until <time>', 'received before a time or an age', timeOrAge)
+}
+
+function matching({ source, reason, since, until, released = false }: Filter) {
+  return and(
+    source === undefined ? undefined : eq(quarantine.source, source),
+    reason === undefined ? undefined : eq(quarantine.reason, reason),
+    since === undefined ? undefined : gt(quarantine.receivedAt, since),
+    until === undefined ? undefined : lt(quarantine.receivedAt, until),
+    released ? undefined : isNull(quarantine.releasedAt),
+  )
+}
+
+function newest(database: PostgresJsDatabase, filter: Filter, limit: number): Promise<Quarantined[]> {
+  return database
+    .select()
+    .from(quarantine)
+    .where(matching(filter))
+    .orderBy(desc(quarantine.receivedAt), desc(quarantine.id))
+    .limit(limit)
+}
+
+async function one(database: PostgresJsDatabase, id: string): Promise<Quarantined> {
+  if (!z.uuid().safeParse(id).success)
+    throw new Error(`"${id}" is no id: ids are those that "ringback quarantine list" prints`)
+  const [row] = await database.select().from(quarantine).where(eq(quarantine.id, id))
+  if (row === undefined)
+    throw new Error(`Nothing with the id ${id} is in quarantine; it may be older than what is kept`)
+  return row
+}
+
+/** Text is shown as text; a signed text may hold bytes that are none. */
+async function proofsOf(row: Quarantined) {
+  const config = await readConfig()
+  const source = config.sources.get(row.source)
+  if (source === undefined) return []
+  return requestsOf(row, source, config).flatMap((request) =>
+    source.explain(request).map(({ signedText, ...proof }) => {
+      const text = signedText.toString('utf8')
+      const isText = Buffer.from(text).equals(signedText)
+      return { ...proof, ...(isText ? { signedText: text } : { signedTextBase64: signedText.toString('base64') }) }
+    }),
+  )
+}
+
+type ReleaseOptions = Filter & { trust?: boolean; dryRun?: boolean }
+
+async function releaseAll(ids: string[], options: ReleaseOptions, self: Command): Promise<void> {
+  const { trust = false, dryRun = false, ...filter } = options
+  if (ids.length === 0 && Object.keys(filter).length === 0)
+    throw new Error('Name ids, or say which by --source, --reason, --since or --until')
+  const config = await readConfig()
+  const outcomes: Record<string, number> = {}
+  await withSql(async (sql) => {
+    let done = 0
+    for await (const row of rowsToRelease(sql, ids, filter)) {
+      const outcome = await release(sql, row, config, { trust, dryRun })
+      const name = nameOf(outcome)
+      outcomes[name] = (outcomes[name] ?? 0) + 1
+      if (wantsJson(self)) console.log(JSON.stringify({ id: row.id, ...outcome }))
+      else if (outcome.kind === 'refused') console.log(`${row.id}  still refused: ${outcome.reason}`)
+      done += 1
+      if (done % 100 === 0) showProgress(`${done} looked at`)
+    }
+  })
+  showProgress('')
+  const total = Object.entries(outcomes).map(([name, count]) => `${count} ${name}`)
+  if (!wantsJson(self)) console.log(`${dryRun ? 'Would be: ' : ''}${total.join(', ') || 'Nothing to release'}`)
+}
+
+function nameOf(outcome: Released): string {
+  if (outcome.kind === 'refused') return 'still refused'
+  return outcome.kind === 'released' ? (outcome.as === 'trusted' ? 'released on trust' : 'released') : 'released before'
+}
+
+const PAGE = 100
+
+/** Page by page, the oldest first, so that a run that was cut short goes on where it ended. */
+async function* rowsToRelease(sql: Sql, ids: string[], filter: Filter): AsyncGenerator<Quarantined> {
+  const database = drizzle(sql)
+  if (ids.length > 0) {
+    for (const id of ids) yield await one(database, id)
+    return
+  }
+  let after = ''
+  for (;;) {
+    const rows = await database
+      .select()
+      .from(quarantine)
+      .where(and(matching(filter), after === '' ? undefined : gt(quarantine.id, after)))
+      .orderBy(asc(quarantine.id))
+      .limit(PAGE)
+    yield* rows
+    const last = rows.at(-1)
+    if (last === undefined || rows.length < PAGE) return
+    after = last.id
+  }
+}

@@ -1,0 +1,101 @@
+import { queuedCallback } from '@ringback/core/callback'
+import type { Config } from '@ringback/core/config'
+import { createMatch } from '@ringback/core/filter'
+import type { GenuineCallback, Reading, Source } from '@ringback/core/providers/provider'
+import type { Sql, TransactionSql } from '@ringback/core/store/connect'
+import { requestsOf } from './quarantined-request.ts'
+import type { Quarantined } from './quarantined-request.ts'
+
+/** What became of one row of quarantine. */
+export type Released =
+  | { kind: 'released'; as: 'verified' | 'trusted'; stored: number; duplicates: number }
+  | { kind: 'refused'; reason: string }
+  | { kind: 'released_before' }
+
+/**
+ * Verifies what is in quarantine again, as of its receipt, and stores it if it passes now: in one transaction with the
+ * mark that it was released, so that it is let in once. With `trust` it is also let in if it does not pass.
+ */
+export async function release(
+  sql: Sql,
+  row: Quarantined,
+  config: Config,
+  { trust, dryRun }: { trust: boolean; dryRun: boolean },
+): Promise<Released> {
+  const source = config.sources.get(row.source)
+  if (source === undefined) return { kind: 'refused', reason: `there is no source "${row.source}" that is on` }
+  const found = verifyAgain(row, source, config, trust)
+  if (found.kind === 'refused') return found
+  if (dryRun) return { kind: 'released', as: found.as, stored: found.callbacks.length, duplicates: 0 }
+  try {
+    return await sql.begin((transaction) => store(transaction, row, config, found))
+  } catch (error) {
+    if (error instanceof StillRefused) return { kind: 'refused', reason: error.message }
+    throw error
+  }
+}
+
+interface Found {
+  kind: 'found'
+  as: 'verified' | 'trusted'
+  callbacks: GenuineCallback[]
+}
+
+function verifyAgain(
+  row: Quarantined,
+  source: Source,
+  config: Config,
+  trust: boolean,
+): Found | { kind: 'refused'; reason: string } {
+  const requests = requestsOf(row, source, config)
+  const readings = requests.map((request) => source.read(request))
+  const passing = readings.map(genuine).find((callbacks) => callbacks.length > 0)
+  // A nonce that was used before is refused when it is stored: only an operator's word stands against that.
+  const isOnTrust = trust && row.reason === 'nonce_reused'
+  if (passing !== undefined && !isOnTrust) return { kind: 'found', as: 'verified', callbacks: passing }
+  const trusted = trust ? genuine(source.read(requests[0]!, { trust })) : []
+  if (trusted.length > 0) {
+    return { kind: 'found', as: 'trusted', callbacks: trusted.map(({ nonces: _nonces, ...callback }) => callback) }
+  }
+  return { kind: 'refused', reason: reasonOf(readings[0]!) }
+}
+
+function genuine(reading: Reading): GenuineCallback[] {
+  return reading.kind === 'refused' ? [] : reading.callbacks.filter((callback) => callback.kind === 'genuine')
+}
+
+function reasonOf(reading: Reading): string {
+  if (reading.kind === 'refused') return reading.reason
+  const [refused] = reading.callbacks.filter((callback) => callback.kind !== 'genuine')
+  return refused?.reason ?? 'it holds no callback'
+}
+
+/** Rolls a release back. */
+class StillRefused extends Error {}
+
+async function store(
+  sql: TransactionSql,
+  row: Quarantined,
+  config: Config,
+  { as, callbacks }: Found,
+): Promise<Released> {
+  const marked = await sql`
+    update quarantine set released_at = now(), released_as = ${as}
+    where id = ${row.id} and received_at = uuid_extract_timestamp(${row.id}::uuid) and released_at is null
+    returning id`
+  if (marked.length === 0) return { kind: 'released_before' }
+  const { source, method, url, headers } = row
+  const queued = callbacks.map((callback) => queuedCallback(callback, { source, method, url, headers }))
+  const matched = queued.flatMap(createMatch(config.handlers))
+  const [result] = await sql<{ stored: { stored: number; duplicates: number; deliveries: { id: string }[] } }[]>`
+    select store_callbacks(
+      ${JSON.stringify(queued)}::text::json, '[]', '[]', ${JSON.stringify(matched)}::text::json
+    ) as stored`
+  const { stored, duplicates, deliveries } = result!.stored
+  if (stored + duplicates < callbacks.length) throw new StillRefused('nonce_reused')
+  // Nobody has them in hand: any worker's scanner takes them at once.
+  await sql`
+    update deliveries set lease_until = null
+    where id in (select json_array_elements_text(${JSON.stringify(deliveries.map(({ id }) => id))}::text::json)::uuid)`
+  return { kind: 'released', as, stored, duplicates }
+}

@@ -1,0 +1,179 @@
+import { queryOf } from '@ringback/core/providers/message'
+import type { OutgoingRequest, Sample, Source } from '@ringback/core/providers/provider'
+import { fillSample } from '@ringback/core/providers/sample'
+import type { FilledSample } from '@ringback/core/providers/sample'
+import type { PlannedCallback, PlannedRequest } from './plan-requests.ts'
+import type { RequestToSend } from './send-requests.ts'
+
+// From a plan to requests: samples filled in, put into their envelope and signed.
+
+export interface MakeOptions {
+  source: Source
+  sample: Sample
+  /** Where the requests go. */
+  url: string
+  /** Where the source's URLs begin for the provider, which is what it signs; undefined where that is where they go. */
+  publicBaseUrl: string | undefined
+  secret: string | undefined
+  wrongContentType: boolean
+  now: () => Date
+}
+
+const STALE_MS = 3_600_000
+/** Cannot stand in JSON, so an envelope holds it only where its callbacks stand. */
+const MARK = Buffer.from([0])
+
+/** Each of the result makes its request when it is about to be sent: a million of them would not fit into memory. */
+export function makeRequests(plan: PlannedRequest[], options: MakeOptions): (() => RequestToSend)[] {
+  const { sample, now } = options
+  const contentOf = createContents(plan, ({ kind }) => fillSample(sample, signingTime(kind === 'stale', now)))
+  const forgesByUrl =
+    plan.some(({ callbacks }) => callbacks.some(({ kind }) => kind === 'forged')) && !canForge(options)
+  return plan.map(({ callbacks, dropped }) => () => {
+    const filled = callbacks.map(contentOf)
+    const isForged = callbacks.map(({ kind }) => kind === 'forged')
+    const isStale = callbacks[0]!.kind === 'stale'
+    const url = forgesByUrl && isForged.every(Boolean) ? withWrongToken(options) : options.url
+    return {
+      // Signed anew for every attempt, as a provider does whose signature holds a time.
+      make: () => toOutgoing(signed(filled, isForged, isStale, { ...options, url }), { ...options, url }),
+      dropped,
+      isProviders: !isStale && !isForged.every(Boolean),
+    }
+  })
+}
+
+/** Whether signing puts a proof into each callback, so that genuine and forged ones can come in one request. */
+export function provesEach({ source, sample, url, secret, now }: Omit<MakeOptions, 'wrongContentType'>): boolean {
+  if (source.envelope === undefined) return false
+  const unsigned = requestOf([fillSample(sample, now())], url, source)
+  return !source.sign(unsigned, { at: now(), secret }).body.equals(unsigned.body)
+}
+
+/**
+ * Throws if nothing that the source accepts can be signed: where it knows only public keys, the provider's private one
+ * is needed. A secret that was given may be wrong on purpose, but it must be one.
+ */
+export function checkSecret(sourceName: string, options: Omit<MakeOptions, 'wrongContentType'>): void {
+  const { source, sample, secret, now } = options
+  const at = now()
+  let request: OutgoingRequest | undefined
+  try {
+    request = signed([fillSample(sample, at)], [false], false, options)
+  } catch (cause) {
+    if (secret !== undefined) throw new Error('Nothing can be signed with this --secret', { cause })
+  }
+  if (secret !== undefined || (request !== undefined && !isRefused(source, request, at))) return
+  throw new Error(
+    `What is configured for source "${sourceName}" verifies signatures but makes none: pass the private key as --secret`,
+  )
+}
+
+function isRefused(source: Source, request: OutgoingRequest, receivedAt: Date): boolean {
+  const header = (name: string) => request.headers[name]
+  const reading = source.read({ ...request, header, remoteAddress: undefined, receivedAt })
+  return reading.kind === 'refused' && reading.as === 'forged' && reading.reason.endsWith('_mismatch')
+}
+
+/** Whether a forged request differs at all; not where the URL alone is the proof. */
+function canForge({ source, sample, url, secret, now }: MakeOptions): boolean {
+  const at = now()
+  const unsigned = requestOf([fillSample(sample, at)], url, source)
+  const forged = source.sign(unsigned, { at, secret, forged: true })
+  const genuine = source.sign(unsigned, { at, secret })
+  return (
+    JSON.stringify([forged.url, forged.headers]) !== JSON.stringify([genuine.url, genuine.headers]) ||
+    !forged.body.equals(genuine.body)
+  )
+}
+
+function withWrongToken({ source, url }: MakeOptions): string {
+  const wrong = new URL(url)
+  const parts = wrong.pathname.split('/')
+  if (!source.urlTokens.includes(decodeURIComponent(parts.at(-1)!))) {
+    throw new Error(
+      'Nothing but the address lets requests in at this source, so none can be forged: leave out --forged',
+    )
+  }
+  wrong.pathname = [...parts.slice(0, -1), 'forged'].join('/')
+  return wrong.href
+}
+
+function signingTime(isStale: boolean, now: () => Date): Date {
+  return new Date(now().getTime() - (isStale ? STALE_MS : 0))
+}
+
+/** Filled samples by their number in the plan; one is kept only as long as a duplicate of it is still to come. */
+function createContents(
+  plan: PlannedRequest[],
+  fill: (callback: PlannedCallback) => FilledSample,
+): (callback: PlannedCallback) => FilledSample {
+  const uses = new Map<number, number>()
+  for (const { callbacks } of plan) {
+    for (const { kind, content } of callbacks) if (kind === 'duplicate') uses.set(content, (uses.get(content) ?? 1) + 1)
+  }
+  const kept = new Map<number, FilledSample>()
+  return (callback) => {
+    const { content } = callback
+    const left = (uses.get(content) ?? 1) - 1
+    const filled = kept.get(content) ?? fill(callback)
+    if (left === 0) kept.delete(content)
+    else kept.set(content, filled)
+    uses.set(content, left)
+    return filled
+  }
+}
+
+function requestOf(filled: FilledSample[], url: string, { envelope }: Pick<Source, 'envelope'>): OutgoingRequest {
+  const { method, query, headers, body } = filled[0]!
+  const search = new URLSearchParams(query).toString()
+  return {
+    method,
+    url: search === '' ? url : `${url}${url.includes('?') ? '&' : '?'}${search}`,
+    headers,
+    body: envelope === undefined || body.length === 0 ? body : envelope(filled.map((item) => item.body)),
+  }
+}
+
+function signed(
+  filled: FilledSample[],
+  isForged: boolean[],
+  isStale: boolean,
+  { source, url, publicBaseUrl, secret, now }: Omit<MakeOptions, 'wrongContentType'>,
+): OutgoingRequest {
+  const at = signingTime(isStale, now)
+  const sign = (samples: FilledSample[], forged: boolean) =>
+    source.sign(requestOf(samples, publicUrlOf(url, publicBaseUrl), source), { at, secret, forged })
+  const { envelope } = source
+  if (envelope === undefined || new Set(isForged).size === 1) return sign(filled, isForged[0]!)
+  // Each callback proves itself here: sign each alone, and take it out of its envelope again.
+  const frame = envelope([MARK])
+  const start = frame.indexOf(MARK)
+  const end = start + MARK.length - frame.length
+  const callbacks = filled.map((item, index) => sign([item], isForged[index]!).body.subarray(start, end))
+  return { ...sign(filled, false), body: envelope(callbacks) }
+}
+
+/** The URL as the provider knows it. */
+export function publicUrlOf(url: string, publicBaseUrl: string | undefined): string {
+  const base = publicBaseUrl?.replace(/\/+$/, '')
+  if (base === undefined || url.startsWith(`${base}/`)) return url
+  const { pathname, search } = new URL(url)
+  return base + pathname + search
+}
+
+/** The signed request on its way to `url`: signing may have added to the query. */
+function toOutgoing(
+  { method, url: signedUrl, headers, body }: OutgoingRequest,
+  { url, wrongContentType }: Pick<MakeOptions, 'url' | 'wrongContentType'>,
+): ReturnType<RequestToSend['make']> {
+  const query = queryOf(signedUrl)
+  const contentType = headers['content-type']
+  const other = contentType?.includes('json') ? 'application/x-www-form-urlencoded' : 'application/json'
+  return {
+    method,
+    path: `${new URL(url).pathname}${query === '' ? '' : `?${query}`}`,
+    headers: wrongContentType && contentType !== undefined ? { ...headers, 'content-type': other } : headers,
+    body,
+  }
+}

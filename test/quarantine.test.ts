@@ -1,0 +1,190 @@
+import { expect, test } from 'vitest'
+import { release } from '@ringback/cli/release'
+import type { Released } from '@ringback/cli/release'
+import { code } from '@ringback/core/handlers'
+import { demoCredentials, voximplant } from '@ringback/core/providers/voximplant'
+import { standardWebhooks } from '@ringback/core/providers/standard-webhooks'
+import { resolveConfig } from '@ringback/core/config'
+import type { Config } from '@ringback/core/config'
+import { quarantine } from '@ringback/core/store/schema'
+import { drizzle } from 'drizzle-orm/postgres-js'
+import {
+  aCallback,
+  eventually,
+  freshDatabase,
+  idAt,
+  post,
+  postCallbacks,
+  startIngest,
+  startWorker,
+} from './support/ringback.ts'
+import type { Database } from './support/ringback.ts'
+import { configFile, runCli } from './support/processes.ts'
+
+const { accountId, apiKey, salt } = demoCredentials
+
+/** Two sources whose secrets depend on the environment, as an operator would correct them. */
+function configOf(environment: Record<string, string>, handled: string[] = []): Config {
+  return resolveConfig(
+    {
+      sources: {
+        voximplant: voximplant({ accounts: [{ accountId, apiKey, salts: [environment.SALT ?? salt] }] }),
+        signed: standardWebhooks({
+          secrets: environment.SECRET ?? 'whsec_Y29ycmVjdA==',
+          basicAuth: { username: 'ringback', password: environment.PASSWORD ?? 'pass:word' },
+        }),
+      },
+      handlers: [{ name: 'note', run: code(async (event) => void handled.push(event.callbackId)) }],
+    },
+    { CREDENTIAL_DIGEST_KEY: 'a key', ...environment },
+  )
+}
+
+async function releaseEverything(
+  { sql }: Database,
+  config: Config,
+  options: { trust?: boolean; dryRun?: boolean } = {},
+): Promise<Released[]> {
+  const rows = await drizzle(sql).select().from(quarantine).orderBy(quarantine.id)
+  const outcomes: Released[] = []
+  for (const row of rows) outcomes.push(await release(sql, row, config, { trust: false, dryRun: false, ...options }))
+  return outcomes
+}
+
+const quarantined = (database: Database, count: number) =>
+  eventually(async () => expect(await database.sql`select from quarantine`).toHaveLength(count))
+
+test('what a wrong secret of ours refused is let in once the secret is right, and is handled once', async () => {
+  await using database = await freshDatabase()
+  const handled: string[] = []
+  await using ingest = await startIngest(database, { config: configOf({ SALT: 'wrong' }) })
+  await using _worker = await startWorker(database, { config: configOf({}, handled) })
+  expect((await postCallbacks(ingest, aCallback(1), aCallback(2))).status).toBe(401)
+  expect((await postCallbacks(ingest, { ...aCallback(3), hash: '0'.repeat(32) })).status).toBe(401)
+  await quarantined(database, 3)
+
+  expect(await releaseEverything(database, configOf({ SALT: 'wrong' }))).toMatchObject([
+    { kind: 'refused', reason: 'hash_mismatch' },
+    { kind: 'refused' },
+    { kind: 'refused' },
+  ])
+  expect(await releaseEverything(database, configOf({}), { dryRun: true })).toMatchObject([
+    { kind: 'released' },
+    { kind: 'released' },
+    { kind: 'refused' },
+  ])
+  expect(await database.sql`select from events`).toHaveLength(0)
+  expect(await releaseEverything(database, configOf({}))).toEqual([
+    { kind: 'released', as: 'verified', stored: 1, duplicates: 0 },
+    { kind: 'released', as: 'verified', stored: 1, duplicates: 0 },
+    { kind: 'refused', reason: 'hash_mismatch' },
+  ])
+  expect(await releaseEverything(database, configOf({}))).toMatchObject([
+    { kind: 'released_before' },
+    { kind: 'released_before' },
+    { kind: 'refused' },
+  ])
+  await eventually(async () => expect(handled.toSorted()).toEqual(['1', '2']))
+  expect(await database.sql`select callback_id, verified_by, duplicates from events order by callback_id`).toEqual([
+    { callback_id: '1', verified_by: 'id', duplicates: 0 },
+    { callback_id: '2', verified_by: 'id', duplicates: 0 },
+  ])
+})
+
+test('a signature and a password are verified again as of the time of receipt, though the password was not kept', async () => {
+  await using database = await freshDatabase()
+  const config = configOf({})
+  await using ingest = await startIngest(database, { config: configOf({ PASSWORD: 'wrong' }) })
+  await using _worker = await startWorker(database, { config })
+  const body = Buffer.from('{"type":"t"}')
+  const request = { method: 'POST' as const, url: '', headers: { 'webhook-id': 'msg_1' }, body }
+  const anHourAgo = new Date(Date.now() - 3_600_000)
+  const { headers } = config.sources.get('signed')!.sign(request, { at: anHourAgo })
+  const url = `http://127.0.0.1:${ingest.port}/callbacks/signed`
+  const refused = await fetch(url, { method: 'POST', headers, body })
+  expect(refused.status).toBe(401)
+  expect(refused.headers.get('www-authenticate')).toMatch(/^Basic /)
+  await quarantined(database, 1)
+  const [row] = await database.sql<{ headers: Record<string, string> }[]>`select headers from quarantine`
+  expect(row!.headers.authorization).toMatch(/^digest:[0-9a-f]{64}$/)
+
+  // As if an hour had passed since.
+  await database.sql`select ensure_partitions(${anHourAgo}, ${anHourAgo})`
+  await database.sql`update quarantine set id = ${idAt(anHourAgo.toISOString())}, received_at = ${anHourAgo}`
+  expect(await releaseEverything(database, configOf({ CREDENTIAL_DIGEST_KEY: 'another key' }))).toMatchObject([
+    { kind: 'refused', reason: 'credentials_mismatch' },
+  ])
+  expect(await releaseEverything(database, config)).toMatchObject([{ kind: 'released', as: 'verified', stored: 1 }])
+  expect(await database.sql`select callback_id, verified_by, secret from events`).toEqual([
+    { callback_id: 'msg_1', verified_by: 'body', secret: 1 },
+  ])
+})
+
+test('a digest that a sender writes by itself is no credential', async () => {
+  await using database = await freshDatabase()
+  const config = configOf({})
+  await using ingest = await startIngest(database, { config })
+  const credential = `Basic ${Buffer.from('ringback:pass:word').toString('base64')}`
+  const response = await fetch(`http://127.0.0.1:${ingest.port}/callbacks/signed`, {
+    method: 'POST',
+    headers: { authorization: config.credentialDigest!(credential) },
+    body: '{}',
+  })
+  expect(response.status).toBe(401)
+})
+
+test('on trust what does not pass is let in, and both rows say so', async () => {
+  await using database = await freshDatabase()
+  const config = configOf({})
+  await using ingest = await startIngest(database, { config })
+  await using _worker = await startWorker(database, { config })
+  await postCallbacks(ingest, { ...aCallback(7), hash: '0'.repeat(32) })
+  await post(ingest, 'no json')
+  await quarantined(database, 2)
+  const outcomes = await releaseEverything(database, config, { trust: true })
+  expect(outcomes.toSorted((a, b) => (a.kind < b.kind ? -1 : 1))).toMatchObject([
+    { kind: 'refused', reason: 'unreadable_body' },
+    { kind: 'released', as: 'trusted' },
+  ])
+  expect(await database.sql`select callback_id, verified_by, would_refuse from events`).toEqual([
+    { callback_id: '7', verified_by: 'none', would_refuse: 'hash_mismatch' },
+  ])
+  expect(await database.sql`select released_as from quarantine where released_at is not null`).toEqual([
+    { released_as: 'trusted' },
+  ])
+})
+
+test('the command lists, shows what was signed, and releases', async () => {
+  await using database = await freshDatabase()
+  await using file = await configFile(`
+    import { defineConfig, env } from '@ringback/core/config'
+    import { voximplant } from '@ringback/core/providers/voximplant'
+    export default defineConfig({
+      sources: { voximplant: voximplant({ accounts: [{ accountId: '${accountId}', apiKey: '${apiKey}', salts: [env('SALT')] }] }) },
+    })`)
+  await using ingest = await startIngest(database, { config: configOf({ SALT: 'wrong' }) })
+  await using _worker = await startWorker(database, { config: configOf({}) })
+  await postCallbacks(ingest, aCallback(1))
+  await quarantined(database, 1)
+  const ringback = (...args: string[]) =>
+    runCli({ DATABASE_URL: database.url, RINGBACK_CONFIG: file.path, SALT: salt }, 'quarantine', ...args)
+
+  const { output: list } = await ringback('list', '--reason', 'hash_mismatch', '--since', '1h', '--json')
+  const { id } = JSON.parse(list) as { id: string }
+  const { output: shown } = await ringback('show', id)
+  expect(JSON.parse(shown)).toMatchObject({
+    reason: 'hash_mismatch',
+    proofs: [{ signedText: `<salt>${accountId}<api_key>1`, expected: aCallback(1).hash, matches: true }],
+  })
+  expect(shown).not.toContain(apiKey)
+  expect(await ringback('release')).toMatchObject({ code: 1, output: expect.stringMatching(/Name ids/) })
+  expect(await ringback('release', '--source', 'voximplant', '--dry-run')).toMatchObject({
+    output: expect.stringContaining('Would be: 1 released'),
+  })
+  expect(await ringback('release', '--source', 'voximplant')).toMatchObject({
+    code: 0,
+    output: expect.stringContaining('1 released'),
+  })
+  expect(await ringback('list')).toMatchObject({ output: expect.stringContaining('Nothing is in quarantine') })
+  expect(await database.sql`select from events`).toHaveLength(1)
+})
