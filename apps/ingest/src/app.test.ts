@@ -3,6 +3,9 @@ import type { GroupPart, QueuedCallback, QueuedRefusal } from '@ringback/core/ca
 import { resolveConfig } from '@ringback/core/config'
 import type { ConfigDefinition } from '@ringback/core/config'
 import { createLogger } from '@ringback/core/log'
+import { fonestorm } from '@ringback/core/providers/fonestorm'
+import { standardWebhooks } from '@ringback/core/providers/standard-webhooks'
+import { vobiz } from '@ringback/core/providers/vobiz'
 import { demoCredentials, signCallbackId, voximplant } from '@ringback/core/providers/voximplant'
 import { createApp } from './app.ts'
 import { createBodyReader } from './read-body.ts'
@@ -231,4 +234,81 @@ test('a type that Postgres would refuse is made storable', async () => {
   const { type } = JSON.parse(enqueued[0]!.json) as QueuedCallback
   expect(type).toMatch(/^a\ufffd\ufffdx+$/)
   expect(type).toHaveLength(255)
+})
+
+describe('what sources may ask for beside a signature', () => {
+  const sources = {
+    basic: fonestorm({ basicAuth: { username: 'user', password: 'pass:word' } }),
+    key: fonestorm({ headers: { 'X-Application-ID': ['new', 'old'] } }),
+    vobiz: vobiz({ secrets: 'auth-token', urlTokens: 'token', allowUnsigned: true }),
+    shadow: standardWebhooks({ secrets: 'whsec_c2VjcmV0', shadow: true }),
+  }
+  const environment = { PUBLIC_BASE_URL: 'https://hooks.example.test/in', CREDENTIAL_DIGEST_KEY: 'key' }
+  const withSources = () => appWith({ config: { sources }, environment })
+  const message = JSON.stringify({ id: 'm1', to: '1', from: '2', message: 'hello' })
+
+  test('a password that is missing or wrong is asked for, and kept only as a digest', async () => {
+    const { post, enqueued } = withSources()
+    const authorized = (credentials: string) => ({
+      authorization: `Basic ${Buffer.from(credentials).toString('base64')}`,
+    })
+    const missing = await post('/callbacks/basic', message)
+    expect(missing.status).toBe(401)
+    expect(missing.headers.get('www-authenticate')).toBe('Basic realm="callbacks", charset="UTF-8"')
+    expect((await post('/callbacks/basic', message, authorized('user:hush'))).status).toBe(401)
+    expect((await post('/callbacks/basic', message, authorized('user:pass:word'))).status).toBe(200)
+    expect(enqueued.map(({ kind }) => kind)).toEqual(['quarantined', 'quarantined', 'callbacks'])
+    const [, wrong, right] = enqueued.map(({ json }) => JSON.parse(json) as QueuedRefusal)
+    expect(wrong!.headers.authorization).toMatch(/^digest:[0-9a-f]{64}$/)
+    expect(right!.headers.authorization).toBe('[redacted]')
+    expect(JSON.stringify(enqueued)).not.toContain(Buffer.from('hush').toString('base64').slice(0, 4))
+  })
+
+  test('any of several keys in a header of its own lets in, and none is stored', async () => {
+    const { post, enqueued } = withSources()
+    for (const key of ['new', 'old']) {
+      expect((await post('/callbacks/key', message, { 'x-application-id': key })).status).toBe(200)
+    }
+    expect((await post('/callbacks/key', message, { 'x-application-id': 'New' })).status).toBe(401)
+    const headers = enqueued.map(({ json }) => (JSON.parse(json) as QueuedCallback).headers['x-application-id'])
+    expect(headers).toEqual(['[redacted]', '[redacted]', expect.stringMatching(/^digest:/)])
+  })
+
+  test('a callback by GET is its query', async () => {
+    const { app, enqueued } = appWith({ config: { sources: { get: fonestorm({ urlTokens: 'token' }) } } })
+    const path = '/callbacks/get/token?id=m1&to=1&from=2&msg=hello%20world'
+    expect((await app.request(path)).status).toBe(200)
+    const queued = JSON.parse(enqueued[0]!.json) as QueuedCallback
+    expect(queued).toMatchObject({ method: 'GET', url: '/callbacks/get/***?id=m1&to=1&from=2&msg=hello%20world' })
+    expect(JSON.parse(queued.payload!)).toEqual({ id: 'm1', to: '1', from: '2', msg: 'hello world' })
+  })
+
+  test('the signed URL is the public one, token and path of the proxy included, and is not stored', async () => {
+    const { app, enqueued } = withSources()
+    const source = resolveConfig({ sources }, environment).sources.get('vobiz')!
+    const request = { method: 'POST' as const, headers: { 'content-type': 'application/x-www-form-urlencoded' } }
+    const body = Buffer.from('Event=Ring&CallUUID=c1')
+    const send = (url: string) => {
+      const { headers } = source.sign({ ...request, url, body }, { at: new Date() })
+      return app.request('/callbacks/vobiz/token', { method: 'POST', headers, body: new Uint8Array(body) })
+    }
+    expect((await send('https://hooks.example.test/in/callbacks/vobiz/token')).status).toBe(200)
+    expect((await send('https://hooks.example.test/callbacks/vobiz/token')).status).toBe(401)
+    const answered = await app.request('/callbacks/vobiz/token', { ...request, body: new Uint8Array(body) })
+    expect(answered.status).toBe(200)
+    expect(answered.headers.get('content-type')).toBe('application/xml')
+    const stored = enqueued.map(({ json }) => JSON.parse(json) as QueuedCallback)
+    expect(stored.map(({ verifiedBy }) => verifiedBy)).toEqual(['url', undefined, 'secret'])
+    expect(JSON.stringify(stored)).not.toMatch(/auth-token|\/token/)
+  })
+
+  test('in shadow mode a forgery is taken and says what it is', async () => {
+    const { post, enqueued } = withSources()
+    expect((await post('/callbacks/shadow', '{"type":"t"}', { 'webhook-id': 'm1' })).status).toBe(200)
+    expect(JSON.parse(enqueued[0]!.json)).toMatchObject({
+      callbackId: 'm1',
+      verifiedBy: 'none',
+      wouldRefuse: 'signature_missing',
+    })
+  })
 })
