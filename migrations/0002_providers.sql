@@ -51,11 +51,11 @@ comment on function claim_nonces is 'Remembers the nonces of callbacks; returns 
 
 create function with_names_of_window(callbacks json) returns json
 language sql as $$
-  select json_agg(
+  select coalesce(json_agg(
     case when n.event_id is null then c.callback
     else (c.callback::jsonb || jsonb_build_object('callbackId', n.callback_id))::json end
     order by c.ord
-  )
+  ), '[]')
   from json_array_elements(callbacks) with ordinality as c (callback, ord)
   left join event_names as n
     on n.source = c.callback ->> 'source'
@@ -68,8 +68,12 @@ $$;
 
 comment on function with_names_of_window is 'Gives callbacks that only their bytes name the name that the same bytes got shortly before, in the window before theirs.';
 
--- As in 0001, with nonces, names by content and the new columns.
-create or replace function store_callbacks(callbacks json, quarantined json, dropped json, matched json) returns json
+drop function store_group(uuid, json, json, json, json);
+drop function store_callbacks(json, json, json, json);
+
+-- As in 0001, with the new columns. `look_at_names` is whether any of the callbacks has "nonces" or a "previousName": seldom,
+-- and looking for them in the JSON costs as much as storing events.
+create function store_callbacks(callbacks json, quarantined json, dropped json, matched json, look_at_names boolean) returns json
 language plpgsql set enable_seqscan = off as $$
 declare
   reused uuid[];
@@ -79,8 +83,7 @@ declare
   repetition record;
   known record;
 begin
-  -- Both are seldom there, and looking for a word costs less than reading the JSON.
-  if strpos(callbacks::text, '"nonces":') > 0 then
+  if look_at_names then
     reused := claim_nonces(callbacks);
     if reused is not null then
       quarantined := (
@@ -100,8 +103,6 @@ begin
         select coalesce(json_agg(c), '[]') from json_array_elements(callbacks) as c where (c ->> 'id')::uuid <> all (reused)
       );
     end if;
-  end if;
-  if strpos(callbacks::text, '"previousName":') > 0 then
     callbacks := with_names_of_window(callbacks);
   end if;
 
@@ -211,3 +212,18 @@ begin
   return json_build_object('stored', stored, 'duplicates', coalesce(cardinality(repeated), 0), 'deliveries', created);
 end
 $$;
+
+create function store_group(
+  group_id uuid, callbacks json, quarantined json, dropped json, matched json, look_at_names boolean
+) returns json
+language plpgsql as $$
+begin
+  insert into store_groups (id) values (group_id) on conflict do nothing;
+  if not found then
+    return null;
+  end if;
+  return store_callbacks(callbacks, quarantined, dropped, matched, look_at_names);
+end
+$$;
+
+comment on function store_group is 'store_callbacks, once for each group: null if this group was stored before.';

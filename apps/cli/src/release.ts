@@ -89,13 +89,13 @@ async function store(
   const matched = queued.flatMap(createMatch(config.handlers))
   const [result] = await sql<{ stored: { stored: number; duplicates: number; deliveries: { id: string }[] } }[]>`
     select store_callbacks(
-      ${JSON.stringify(queued)}::text::json, '[]', '[]', ${JSON.stringify(matched)}::text::json
+      ${JSON.stringify(queued)}, '[]', '[]', ${JSON.stringify(matched)}, true
     ) as stored`
   const { stored, duplicates, deliveries } = result!.stored
   if (stored + duplicates < callbacks.length) throw new StillRefused('nonce_reused')
   // Nobody has them in hand: any worker's scanner takes them at once.
   await sql`
     update deliveries set lease_until = null
-    where id in (select json_array_elements_text(${JSON.stringify(deliveries.map(({ id }) => id))}::text::json)::uuid)`
+    where id in (select json_array_elements_text(${JSON.stringify(deliveries.map(({ id }) => id))}::json)::uuid)`
   return { kind: 'released', as, stored, duplicates }
 }

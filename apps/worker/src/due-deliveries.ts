@@ -59,7 +59,7 @@ async function takeDue({ sql, handlers, log }: ScanDependencies): Promise<Due[]>
       where d.status = 'pending'
         and d.next_attempt_at <= now()
         and (d.lease_until is null or d.lease_until < now())
-        and d.handler in (select json_array_elements_text(${JSON.stringify(handlers.map(({ name }) => name))}::text::json))
+        and d.handler in (select json_array_elements_text(${JSON.stringify(handlers.map(({ name }) => name))}::json))
       order by d.next_attempt_at
       limit ${BATCH}
       for update of d skip locked`
@@ -68,7 +68,7 @@ async function takeDue({ sql, handlers, log }: ScanDependencies): Promise<Due[]>
     const abandoned = await transaction<{ id: string }[]>`
       update attempts as a
       set outcome = 'abandoned', duration_ms = extract(epoch from now() - a.started_at) * 1000
-      from json_to_recordset(${ids}::text::json) as d (id uuid, attempts integer, "receivedAt" timestamptz)
+      from json_to_recordset(${ids}::json) as d (id uuid, attempts integer, "receivedAt" timestamptz)
       where a.delivery_id = d.id and a.number = d.attempts and a.event_received_at = d."receivedAt" and a.outcome is null
       returning a.delivery_id as id`
     if (abandoned.length > 0) log.warn({ count: abandoned.length }, 'attempts.abandoned')
@@ -86,7 +86,7 @@ async function takeDue({ sql, handlers, log }: ScanDependencies): Promise<Due[]>
         next_attempt_at = case when taken."isExhausted" then null else d.next_attempt_at end,
         finished_at = case when taken."isExhausted" then now() end,
         last_error = case when taken."isExhausted" then 'the last attempt was abandoned: its worker was not heard of again' else d.last_error end
-      from json_to_recordset(${JSON.stringify(due.map(({ id, receivedAt }) => ({ id, receivedAt, isExhausted: exhausted.has(id) })))}::text::json)
+      from json_to_recordset(${JSON.stringify(due.map(({ id, receivedAt }) => ({ id, receivedAt, isExhausted: exhausted.has(id) })))}::json)
         as taken (id uuid, "receivedAt" timestamptz, "isExhausted" boolean)
       where d.id = taken.id and d.event_received_at = taken."receivedAt"`
     return due.filter(({ id }) => !exhausted.has(id))
@@ -116,7 +116,7 @@ export async function buryWithoutHandler({
       where status = 'pending'
         and next_attempt_at < now() - ${GRACE_FOR_UNKNOWN_HANDLERS}::text::interval
         and (lease_until is null or lease_until < now())
-        and handler not in (select json_array_elements_text(${JSON.stringify(handlers.map(({ name }) => name))}::text::json))
+        and handler not in (select json_array_elements_text(${JSON.stringify(handlers.map(({ name }) => name))}::json))
       returning handler
     )
     select handler, count(*)::integer as count from buried group by handler`

@@ -74,7 +74,7 @@ function claim(sql: Sql, handler: Handler, deliveries: DeliveriesJob['deliveries
   const leaseMs = timeoutMs(handler) + LEASE_MARGIN_MS
   return sql<Claimed[]>`
     with wanted as materialized (
-      select id, attempt from json_to_recordset(${JSON.stringify(deliveries)}::text::json) as w (id uuid, attempt integer)
+      select id, attempt from json_to_recordset(${JSON.stringify(deliveries)}::json) as w (id uuid, attempt integer)
     ),
     claimed as (
       update deliveries as d
@@ -104,7 +104,7 @@ async function handBack(sql: Sql, deliveries: DeliveriesJob['deliveries']): Prom
   await sql`
     update deliveries as d
     set lease_until = null
-    from json_to_recordset(${JSON.stringify(deliveries)}::text::json) as w (id uuid, attempt integer, "receivedAt" timestamptz)
+    from json_to_recordset(${JSON.stringify(deliveries)}::json) as w (id uuid, attempt integer, "receivedAt" timestamptz)
     where d.id = w.id and d.event_received_at = w."receivedAt" and d.status = 'pending' and d.attempts = w.attempt - 1`
 }
 
@@ -213,7 +213,7 @@ async function record(sql: Sql, finished: Finished[]): Promise<void> {
   await sql`
     with finished as materialized (
       select *
-      from json_to_recordset(${JSON.stringify(rows)}::text::json) as f (
+      from json_to_recordset(${JSON.stringify(rows)}::json) as f (
         id uuid, "receivedAt" timestamptz, number integer, "durationMs" integer, error text, outcome text, status text, "delayMs" integer
       )
     ),

@@ -95,8 +95,7 @@ async function storeGroup(
   try {
     const [row] = await sql<{ result: Stored | null }[]>`
       select store_group(
-        ${groupId}::uuid, ${group.callbacks}::text::json, ${group.quarantined}::text::json, ${group.dropped}::text::json,
-        ${JSON.stringify(matched)}::text::json
+        ${groupId}, ${group.callbacks}, ${group.quarantined}, ${group.dropped}, ${JSON.stringify(matched)}, ${hasNames(group)}
       ) as result`
     return row?.result ?? undefined
   } catch (error) {
@@ -107,6 +106,11 @@ async function storeGroup(
     if (!isRefusal(error)) throw error
     return storePieces(deps, groupId, group, matched)
   }
+}
+
+/** Whether names or nonces are to be looked at before storing: a text search, for the JSON is not parsed here. */
+function hasNames({ callbacks }: StoreJob): boolean {
+  return callbacks.includes('"nonces":') || callbacks.includes('"previousName":')
 }
 
 /** SQLSTATE classes by which Postgres says that it will never take these data, however often it is asked. */
@@ -136,7 +140,7 @@ async function makePartitions(sql: Sql, group: StoreJob): Promise<void> {
     select ensure_partitions(week, week)
     from (
       select distinct date_trunc('week', uuid_extract_timestamp(id::uuid), 'UTC') as week
-      from json_array_elements_text(${JSON.stringify(ids)}::text::json) as id
+      from json_array_elements_text(${JSON.stringify(ids)}::json) as id
     ) as weeks`
 }
 
@@ -222,7 +226,7 @@ async function call(
 ): Promise<Stored> {
   const [row] = await sql<{ result: Stored }[]>`
     select store_callbacks(
-      ${JSON.stringify(callbacks)}::text::json, ${JSON.stringify(quarantined)}::text::json, ${JSON.stringify(dropped)}::text::json, ${JSON.stringify(matched)}::text::json
+      ${JSON.stringify(callbacks)}, ${JSON.stringify(quarantined)}, ${JSON.stringify(dropped)}, ${JSON.stringify(matched)}, true
     ) as result`
   return row!.result
 }
