@@ -44,7 +44,7 @@ async function replay(sql: Sql, id: string, handler: string | undefined): Promis
     set
       status = 'pending', next_attempt_at = now(), lease_until = null, finished_at = null, attempts_at_replay = attempts
     where status <> 'pending'
-      and id in (select json_array_elements_text(${JSON.stringify(found.map((delivery) => delivery.id))}::text::json)::uuid)
+      and id in (select json_array_elements_text(${JSON.stringify(found.map((delivery) => delivery.id))}::json)::uuid)
       and event_received_at = ${found[0]!.receivedAt}::text::timestamptz
     returning id as delivery, handler, attempts`
 }
