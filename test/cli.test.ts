@@ -122,7 +122,9 @@ test('the configuration is checked, and every problem is reported without its va
   const good = await runCli({}, 'config', 'check')
   expect(good).toMatchObject({
     code: 0,
-    output: expect.stringMatching(/voximplant \(voximplant, account\): on, with public demo credentials[^]*low-balance/),
+    output: expect.stringMatching(
+      /voximplant \(voximplant, account\): on, with public demo credentials[^]*low-balance/,
+    ),
   })
   await using broken = await configFile(`
     import { defineConfig, env } from '@ringback/core/config'

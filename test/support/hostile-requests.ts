@@ -1,64 +1,13 @@
-import { generateKeyPairSync } from 'node:crypto'
-import { resolveConfig } from '@ringback/core/config'
 import type { Config } from '@ringback/core/config'
-import { providers } from '@ringback/core/providers/all'
-import type { OutgoingRequest, Scheme } from '@ringback/core/providers/provider'
-import { fillSample } from '@ringback/core/providers/sample'
-import { resolveSource } from '@ringback/core/providers/source'
-import { demoCredentials, voximplant } from '@ringback/core/providers/voximplant'
+import type { OutgoingRequest } from '@ringback/core/providers/provider'
+import { sampleRequest, samplesOf } from './every-source.ts'
 
 // Requests that no provider sends, made from those that it does: every provider and scheme, mutilated in every part.
 
-const publicKey = generateKeyPairSync('ed25519').publicKey.export({ format: 'der', type: 'spki' }).subarray(-32)
-
-/** A source for each scheme of each provider, under `<provider>-<scheme>`; in shadow mode under `shadow-...` as well. */
-export function everySource(): Config {
-  const sources = providers.flatMap((provider) =>
-    Object.keys(provider.schemes).flatMap((scheme) =>
-      [false, true].map((shadow) => {
-        const name = `${shadow ? 'shadow-' : ''}${provider.name}-${scheme}`.toLowerCase()
-        const definition =
-          provider.name === 'voximplant'
-            ? voximplant({ accounts: [{ ...demoCredentials, salts: demoCredentials.salt }], shadow })
-            : {
-                provider: provider.name,
-                resolve: (resolve: Parameters<typeof resolveSource>[2]) => {
-                  const isSigned = (provider.schemes[scheme] as Scheme).signature !== undefined
-                  const proof = isSigned
-                    ? { secrets: publicKey.toString('base64') }
-                    : { basicAuth: { username: 'user', password: 'pass:word' } }
-                  return resolveSource(
-                    provider as Parameters<typeof resolveSource>[0],
-                    { scheme, shadow, ...proof },
-                    resolve,
-                  )
-                },
-              }
-        return [name, definition] as const
-      }),
-    ),
-  )
-  return resolveConfig(
-    { sources: Object.fromEntries(sources) },
-    { PUBLIC_BASE_URL: 'https://hooks.example.test', CREDENTIAL_DIGEST_KEY: 'key' },
-  )
-}
-
-/** A request that is signed as it should be, or would be where only the provider can sign. */
+/** A request that is as it should be, of one of the source's samples. */
 export function genuineRequest(config: Config, name: string, random: () => number): OutgoingRequest {
-  const source = config.sources.get(name)!
-  const { schemes } = providers.find((provider) => provider.name === source.provider)!
-  const samples = Object.values(schemes[source.scheme]!.samples)
-  const at = new Date()
-  const { method, query, headers, body } = fillSample(pick(samples, random), at)
-  const search = new URLSearchParams(query).toString()
-  const request = {
-    method,
-    url: `https://hooks.example.test/callbacks/${name}${search === '' ? '' : `?${search}`}`,
-    headers,
-    body: source.envelope !== undefined && body.length > 0 ? source.envelope([body, body]) : body,
-  }
-  return source.sign(request, { at })
+  const samples = Object.values(samplesOf(config.sources.get(name)!))
+  return sampleRequest(config, name, pick(samples, random), { callbacks: 2 })
 }
 
 const HOSTILE_TEXTS = [

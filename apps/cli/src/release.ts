@@ -49,7 +49,10 @@ function verifyAgain(
 ): Found | { kind: 'refused'; reason: string } {
   const requests = requestsOf(row, source, config)
   const readings = requests.map((request) => source.read(request))
-  const passing = readings.map(genuine).find((callbacks) => callbacks.length > 0)
+  const passing = readings
+    .map(genuine)
+    .find((callbacks) => callbacks.some(isVerified))
+    ?.filter(isVerified)
   // A nonce that was used before is refused when it is stored: only an operator's word stands against that.
   const isOnTrust = trust && row.reason === 'nonce_reused'
   if (passing !== undefined && !isOnTrust) return { kind: 'found', as: 'verified', callbacks: passing }
@@ -64,10 +67,17 @@ function genuine(reading: Reading): GenuineCallback[] {
   return reading.kind === 'refused' ? [] : reading.callbacks.filter((callback) => callback.kind === 'genuine')
 }
 
+/** Shadow mode takes everything: that is for what comes from the provider now, not for what was refused before. */
+function isVerified({ wouldRefuse }: GenuineCallback): boolean {
+  return wouldRefuse === undefined
+}
+
 function reasonOf(reading: Reading): string {
   if (reading.kind === 'refused') return reading.reason
-  const [refused] = reading.callbacks.filter((callback) => callback.kind !== 'genuine')
-  return refused?.reason ?? 'it holds no callback'
+  const reasons = reading.callbacks.map((callback) =>
+    callback.kind === 'genuine' ? callback.wouldRefuse : callback.reason,
+  )
+  return reasons.find((reason) => reason !== undefined) ?? 'it holds no callback'
 }
 
 /** Rolls a release back. */

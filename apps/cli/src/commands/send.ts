@@ -3,7 +3,7 @@ import { readConfig } from '../environment.ts'
 import { print, showProgress } from '../output.ts'
 import { share, wholeNumber } from '../options.ts'
 import { findSender } from '../send/find-sender.ts'
-import { checkSecret, makeRequests, provesEach } from '../send/make-requests.ts'
+import { checkSecret, makeRequests, provesEach, refusesStale } from '../send/make-requests.ts'
 import { planRequests } from '../send/plan-requests.ts'
 import type { PlannedRequest } from '../send/plan-requests.ts'
 import { sendAll } from '../send/send-requests.ts'
@@ -32,7 +32,8 @@ interface SendOptions {
 const EXPLANATION = `
 It keeps to the provider's rules: its time limit, the answers that it takes for delivered, those after which it tries
 again and how often. Pauses between attempts are cut to --retry-delay, so that a run ends. What is signed is the URL at
-PUBLIC_BASE_URL, wherever the request goes. The exit code is 1 if any request was given up or failed.
+PUBLIC_BASE_URL, wherever the request goes. A repetition is signed anew; where a nonce is signed, it is the same request
+again. The exit code is 1 if any request was given up or failed.
 
 Examples:
   ringback send voximplant min_balance --count 1000 --batch 10 --duplicates 20% --forged 10%
@@ -96,6 +97,11 @@ async function send(
     now: () => new Date(),
   }
   checkSecret(sourceName, making)
+  if (options.stale > 0 && !refusesStale(making)) {
+    throw new Error(
+      `By scheme "${source.scheme}" nothing is refused for its age, so none can be stale: leave out --stale`,
+    )
+  }
   const plan = planRequests({ ...options, reorder: options.reorder ?? false, provesEach: provesEach(making) })
   const report = await sendAll({
     origin: new URL(url).origin,

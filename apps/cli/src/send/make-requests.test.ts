@@ -3,10 +3,11 @@ import type { SourceDefinition } from '@ringback/core/config'
 import { providers } from '@ringback/core/providers/all'
 import type { Sample, Source } from '@ringback/core/providers/provider'
 import { standardWebhooks } from '@ringback/core/providers/standard-webhooks'
+import { vobiz } from '@ringback/core/providers/vobiz'
 import { demoCredentials, voximplant } from '@ringback/core/providers/voximplant'
 import { expect, test } from 'vitest'
 import { findSender } from './find-sender.ts'
-import { checkSecret, makeRequests, provesEach, publicUrlOf } from './make-requests.ts'
+import { checkSecret, makeRequests, provesEach, publicUrlOf, refusesStale } from './make-requests.ts'
 import type { MakeOptions } from './make-requests.ts'
 import type { CallbackKind, PlannedRequest } from './plan-requests.ts'
 import type { RequestToSend } from './send-requests.ts'
@@ -16,7 +17,10 @@ const SECRET = 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw'
 const PUBLIC_KEY = `whpk_${Buffer.alloc(32, 7).toString('base64')}`
 
 function sourceOf(definition: SourceDefinition): Source {
-  return resolveConfig({ sources: { source: definition } }, { TOKEN: 'hush' }).sources.get('source')!
+  return resolveConfig(
+    { sources: { source: definition } },
+    { TOKEN: 'hush', PUBLIC_BASE_URL: 'https://hooks.example.test' },
+  ).sources.get('source')!
 }
 
 const signed = sourceOf(standardWebhooks({ secrets: SECRET }))
@@ -83,6 +87,25 @@ test('a request that is tried again is the same request', () => {
   expect(attempt()).toEqual(attempt())
 })
 
+test('where a nonce is signed and not the body, a repetition is the same request, and nothing else has its nonce', () => {
+  const source = sourceOf(vobiz({ secrets: 'hush' }))
+  const [sample] = Object.values(vobiz.provider.schemes.voice.samples)
+  const plan = planOf(['genuine'], ['duplicate'], ['genuine'], ['forged'])
+  const making = options(source, sample!, { publicBaseUrl: 'https://hooks.example.test' })
+  const [first, repeated, ...others] = makeRequests(plan, making).map((request) => request().make())
+  expect(repeated).toEqual(first)
+  const nonces = [first!, ...others].map(({ headers }) => headers['x-vobiz-signature-v3-nonce'])
+  expect(new Set(nonces).size).toBe(3)
+})
+
+test('only where a time is signed can a request be stale', () => {
+  const voice = sourceOf(vobiz({ secrets: 'hush' }))
+  const [sample] = Object.values(vobiz.provider.schemes.voice.samples)
+  expect(refusesStale(options(voice, sample!, { publicBaseUrl: 'https://hooks.example.test' }))).toBe(false)
+  expect(refusesStale(options(signed, signedSample))).toBe(true)
+  expect(refusesStale(options(sourceOf(standardWebhooks({ secrets: SECRET, shadow: true })), signedSample))).toBe(true)
+})
+
 test('where each callback proves itself, forged ones are refused and those beside them are not', () => {
   const making = options(batches, batchSample)
   expect(provesEach(making)).toBe(true)
@@ -117,7 +140,7 @@ test('the public URL is what is signed, and what signing adds to its query is se
     { publicBaseUrl: 'https://hooks.example.test/' },
   )
   const { path, method, body } = makeRequests(planOf(['genuine']), making)[0]!().make()
-  expect(urls).toEqual(['https://hooks.example.test/callbacks/source?uid=a+b'])
+  expect(new Set(urls)).toEqual(new Set(['https://hooks.example.test/callbacks/source?uid=a+b']))
   expect({ path, method, body: body.length }).toEqual({
     path: '/callbacks/source?uid=a+b&bodySHA256=ab',
     method: 'GET',

@@ -1,5 +1,5 @@
 import { queryOf } from '@ringback/core/providers/message'
-import type { OutgoingRequest, Sample, Source } from '@ringback/core/providers/provider'
+import type { OutgoingRequest, Reading, Sample, Source } from '@ringback/core/providers/provider'
 import { fillSample } from '@ringback/core/providers/sample'
 import type { FilledSample } from '@ringback/core/providers/sample'
 import type { PlannedCallback, PlannedRequest } from './plan-requests.ts'
@@ -29,14 +29,20 @@ export function makeRequests(plan: PlannedRequest[], options: MakeOptions): (() 
   const contentOf = createContents(plan, ({ kind }) => fillSample(sample, signingTime(kind === 'stale', now)))
   const forgesByUrl =
     plan.some(({ callbacks }) => callbacks.some(({ kind }) => kind === 'forged')) && !canForge(options)
+  // What is signed once, by its first content: a provider that repeats a nonce repeats the whole request.
+  const signedOnce = signsNonce(options) ? new WeakMap<FilledSample, OutgoingRequest>() : undefined
   return plan.map(({ callbacks, dropped }) => () => {
     const filled = callbacks.map(contentOf)
     const isForged = callbacks.map(({ kind }) => kind === 'forged')
     const isStale = callbacks[0]!.kind === 'stale'
     const url = forgesByUrl && isForged.every(Boolean) ? withWrongToken(options) : options.url
     return {
-      // Signed anew for every attempt, as a provider does whose signature holds a time.
-      make: () => toOutgoing(signed(filled, isForged, isStale, { ...options, url }), { ...options, url }),
+      // Else signed anew for every attempt, as a provider does whose signature holds a time.
+      make() {
+        const request = signedOnce?.get(filled[0]!) ?? signed(filled, isForged, isStale, { ...options, url })
+        signedOnce?.set(filled[0]!, request)
+        return toOutgoing(request, { ...options, url })
+      },
       dropped,
       isProviders: !isStale && !isForged.every(Boolean),
     }
@@ -69,9 +75,31 @@ export function checkSecret(sourceName: string, options: Omit<MakeOptions, 'wron
   )
 }
 
-function isRefused(source: Source, request: OutgoingRequest, receivedAt: Date): boolean {
+/** Whether the source refuses what was signed an hour ago: not where no time is signed. */
+export function refusesStale(options: Omit<MakeOptions, 'wrongContentType'>): boolean {
+  const { source, sample, now } = options
+  const request = signed([fillSample(sample, signingTime(true, now))], [false], true, options)
+  const reading = readBy(source, request, now())
+  return reading.kind === 'refused' || reading.callbacks.some((one) => one.kind !== 'genuine' || 'wouldRefuse' in one)
+}
+
+/** Whether what is signed holds a nonce and not the body: repetitions and retries then come as they came first. */
+function signsNonce(options: MakeOptions): boolean {
+  const { source, sample, now } = options
+  // Batches are composed anew, and none of them signs a nonce.
+  if (source.envelope !== undefined) return false
+  const at = now()
+  const reading = readBy(source, signed([fillSample(sample, at)], [false], false, options), at)
+  return reading.kind === 'read' && reading.callbacks.some((callback) => 'nonces' in callback)
+}
+
+function readBy(source: Source, request: OutgoingRequest, receivedAt: Date): Reading {
   const header = (name: string) => request.headers[name]
-  const reading = source.read({ ...request, header, remoteAddress: undefined, receivedAt })
+  return source.read({ ...request, header, remoteAddress: undefined, receivedAt })
+}
+
+function isRefused(source: Source, request: OutgoingRequest, receivedAt: Date): boolean {
+  const reading = readBy(source, request, receivedAt)
   return reading.kind === 'refused' && reading.as === 'forged' && reading.reason.endsWith('_mismatch')
 }
 

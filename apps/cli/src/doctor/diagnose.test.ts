@@ -1,0 +1,87 @@
+import { randomUUIDv7 } from 'node:crypto'
+import { resolveConfig } from '@ringback/core/config'
+import type { Config } from '@ringback/core/config'
+import { twilio } from '@ringback/core/providers/twilio'
+import { expect, test } from 'vitest'
+import type { Quarantined } from '../quarantined-request.ts'
+import { diagnose } from './diagnose.ts'
+import type { Diagnosis } from './diagnose.ts'
+
+function configWith(environment: Record<string, string>): Config {
+  const sources = { twilio: twilio({ secrets: 'secret', urlTokens: 'hush' }) }
+  return resolveConfig({ sources, trustedProxies: ['10.0.0.1'] }, environment)
+}
+
+const config = configWith({ PUBLIC_BASE_URL: 'https://hooks.example.test' })
+
+/** What is in quarantine of a request that was signed for `calledUrl`. */
+function refused(calledUrl: string, fields: Partial<Quarantined> = {}): Quarantined {
+  const unsigned = {
+    method: 'POST' as const,
+    url: calledUrl,
+    headers: { 'content-type': 'application/x-www-form-urlencoded' },
+    body: Buffer.from('SmsSid=SM1&SmsStatus=delivered'),
+  }
+  const receivedAt = new Date()
+  const { method, headers, body } = config.sources.get('twilio')!.sign(unsigned, { at: receivedAt })
+  return {
+    id: randomUUIDv7(),
+    source: 'twilio',
+    reason: 'signature_mismatch',
+    receivedAt,
+    method,
+    url: '/callbacks/twilio/***',
+    remoteAddress: '192.0.2.1',
+    headers: { ...headers, ...fields.headers },
+    body,
+    callbackId: null,
+    error: null,
+    releasedAt: null,
+    scope: 'request',
+    releasedAs: null,
+    ...(fields.reason && { reason: fields.reason }),
+  }
+}
+
+function diagnosis(row: Quarantined, by = config, baseUrls: string[] = []): Diagnosis {
+  return diagnose(row, { source: by.sources.get('twilio')!, config: by, baseUrls })
+}
+
+const PATH = '/callbacks/twilio/hush'
+
+test('what passes today is said to pass, unless it was refused for something else', () => {
+  expect(diagnosis(refused(`https://hooks.example.test${PATH}`))).toEqual({ kind: 'passes' })
+  expect(diagnosis(refused(`https://hooks.example.test${PATH}`, { reason: 'nonce_reused' }))).toMatchObject({
+    kind: 'refused',
+    advice: expect.stringContaining('with other content'),
+  })
+})
+
+test.each([
+  [`http://hooks.example.test${PATH}`, [], {}],
+  [`https://hooks.example.test${PATH}/`, [], {}],
+  [`https://other.example.test/in${PATH}`, ['https://other.example.test/in'], {}],
+  [`https://a.example.test${PATH}`, [], { 'x-forwarded-host': 'proxy.test, a.example.test' }],
+  [`https://a.example.test/in${PATH}`, [], { 'x-forwarded-host': 'a.example.test', 'x-forwarded-prefix': '/in' }],
+  [`https://a.example.test${PATH}`, [], { forwarded: 'for=192.0.2.1;host="a.example.test";proto=https' }],
+])('a request that was signed for %s is told by it, and the token stays out', (url, baseUrls, headers) => {
+  const found = diagnosis(refused(url, { headers }), config, baseUrls)
+  expect(found).toMatchObject({ kind: 'refused', remedy: expect.stringContaining(url.replace('hush', '***')) })
+  expect(JSON.stringify(found)).not.toContain('hush')
+})
+
+test('a URL that is not known is said to be missing, and named where a proxy names it', () => {
+  const unknown = configWith({})
+  const row = (headers: Record<string, string>) => refused(`https://a.example.test${PATH}`, { headers })
+  expect(diagnosis(row({}), unknown)).toMatchObject({ remedy: expect.stringMatching(/does not know.*PUBLIC_BASE_URL/) })
+  expect(diagnosis(row({ 'x-forwarded-host': 'a.example.test' }), unknown)).toMatchObject({
+    remedy: expect.stringMatching(
+      /signed for https:\/\/a\.example\.test\/callbacks\/twilio\/\*\*\*, and Ringback does not know/,
+    ),
+  })
+})
+
+test('what nothing would have let in has advice and no remedy', () => {
+  const found = diagnosis(refused('https://elsewhere.example.test/'))
+  expect(found).toEqual({ kind: 'refused', reason: 'signature_mismatch', advice: expect.any(String) })
+})

@@ -1,0 +1,69 @@
+import type { Config } from '@ringback/core/config'
+import type { Source } from '@ringback/core/providers/provider'
+import { events, quarantine } from '@ringback/core/store/schema'
+import { and, desc, eq, isNull, notLike, sql } from 'drizzle-orm'
+import type { PostgresJsDatabase } from 'drizzle-orm/postgres-js'
+import { diagnose } from './diagnose.ts'
+import type { Report } from './finding.ts'
+import { USER_AGENT } from './send-sample.ts'
+
+// What the provider's own requests were refused for.
+
+export interface LookBackOptions {
+  name: string
+  source: Source
+  config: Config
+  baseUrls: readonly string[]
+  /** How many of the newest refusals to look at. */
+  recent: number
+  report: Report
+}
+
+/**
+ * Says what most of the newest refusals have in common. A refusal that nothing would have let in may be an attack, and is
+ * a problem only where nothing of this source was ever taken.
+ */
+export async function lookBack(database: PostgresJsDatabase, options: LookBackOptions): Promise<void> {
+  const { name, source, config, baseUrls, recent, report } = options
+  const rows = await database
+    .select()
+    .from(quarantine)
+    .where(
+      and(
+        eq(quarantine.source, name),
+        isNull(quarantine.releasedAt),
+        notLike(sql`coalesce(${quarantine.headers} ->> 'user-agent', '')`, `${USER_AGENT}%`),
+      ),
+    )
+    .orderBy(desc(quarantine.receivedAt))
+    .limit(recent)
+  if (rows.length === 0) return
+  const isTaken = await hasEvents(database, name)
+  const found = Map.groupBy(
+    rows.map((row) => ({ row, diagnosis: diagnose(row, { source, config, baseUrls }) })),
+    ({ diagnosis }) =>
+      diagnosis.kind === 'passes' ? 'passes' : `(${diagnosis.reason}): ${diagnosis.remedy ?? diagnosis.advice}`,
+  )
+  for (const [text, [{ row, diagnosis }, ...others]] of found as Map<string, [Found, ...Found[]]>) {
+    const count = `Refused before, ${others.length + 1} of the newest ${rows.length}`
+    if (diagnosis.kind === 'passes') {
+      report('problem', `${count}: what would pass now. Let it in with "ringback quarantine release --source ${name}"`)
+      continue
+    }
+    const level = diagnosis.remedy === undefined && isTaken ? 'note' : 'problem'
+    report(level, `${count}, such as ${row.id} ${text}`)
+  }
+}
+
+interface Found {
+  row: typeof quarantine.$inferSelect
+  diagnosis: ReturnType<typeof diagnose>
+}
+
+/** Whether anything but samples of this command was ever taken from the source. */
+async function hasEvents(database: PostgresJsDatabase, name: string): Promise<boolean> {
+  const isSample = sql`coalesce(${events.headers} ->> 'user-agent', '') like ${`${USER_AGENT}%`}`
+  const where = and(eq(events.source, name), sql`not ${isSample}`)
+  const found = await database.select({ id: events.id }).from(events).where(where).limit(1)
+  return found.length > 0
+}

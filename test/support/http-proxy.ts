@@ -1,0 +1,62 @@
+import { once } from 'node:events'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
+
+/** One request on its way. */
+export interface ProxiedRequest {
+  method: string
+  /** Path and query. */
+  target: string
+  headers: Record<string, string>
+  body: Buffer
+}
+
+/** What a proxy does to a request: passes it on, perhaps changed, or answers it itself. */
+export type ProxyBehaviour = (
+  request: ProxiedRequest,
+) => ProxiedRequest | { status: number; headers?: Record<string, string> }
+
+export interface HttpProxy extends AsyncDisposable {
+  /** Where its URLs begin. */
+  url: string
+  /** Where it passes requests on to; until this is called, nowhere. */
+  passTo: (server: { port: number }) => void
+}
+
+/** A reverse proxy as people have them before Ringback, with the faults that those have. */
+export async function httpProxy(behaviour: ProxyBehaviour = (request) => request): Promise<HttpProxy> {
+  let port: number | undefined
+  const server = createServer((incoming, outgoing) => {
+    void (async () => {
+      const body = Buffer.concat(await incoming.toArray())
+      const headers = Object.fromEntries(Object.entries(incoming.headers).map(([name, value]) => [name, String(value)]))
+      const next = behaviour({ method: incoming.method!, target: incoming.url!, headers, body })
+      if ('status' in next) return outgoing.writeHead(next.status, next.headers).end()
+      if (port === undefined) return outgoing.writeHead(502).end()
+      const response = await fetch(`http://127.0.0.1:${port}${next.target}`, {
+        method: next.method,
+        headers: endToEnd(next.headers),
+        ...(next.method !== 'GET' && { body: new Uint8Array(next.body) }),
+      })
+      return outgoing.writeHead(response.status).end(await response.bytes())
+    })()
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  return {
+    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    passTo: (target) => void ({ port } = target),
+    async [Symbol.asyncDispose]() {
+      if (!server.listening) return
+      server.closeAllConnections()
+      server.close()
+      await once(server, 'close')
+    },
+  }
+}
+
+const OF_THE_CONNECTION = new Set(['connection', 'content-length', 'host', 'keep-alive', 'transfer-encoding'])
+
+function endToEnd(headers: Record<string, string>): Record<string, string> {
+  return Object.fromEntries(Object.entries(headers).filter(([name]) => !OF_THE_CONNECTION.has(name)))
+}
