@@ -11,6 +11,11 @@ test('credentials are never kept, signatures are', () => {
     'auth-token': 'hush',
     'parent-auth-token': 'hush',
     'x-client-secret': 'hush',
+    x_api_key: 'hush',
+    'x-access-key': 'hush',
+    'x-auth': 'hush',
+    'x-application-id': 'hush',
+    'x-passwd': 'hush',
     'x-vobiz-signature-v3': 'sig',
   }
   const kept = headersToKeep(headers, noRules, redact)

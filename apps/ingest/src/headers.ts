@@ -13,8 +13,9 @@ const OF_THE_CONNECTION = new Set([
   'upgrade',
 ])
 
-/** Names that carry credentials: `authorization`, `cookie`, `x-api-key`, `auth-token`, `x-client-secret`. */
-const CREDENTIAL = /authorization|cookie|password|secret|token|api-?key/
+/** Names that carry credentials, such as `authorization`, `cookie`, `x-api-key`, `x_access_key`, `x-auth`, `x-application-id`. */
+const CREDENTIAL =
+  /authorization|cookie|passw|secret|token|credential|application[-_]?id|(?:api|access|auth|private)[-_]?key|(?:^|[-_])auth$/
 
 const MAX_BYTES = 8 * 1024
 

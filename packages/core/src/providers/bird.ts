@@ -78,7 +78,7 @@ export const bird = definePreset({
         callId: unknown('none'),
         timeLimit: unknown(),
         retries: observed('about 24 hours, each with the time and signature of the first attempt'),
-        answer: documented('any 2xx'),
+        answer: observed('any 2xx'),
         traps: [
           'Repetitions hours later still carry the first attempt’s time, so no age is refused. Setting `toleranceSeconds` drops every repetition older than that.',
           'The URL is signed as Bird called it: behind a proxy set `PUBLIC_BASE_URL`.',

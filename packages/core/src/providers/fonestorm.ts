@@ -208,11 +208,11 @@ export const fonestorm = definePreset({
         answer: unknown('not documented; 200 is assumed'),
         traps: [
           'A GET carries only what the URL’s tokens ask for: name `((id))` or `((uid))` and `((status))` in it, under these names, or a callback is named by its bytes alone.',
-          'A token that FoneStorm does not know stays in the URL. `((id))` or `{{id}}` as an id is refused with `token_not_replaced`; anywhere else it is only text.',
+          'What becomes of a token that FoneStorm does not know is not documented. If it stays in the URL, `((id))` or `{{id}}` as an id is refused with `token_not_replaced`; anywhere else it is only text.',
           'Tokens are written `((msg))` today and were `{{msg}}` in older documentation.',
           'The method POST sends JSON under the content type of a form; a form parser would take it apart at every “&”, “=”, “+” and “%”.',
           'The text of a message is `message` in one part of the documentation and `msg` in another. The payload is kept as it came; handlers find `message` in the event’s details.',
-          'A number with both `messages/receive` and `messages/receive_notify` reports a message twice, with one id: it is one event.',
+          'A number with both `messages/receive` and `messages/receive_notify` is assumed to report a message twice, with one id: it is one event.',
           'The fields of call records are not documented. Give their URL `?callback=accounts/cdr_notify`, so that they are not taken for calls.',
         ],
       },

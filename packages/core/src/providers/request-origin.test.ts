@@ -42,6 +42,8 @@ describe('the address of the sender', () => {
     ['through a proxy, with an invented one before', '192.0.2.7', '203.0.113.5, 198.51.100.1', '198.51.100.1'],
     ['through a proxy in IPv6 clothes', '::ffff:192.0.2.7', '198.51.100.1', '198.51.100.1'],
     ['through a proxy by IPv6', '2001:db8::1', '2001:db8::99', '2001:db8::99'],
+    ['through a proxy that writes the port', '192.0.2.7', '198.51.100.1:4711', '198.51.100.1'],
+    ['through a proxy that writes the port, by IPv6', '192.0.2.7', '[2001:db8::99]:4711', '2001:db8::99'],
     ['through a proxy that says nothing', '192.0.2.7', undefined, '192.0.2.7'],
   ])('%s', (_how, remoteAddress, forwardedFor, expected) => {
     const request = inner(forwardedFor === undefined ? {} : { 'x-forwarded-for': forwardedFor }, remoteAddress)

@@ -36,8 +36,14 @@ export function clientAddress(
   { header, remoteAddress }: Pick<InnerRequest, 'header' | 'remoteAddress'>,
 ): string | undefined {
   if (!trustedProxies.has(remoteAddress)) return remoteAddress
-  const chain = (header('x-forwarded-for') ?? '').split(',').map((part) => part.trim())
+  const chain = (header('x-forwarded-for') ?? '').split(',').map((part) => withoutPort(part.trim()))
   return chain.findLast((address) => address !== '' && !trustedProxies.has(address)) ?? remoteAddress
+}
+
+/** Some proxies write `198.51.100.1:4711` and `[2001:db8::1]:4711`. */
+function withoutPort(address: string): string {
+  const match = /^(?:\[([^\]]*)\]|(\d+\.\d+\.\d+\.\d+))(?::\d+)?$/.exec(address)
+  return match?.[1] ?? match?.[2] ?? address
 }
 
 /** The value that the nearest proxy wrote. */

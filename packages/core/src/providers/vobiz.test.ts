@@ -183,6 +183,8 @@ describe('voice signatures', () => {
       'genuine',
     )
     expect(reasonOf(read(v1, `${body}&Filler=${'x'.repeat(70_000)}`))).toBe('signature_unreadable')
+    // One over no fields at all would fit any JSON.
+    expect(reasonOf(read(mac(url), '{"Event":"Hangup","CallUUID":"forged"}'))).toBe('signature_unreadable')
     for (const bad of ['', 'x', v1.slice(0, -4), `${v1}, ${v1}`])
       expect(reasonOf(read(bad))).toBe('signature_unreadable')
   })
@@ -271,6 +273,18 @@ describe('what a voice callback is called', () => {
     expect(read({ Event: 'Hangup', CallUUID: 'x'.repeat(600) })).toMatchObject({ reason: 'callback_id_unreadable' })
     expect(read({ Event: 'NeverSeen', ...call })).toMatchObject({ type: 'NeverSeen', callbackId: 'NeverSeen:c' })
     expect(read({ Event: '__proto__', CallUUID: 'constructor' })).toMatchObject({ callbackId: '__proto__:constructor' })
+  })
+
+  test('what a caller enters in one menu and in the next are two events', () => {
+    const entered = (fields: Record<string, string>) => read({ Event: 'Redirect', ...call, ...fields })
+    const [first, second, said] = [entered({ Digits: '1' }), entered({ Digits: '2' }), entered({ Speech: 'yes' })]
+    expect(first).toMatchObject({ kind: 'genuine', type: 'Redirect', previousName: {} })
+    const ids = [first, second, said].map((callback) => (callback as { callbackId: string }).callbackId)
+    expect(new Set(ids).size).toBe(3)
+    expect(entered({ Digits: '' })).toMatchObject({ callbackId: 'Redirect:c' })
+    expect(read({ Event: 'Record', ...call, RecordingID: 'r', Digits: '#' })).toMatchObject({
+      callbackId: 'Record:c:r',
+    })
   })
 
   test('only times with a known zone count', () => {

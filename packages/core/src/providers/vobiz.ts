@@ -77,6 +77,9 @@ const TELLING_FIELDS = [
   'ConferenceDigitsMatch',
 ]
 
+/** What a caller pressed or said. */
+const ENTRY_FIELDS = ['Digits', 'Speech']
+
 function splitVoice({ content }: Message): CallbackFound[] | RejectReason {
   if (typeof content === 'string') return content
   const { text, raw, payload } = content
@@ -88,7 +91,10 @@ function splitVoice({ content }: Message): CallbackFound[] | RejectReason {
   if ([callId, type, ...telling].every((value) => value === undefined)) {
     return [{ kind: 'unreadable', reason: 'callback_id_missing', raw }]
   }
-  const callbackId = callId === undefined ? undefined : composeCallbackId(type, callId, ...telling, ...ofStream)
+  // A caller answers several menus in one call, and nothing but what was entered tells the answers apart.
+  const isEntry = ENTRY_FIELDS.some((name) => text(name) !== undefined) && telling.every((value) => value === undefined)
+  const isNamed = callId !== undefined && !isEntry
+  const callbackId = isNamed ? composeCallbackId(type, callId, ...telling, ...ofStream) : undefined
   return [{ kind: 'found', callbackId, type: type ?? '', callId, occurredAt: voiceTime(type, text), raw, payload }]
 }
 
@@ -212,7 +218,10 @@ function fieldProofs(message: Message, addresses: string[], header: string): Pro
   if (message.body.length > MAX_V1_BYTES) return []
   const algorithm = signature.length === 20 ? 'hmac-sha1' : 'hmac-sha256'
   const isGet = message.method === 'GET'
-  const fields = gluedFields(isGet ? message.query : asFields(message.form))
+  const named = isGet ? message.query : asFields(message.form)
+  // Of JSON nothing would be signed: a signature over the bare address would fit any.
+  if (!isGet && named.length === 0 && message.body.length > 0) return []
+  const fields = gluedFields(named)
   const query = queryOf(message.url)
   return addresses
     .flatMap((address) => (isGet || query === '' ? [address] : [address, `${address}?${query}`]))
@@ -455,7 +464,7 @@ const voice: Scheme = {
     title: 'Voice callbacks: answer, hangup, ring, action, callbackUrl, conference and stream status',
     ...URL_FACTS,
     callbackId: assumed(
-      'none is given: `Event`, `CallUUID` and, where they are there, the leg, conference and member, recording, stream with `Name` and `Timestamp`, or digits; the bytes where `Event` or `CallUUID` is missing',
+      'none is given: `Event`, `CallUUID` and, where they are there, the leg, conference and member, recording, stream with `Name` and `Timestamp`, or digits; the bytes where `Event` or `CallUUID` is missing, and for `Digits` or `Speech` that a caller entered',
     ),
     type: documented('`Event`; without it, `DialAction` where there is a `DialStatus` (assumed)'),
     occurredAt: assumed(
@@ -626,6 +635,10 @@ const recording: Scheme = {
     title: 'Recording and transcription URLs of the REST call “record”',
     ...URL_FACTS,
     signedText: assumed('as in scheme `voice`; for these URLs nothing is documented'),
+    secret: assumed('the account’s Auth Token, or that of the parent account, as for voice callbacks'),
+    covers: assumed(
+      'the URL and the nonce, never the fields, as for voice callbacks. A nonce that comes again with other bytes goes to quarantine',
+    ),
     callbackId: assumed('the event with `RecordingID` or `recording_id`'),
     type: assumed('`Event`, else `transcription` where a field’s name begins so, else `recording`'),
     occurredAt: assumed('`timestamp`, else the time of receipt'),

@@ -148,6 +148,18 @@ test('a time limit, where one is set, refuses what is older and what says no tim
   }
 })
 
+test('a token and its body, seen once, open no GET with another query', () => {
+  const { authorization, body } = vonageVectors.jwt.find(({ name }) => name === 'valid')!
+  const forged = requestOf({
+    method: 'GET',
+    url: `${URL}?uuid=forged&status=completed`,
+    body,
+    headers: { authorization },
+    receivedAt,
+  })
+  expect(source.read(forged)).toMatchObject({ kind: 'refused', reason: 'body_hash_mismatch' })
+})
+
 test('the token is kept with the request, so that quarantine can verify it again', () => {
   expect(source.keptHeaders).toContain('authorization')
 })

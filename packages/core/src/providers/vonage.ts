@@ -32,7 +32,8 @@ function contentProof(jwt: Jwt, message: Message): Proof | RejectReason {
   const { payload_hash: payloadHash, jti } = jwt.claims
   const nonce = typeof jti === 'string' && isCallbackId(jti) ? { nonce: jti } : undefined
   const { body, method } = message
-  if (body.length > 0 && isHashOf(payloadHash, body)) return proofOf(jwt, 'body')
+  // Of a GET the query is the content, whatever body comes along: a token with its body could be put on any query.
+  if (method !== 'GET' && body.length > 0 && isHashOf(payloadHash, body)) return proofOf(jwt, 'body')
   // Other bytes can have the same compact form, so the token's id sees to it that only one of them is stored.
   if (compactForms(message).some((form) => isHashOf(payloadHash, form))) {
     return { ...proofOf(jwt, method === 'GET' ? 'url' : 'body'), ...nonce }

@@ -334,9 +334,11 @@ function exactId(json: Buffer, slice: Slice, key: string, value: unknown): strin
 
 /** Whether these very characters, and nothing that would make another number of them, stand in the slice. */
 function isWritten(json: Buffer, slice: Slice, text: string): boolean {
-  const at = json.indexOf(text, slice.start, 'latin1')
-  const next = json[at + text.length]
-  return at !== -1 && at < slice.end && (next === COMMA || next === CLOSE_BRACE)
+  // Within the slice: to the end of the document, it would be searched once for every callback of a large request.
+  const item = json.subarray(slice.start, slice.end)
+  const at = item.indexOf(text, 0, 'latin1')
+  const next = item[at + text.length]
+  return at !== -1 && (next === COMMA || next === CLOSE_BRACE)
 }
 
 function readCallId(json: Buffer, slice: Slice, type: string, item: Record<string, unknown>): string | undefined {
@@ -353,7 +355,7 @@ function readOccurredAt(type: string, item: Record<string, unknown>): Date | und
   const field = OCCURRED_AT_FIELD.get(type)
   const inner = field && details(type, item)
   const text = field && isObject(inner) ? inner[field] : undefined
-  const parts = typeof text === 'string' ? /^(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d)$/.exec(text) : null
+  const parts = typeof text === 'string' ? /^((?:19[7-9]|2\d\d)\d-\d\d-\d\d) (\d\d:\d\d:\d\d)$/.exec(text) : null
   const time = parts && new Date(`${parts[1]}T${parts[2]}Z`)
   return time && !Number.isNaN(time.getTime()) ? time : undefined
 }
@@ -388,7 +390,7 @@ export const voximplant = Object.assign(defineSource, {
           callbackId: documented('`callback_id`, a 64-bit number, kept as text with every digit'),
           type: documented('`type`'),
           occurredAt: documented(
-            'the time of receipt, but for the few payloads with a time of their own (`update_time`, `uploaded`, `receival_date`)',
+            'the time of receipt, but for the few payloads with a time of their own (`update_time`, `uploaded`, and `receival_date`, which is not documented but was seen by others)',
           ),
           account: documented('`account_id` of the configured account whose secrets made the hash'),
           callId: documented('`call_session_history_id` of transcription_complete'),
@@ -397,8 +399,11 @@ export const voximplant = Object.assign(defineSource, {
           answer: documented('200; what another status does is not documented'),
           traps: [
             'Whoever sees one callback can send its id again with another content. Ringback keeps the first and shows the other as a *changed* duplicate; do not let a handler move money on such an event, ask Voximplant’s API.',
+            'One page of the documentation says that each request has a field `salt` with the MD5. All others, and the sample, have `hash` on each callback; that is read, and `salt` is not.',
+            "Whether callbacks have a hash where no salt is set is not documented. An empty salt (`salts: ['']`) is assumed to be hashed as an empty text.",
+            'Whether an id is unique beyond its account is not documented, nor whether one is delivered again: the name holds the account, and repetitions are expected.',
             'The article spells the id with a Cyrillic letter, `сallbackId`; senders write `callback_id`.',
-            'Some payloads come one level deeper than others (`sms_inbound.sms_inbound`); a handler’s `event.details` is the inner one either way.',
+            'By the vendor’s definitions some payloads come one level deeper than others (`sms_inbound.sms_inbound`), while a public receiver reads one level: both are taken, and a handler’s `event.details` is the inner one either way.',
             'One request holds one or several callbacks; each is verified, named and stored by itself.',
           ],
         },
