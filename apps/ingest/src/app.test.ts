@@ -312,3 +312,12 @@ describe('what sources may ask for beside a signature', () => {
     })
   })
 })
+
+test('a request of thousands of callbacks does not multiply its headers by thousands', async () => {
+  const { post, enqueued } = appWith({ maxBytes: 1_000_000 })
+  const body = bodyOf(...Array.from({ length: 5000 }, () => signed('1')))
+  const response = await post(`/callbacks/voximplant?${'q'.repeat(4000)}`, body, { 'x-long': 'v'.repeat(4000) })
+  expect(response.status).toBe(200)
+  const bytes = enqueued.reduce((sum, { json }) => sum + json.length, 0)
+  expect(bytes).toBeLessThan(10 * body.length)
+})

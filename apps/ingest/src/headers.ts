@@ -17,11 +17,12 @@ const OF_THE_CONNECTION = new Set([
 const CREDENTIAL =
   /authorization|cookie|passw|secret|token|credential|application[-_]?id|(?:api|access|auth|private)[-_]?key|(?:^|[-_])auth$/
 
-const MAX_BYTES = 8 * 1024
+/** In a header that carries signatures: `Basic ...`, or a bearer token that is no JWT. */
+const PASSWORD_OR_TOKEN = /^(?:basic\b|bearer\s+[^.]*$)/i
 
 /** What a source says of headers that the rules above would misjudge. */
 export interface HeaderRules {
-  /** Signatures that look like credentials; still none of them is kept if it begins with "Basic". */
+  /** Signatures that look like credentials; what comes in them is still none if it looks like a password or a fixed token. */
   keptHeaders: readonly string[]
   /** Credentials by configuration, whatever they are called. */
   credentialHeaders: readonly string[]
@@ -29,12 +30,13 @@ export interface HeaderRules {
 
 /**
  * The request headers worth storing: names in lower case, credentials as `replaceCredential` has them, signatures as they
- * are. What goes beyond 8 KiB in all is left out.
+ * are. What goes beyond `maxBytes` in all is left out.
  */
 export function headersToKeep(
   headers: Record<string, string | string[] | undefined>,
   rules: HeaderRules,
   replaceCredential: (credential: string) => string,
+  maxBytes: number,
 ): Record<string, string> {
   const kept: Record<string, string> = {}
   let bytes = 0
@@ -43,7 +45,7 @@ export function headersToKeep(
     if (value === undefined || OF_THE_CONNECTION.has(name)) continue
     const text = isCredential(name, String(value), rules) ? replaceCredential(String(value)) : String(value)
     bytes += name.length + text.length
-    if (bytes > MAX_BYTES) break
+    if (bytes > maxBytes) break
     kept[name] = text
   }
   return kept
@@ -51,7 +53,7 @@ export function headersToKeep(
 
 function isCredential(name: string, value: string, { keptHeaders, credentialHeaders }: HeaderRules): boolean {
   if (credentialHeaders.includes(name)) return true
-  return CREDENTIAL.test(name) && !(keptHeaders.includes(name) && !/^basic\b/i.test(value))
+  return CREDENTIAL.test(name) && !(keptHeaders.includes(name) && !PASSWORD_OR_TOKEN.test(value))
 }
 
 /** What stands in the place of a credential that is not kept. */

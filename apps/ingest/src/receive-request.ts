@@ -61,7 +61,12 @@ export async function receiveRequest(deps: ReceiveDependencies, request: Incomin
 
   const header = (name: string) => [request.headers[name]].flat()[0]
   const inner = { target: request.url, header, remoteAddress: request.remoteAddress }
-  const from: Origin = { source, request, remoteAddress: clientAddress(deps.origin, inner) }
+  const from: Origin = {
+    source,
+    request,
+    remoteAddress: clientAddress(deps.origin, inner),
+    share: SHARED_BYTES,
+  }
   const reading = source.read({
     method: request.method,
     url: source.needsUrl
@@ -78,6 +83,7 @@ export async function receiveRequest(deps: ReceiveDependencies, request: Incomin
     return makeDurable(deps, parts, refusal(source, as, 1))
   }
 
+  from.share = SHARED_BYTES / reading.callbacks.length
   const parts: GroupPart[] = []
   const count = { genuine: 0, forged: 0, unreadable: 0 }
   const kept = reading.callbacks.length > 0 ? whatIsKept(from, redact) : undefined
@@ -125,7 +131,13 @@ interface Origin {
   source: Source
   request: IncomingCallbackRequest
   remoteAddress: string | undefined
+  /** Bytes of the URL, and again of the headers, that are kept with each callback. */
+  share: number
 }
+
+/** Headers and URL are stored with each callback: the more callbacks a request holds, the less of them. */
+const SHARED_BYTES = 1024 * 1024
+const MAX_HEADER_BYTES = 8 * 1024
 
 /** What is kept of a request beside its body. */
 interface Kept {
@@ -137,15 +149,16 @@ interface Kept {
 
 /** Where the path ends in a secret token, the path is written anew: the request may spell it in more ways than one. */
 function whatIsKept(
-  { source, request: { sourceName, method, url, token, headers } }: Origin,
+  { source, request: { sourceName, method, url, token, headers }, share }: Origin,
   replaceCredential: (credential: string) => string,
 ): Kept {
   const query = url.indexOf('?')
+  const safeUrl = token === undefined ? url : `/callbacks/${sourceName}/***${query === -1 ? '' : url.slice(query)}`
   return {
     source: sourceName,
     method,
-    url: token === undefined ? url : `/callbacks/${sourceName}/***${query === -1 ? '' : url.slice(query)}`,
-    headers: headersToKeep(headers, source, replaceCredential),
+    url: safeUrl.slice(0, share),
+    headers: headersToKeep(headers, source, replaceCredential, Math.min(share, MAX_HEADER_BYTES)),
   }
 }
 

@@ -73,7 +73,13 @@ export function resolveAccess(options: AccessOptions, resolve: Resolve): Access 
     urlTokens,
     wasSet: asksForSecret,
     asksForSecret,
-    headers: credentials.map(({ header }) => header),
+    // Also those of which no value is set: what comes in them is meant to be secret.
+    headers: [
+      ...new Set([
+        ...credentials.map(({ header }) => header),
+        ...Object.keys(options.headers ?? {}).map((name) => name.toLowerCase()),
+      ]),
+    ],
     isRestricted: asksForSecret || addresses !== undefined,
     challenge: credentials.some(({ accepted }) => accepted[0]!.startsWith('Basic '))
       ? 'Basic realm="callbacks", charset="UTF-8"'

@@ -166,6 +166,9 @@ export const bandwidth = definePreset({
   name: 'bandwidth',
   title: 'Bandwidth',
   schemes: { messaging, voice },
+  example: `bandwidth: bandwidth({
+  basicAuth: { username: env('BANDWIDTH_USERNAME'), password: env('BANDWIDTH_PASSWORD') },
+}),`,
   sourceAddresses: unknown(),
   setUp: [
     'Choose a user name and a password, put them into the variables that `basicAuth` names, and restart Ringback.',

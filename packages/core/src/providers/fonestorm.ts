@@ -223,6 +223,9 @@ export const fonestorm = definePreset({
       samples,
     },
   },
+  example: `fonestorm: fonestorm({
+  basicAuth: { username: env('FONESTORM_USERNAME'), password: env('FONESTORM_PASSWORD') },
+}),`,
   sourceAddresses: unknown(),
   setUp: [
     'Choose a user name without “:” and a long password, put them into the variables that `basicAuth` names, and restart Ringback.',

@@ -121,6 +121,9 @@ export const infobip = definePreset({
       },
     },
   },
+  example: `infobip: infobip({
+  basicAuth: { username: env('INFOBIP_USERNAME'), password: env('INFOBIP_PASSWORD') },
+}),`,
   sourceAddresses: unknown(),
   setUp: [
     'Choose a user name and a password, or a secret URL, put them into the variables that `basicAuth` or `urlTokens` name, and restart Ringback.',

@@ -54,7 +54,7 @@ function exampleOf({ name, example }: Provider): string {
   if (example !== undefined) return example
   const preset = name.replaceAll(/-(\w)/g, (_match, letter: string) => letter.toUpperCase())
   const variable = name.toUpperCase().replaceAll('-', '_')
-  return `'${name}': ${preset}({ secrets: [env('${variable}_SECRET'), env('${variable}_SECRET_PREVIOUS')] }),`
+  return `${/^\w+$/.test(name) ? name : `'${name}'`}: ${preset}({ secrets: [env('${variable}_SECRET'), env('${variable}_SECRET_PREVIOUS')] }),`
 }
 
 const ROWS: readonly [Exclude<keyof SchemeFacts, 'title' | 'headers' | 'traps'>, string][] = [

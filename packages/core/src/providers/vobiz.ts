@@ -665,6 +665,12 @@ export const vobiz = definePreset({
   name: 'vobiz',
   title: 'Vobiz',
   schemes: { voice, trunk, kyc, whatsapp, ndnc, legacy, recording },
+  example: `vobiz: vobiz({
+  scheme: 'voice',
+  secrets: [env('VOBIZ_AUTH_TOKEN'), env('VOBIZ_AUTH_TOKEN_PREVIOUS')],
+  urlTokens: env('VOBIZ_URL_TOKEN'),
+  allowUnsigned: true,
+}),`,
   sourceAddresses: documented(
     '15.206.6.156, 35.154.59.246 and 15.207.8.226, which may change; NDNC complaints: 15.207.141.89',
   ),

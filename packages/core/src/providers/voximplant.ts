@@ -398,6 +398,7 @@ export const voximplant = Object.assign(defineSource, {
           retries: unknown(),
           answer: documented('200; what another status does is not documented'),
           traps: [
+            "Every callback carries name and e-mail address of the account: `dropFields: ['account_email', 'account_first_name', 'account_last_name', 'sms_body']` removes such fields at any depth, from `payload` and from `raw`, before anything reaches the queue. Of a body that cannot be read, nothing is kept then but the reason.",
             'Whoever sees one callback can send its id again with another content. Ringback keeps the first and shows the other as a *changed* duplicate; do not let a handler move money on such an event, ask Voximplant’s API.',
             'One page of the documentation says that each request has a field `salt` with the MD5. All others, and the sample, have `hash` on each callback; that is read, and `salt` is not.',
             "Whether callbacks have a hash where no salt is set is not documented. An empty salt (`salts: ['']`) is assumed to be hashed as an empty text.",
