@@ -2,6 +2,7 @@ import type { DeliveriesJob } from '@ringback/core/callback'
 import type { Handler } from '@ringback/core/config'
 import type { Logger } from '@ringback/core/log'
 import { nextStep } from '@ringback/core/retry'
+import { uuidArray } from '@ringback/core/store/connect'
 import type { Sql } from '@ringback/core/store/connect'
 
 export interface ScanDependencies {
@@ -10,11 +11,13 @@ export interface ScanDependencies {
   enqueueDeliveries: (job: DeliveriesJob) => Promise<void>
   /** Deliveries jobs that wait for a worker. */
   waitingJobs: () => Promise<number>
+  /** Whether a handler has as many jobs in hand as this worker gives it: then what is due for it is left where it is. */
+  isFull: (handler: string) => boolean
   log: Logger
 }
 
-/** What is taken at once. */
-const BATCH = 500
+/** What is taken at once, of each handler: what waits for one destination leaves the others their turn. */
+const BATCH = 250
 
 /** With more waiting than this the workers have enough to do, and what is due may be in there already. */
 const ENOUGH_WAITING_JOBS = 1000
@@ -37,7 +40,7 @@ export async function enqueueDueDeliveries(deps: ScanDependencies): Promise<{ ta
       deliveries: own.map(({ id, attempts, receivedAt }) => ({ id, attempt: String(attempts + 1), receivedAt })),
     })
   }
-  return { taken: due.length, more: due.length === BATCH }
+  return { taken: due.length, more: due.length >= BATCH }
 }
 
 interface Due {
@@ -48,28 +51,33 @@ interface Due {
 }
 
 /** Takes due deliveries for half a minute; when they have not been claimed by then, they are due again. */
-async function takeDue({ sql, handlers, log }: ScanDependencies): Promise<Due[]> {
+async function takeDue({ sql, handlers, isFull, log }: ScanDependencies): Promise<Due[]> {
+  const names = handlers.map(({ name }) => name).filter((name) => !isFull(name))
   return sql.begin(async (transaction) => {
     // Skips what another worker's scanner is taking at this moment, in no particular order among equals.
     const due = await transaction<(Due & { attemptsAtReplay: number; abandoned: boolean })[]>`
       select
         d.id, d.handler, d.attempts, d.attempts_at_replay as "attemptsAtReplay", d.event_received_at::text as "receivedAt",
         d.lease_until is not null and d.attempts > 0 as abandoned
-      from deliveries as d
-      where d.status = 'pending'
-        and d.next_attempt_at <= now()
-        and (d.lease_until is null or d.lease_until < now())
-        and d.handler in (select json_array_elements_text(${JSON.stringify(handlers.map(({ name }) => name))}::json))
-      order by d.next_attempt_at
-      limit ${BATCH}
-      for update of d skip locked`
+      from json_array_elements_text(${JSON.stringify(names)}::json) as handler
+      cross join lateral (
+        select *
+        from deliveries
+        where deliveries.handler = handler.value
+          and status = 'pending'
+          and next_attempt_at <= now()
+          and (lease_until is null or lease_until < now())
+        order by next_attempt_at
+        limit ${BATCH}
+        for update skip locked
+      ) as d`
     if (due.length === 0) return []
     const ids = JSON.stringify(due.map(({ id, attempts, receivedAt }) => ({ id, attempts, receivedAt })))
     const abandoned = await transaction<{ id: string }[]>`
       update attempts as a
       set outcome = 'abandoned', duration_ms = extract(epoch from now() - a.started_at) * 1000
       from json_to_recordset(${ids}::json) as d (id uuid, attempts integer, "receivedAt" timestamptz)
-      where a.delivery_id = d.id and a.number = d.attempts and a.event_received_at = d."receivedAt" and a.outcome is null
+      where a.delivery_id = d.id and a.delivery_id = any(${uuidArray(due)}::text::uuid[]) and a.number = d.attempts and a.event_received_at = d."receivedAt" and a.outcome is null
       returning a.delivery_id as id`
     if (abandoned.length > 0) log.warn({ count: abandoned.length }, 'attempts.abandoned')
 
@@ -81,6 +89,7 @@ async function takeDue({ sql, handlers, log }: ScanDependencies): Promise<Due[]>
     await transaction`
       update deliveries as d
       set
+        running = false,
         lease_until = case when taken."isExhausted" then null else now() + interval '30 seconds' end,
         status = case when taken."isExhausted" then 'dead' else 'pending' end,
         next_attempt_at = case when taken."isExhausted" then null else d.next_attempt_at end,
@@ -88,7 +97,7 @@ async function takeDue({ sql, handlers, log }: ScanDependencies): Promise<Due[]>
         last_error = case when taken."isExhausted" then 'the last attempt was abandoned: its worker was not heard of again' else d.last_error end
       from json_to_recordset(${JSON.stringify(due.map(({ id, receivedAt }) => ({ id, receivedAt, isExhausted: exhausted.has(id) })))}::json)
         as taken (id uuid, "receivedAt" timestamptz, "isExhausted" boolean)
-      where d.id = taken.id and d.event_received_at = taken."receivedAt"`
+      where d.id = taken.id and d.event_received_at = taken."receivedAt" and d.id = any(${uuidArray(due)}::text::uuid[])`
     return due.filter(({ id }) => !exhausted.has(id))
   })
 }
@@ -98,7 +107,8 @@ function isLast(
   { handler, attempts, attemptsAtReplay }: { handler: string; attempts: number; attemptsAtReplay: number },
 ): boolean {
   const { retry } = handlers.find(({ name }) => name === handler)!
-  return nextStep(retry, attempts - attemptsAtReplay, { ok: false, retryable: true }, Math.random).kind === 'dead'
+  const made = attempts - attemptsAtReplay
+  return nextStep(retry, { attempt: made, ageMs: 0 }, { ok: false, retryable: true }, Math.random).kind === 'dead'
 }
 
 /** Makes dead letters of deliveries whose handler has gone from the configuration. */

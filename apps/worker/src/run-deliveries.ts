@@ -1,15 +1,21 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import { DeliveriesJob } from '@ringback/core/callback'
 import type { Config, Handler } from '@ringback/core/config'
 import { HandlerError } from '@ringback/core/handlers'
-import type { HandledEvent, HandlerContext } from '@ringback/core/handlers'
+import type { AttemptReport, HandledEvent, HandlerContext } from '@ringback/core/handlers'
 import type { Logger } from '@ringback/core/log'
 import type { QueueJob } from '@ringback/core/queue'
 import { nextStep } from '@ringback/core/retry'
 import type { NextStep } from '@ringback/core/retry'
-import type { Sql } from '@ringback/core/store/connect'
-import { runCode } from './handlers/code.ts'
-import { runLog } from './handlers/log.ts'
-import { parsePayload } from './parse-payload.ts'
+import { uuidArray } from '@ringback/core/store/connect'
+import type { Sql, TransactionSql } from '@ringback/core/store/connect'
+import { admit, settle } from './destination.ts'
+import { addDestinations, countRunning, lockDestination, noteOutcomes, saveDestination } from './destinations-table.ts'
+import { createRunner } from './handlers/runner.ts'
+import type { Runner, StoredRequest } from './handlers/runner.ts'
+import { parsePayload } from '@ringback/core/parse-payload'
+import { createTurns } from './turns.ts'
+import type { TurnLimits } from './turns.ts'
 
 export interface RunDependencies {
   sql: Sql
@@ -18,32 +24,99 @@ export interface RunDependencies {
   log: Logger
   /** Fires when the process is to end: deliveries that have not begun are left to the next worker. */
   signal: AbortSignal
+  /** Told of each attempt when it is over. */
+  onAttempt: (attempt: FinishedAttempt) => void
+}
+
+/** What is counted of an attempt. */
+export interface FinishedAttempt {
+  source: string
+  type: string
+  handler: string
+  ok: boolean
+  durationMs: number
+  /** What became of the delivery. */
+  next: NextStep['kind']
+}
+
+export interface DeliveryRunner {
+  /** The processor of deliveries jobs: one attempt of each delivery in the job, unless it was made already. */
+  process: (job: QueueJob) => Promise<void>
+  /** Whether a handler has as many jobs in hand as it may: what is due for it can stay in Postgres. */
+  isFull: (handler: string) => boolean
+  /** Ends the handlers' connections. */
+  close: () => Promise<void>
 }
 
 /** Deliveries of one job that run at the same time, and are claimed and recorded together. */
 const BATCH = 50
-
-/** A `log` line takes no time worth limiting, but a lease needs an end. */
-const DEFAULT_TIMEOUT_MS = 10_000
+/** Half of the jobs that a worker takes at once, and much less time than a job's deliveries are leased for. */
+const TURNS: TurnLimits = { perHandler: 4, crowd: 32, maxWaitMs: 5000 }
+/** What has waited for its turn in vain, in Postgres. */
+const BUSY_WAIT_MS = 1000
+/** How long a job waits for its destination, in all and at once, before its deliveries wait in Postgres. */
+const MAX_WAIT_IN_HAND_MS = 10_000
+const MAX_PAUSE_IN_HAND_MS = 1000
 const LEASE_MARGIN_MS = 5000
 
-/** A processor of deliveries jobs: one attempt of each delivery in the job, unless it was made already. */
-export function createRunDeliveries(deps: RunDependencies): (job: QueueJob) => Promise<void> {
+/** Makes the runner of every handler, and its row in `destinations` where it has limits. */
+export async function createRunDeliveries(deps: RunDependencies): Promise<DeliveryRunner> {
   const handlers = new Map(deps.config.handlers.map((handler) => [handler.name, handler]))
+  const runners = new Map(
+    deps.config.handlers.map((handler) => [handler.name, createRunner(handler, deps.config.sources)]),
+  )
+  const turns = createTurns(TURNS)
+  await addDestinations(
+    deps.sql,
+    deps.config.handlers.filter(({ limits }) => limits !== undefined).map(({ name }) => name),
+  )
 
-  return async (job) => {
+  async function process(job: QueueJob): Promise<void> {
     const { handler: name, deliveries } = DeliveriesJob.parse(job.data)
     const handler = handlers.get(name)
+    const runner = runners.get(name)
     // Another version of the configuration, perhaps: the scanner settles what stays without a handler.
-    if (handler === undefined) return
-    for (let at = 0; at < deliveries.length; at += BATCH) {
-      if (deps.signal.aborted) return handBack(deps.sql, deliveries.slice(at))
-      const claimed = await claim(deps.sql, handler, deliveries.slice(at, at + BATCH))
-      const finished = await Promise.all(claimed.map((delivery) => attempt(deps, handler, delivery)))
-      await record(deps.sql, finished)
+    if (handler === undefined || runner === undefined) return
+    if (!(await turns.begin(name))) return defer(deps.sql, deliveries, BUSY_WAIT_MS * (1 + deps.random()))
+    try {
+      await runAll({ handler, runner }, deliveries)
+    } finally {
+      turns.end(name)
     }
   }
+
+  async function runAll(own: OwnHandler, deliveries: Queued[]): Promise<void> {
+    let rest = deliveries
+    let waitedMs = 0
+    while (rest.length > 0) {
+      if (deps.signal.aborted) return defer(deps.sql, rest, 0)
+      const { claimed, begun, waitMs } = await begin(deps, own, rest)
+      if (begun === 0) {
+        const mayWait = waitMs <= MAX_PAUSE_IN_HAND_MS && waitedMs < MAX_WAIT_IN_HAND_MS && !turns.isCrowded()
+        if (!mayWait) return defer(deps.sql, rest, waitMs)
+        waitedMs += waitMs
+        await sleep(waitMs, undefined, { signal: deps.signal }).catch(() => undefined) // ends the pause, not the turn
+        continue
+      }
+      rest = rest.slice(begun)
+      const finished = await Promise.all(claimed.map((delivery) => attempt(deps, own, delivery)))
+      await end(deps.sql, own.handler, finished)
+    }
+  }
+
+  return {
+    process,
+    isFull: turns.isFull,
+    close: async () => void (await Promise.all([...runners.values()].map((runner) => runner.close()))),
+  }
 }
+
+interface OwnHandler {
+  handler: Handler
+  runner: Runner
+}
+
+type Queued = DeliveriesJob['deliveries'][number]
 
 /** A delivery whose attempt has begun, with its event. */
 interface Claimed {
@@ -51,6 +124,8 @@ interface Claimed {
   eventReceivedAt: string
   attempt: number
   attemptsAtReplay: number
+  /** Since it was made. */
+  ageMs: number
   eventId: string
   source: string
   accountId: string
@@ -61,30 +136,62 @@ interface Claimed {
   occurredAt: Date
   receivedAt: Date
   payload: string
+  /** Only where the runner needs the request. */
+  method?: string
+  url?: string
+  headers?: string
+  raw?: Buffer
+}
+
+/** Begins the attempts of the first deliveries, as many as the destination bears; if none, `waitMs` says when to ask again. */
+async function begin(
+  { sql, random }: RunDependencies,
+  own: OwnHandler,
+  deliveries: Queued[],
+): Promise<{ claimed: Claimed[]; begun: number; waitMs: number }> {
+  const { limits, name } = own.handler
+  const first = deliveries.slice(0, BATCH)
+  if (limits === undefined) return { claimed: await claim(sql, own, first), begun: first.length, waitMs: 0 }
+  return sql.begin(async (transaction) => {
+    const { destination, now } = await lockDestination(transaction, name)
+    const running = limits.concurrency === undefined ? 0 : await countRunning(transaction, name)
+    const admission = admit(limits, destination, { wanted: first.length, running, now })
+    if (admission.count === 0) return { claimed: [], begun: 0, waitMs: admission.waitMs * (1 + 0.2 * random()) }
+    const claimed = await claim(transaction, own, first.slice(0, admission.count))
+    // Whatever was claimed elsewhere was no trial.
+    if (claimed.length > 0) await saveDestination(transaction, name, destination, admission.destination)
+    return { claimed, begun: admission.count, waitMs: 0 }
+  })
 }
 
 /**
  * Begins attempts: takes the deliveries that still wait for just this attempt. A job that comes twice, or late, finds
  * none. The bounds on the time of receipt keep the query within a partition or two.
+ *
+ * Here and below the ids come a second time as an array, and "pending" is said by next_attempt_at, which a constraint makes
+ * the same: a plan that was made while the tables were small, and kept, would otherwise read all of an index.
  */
-function claim(sql: Sql, handler: Handler, deliveries: DeliveriesJob['deliveries']): Promise<Claimed[]> {
+function claim(sql: Sql | TransactionSql, { handler, runner }: OwnHandler, deliveries: Queued[]): Promise<Claimed[]> {
   const times = deliveries.map(({ receivedAt }) => receivedAt).toSorted()
   const from = times[0]!
   const to = times.at(-1)!
-  const leaseMs = timeoutMs(handler) + LEASE_MARGIN_MS
+  const leaseMs = runner.timeoutMs + LEASE_MARGIN_MS
   return sql<Claimed[]>`
     with wanted as materialized (
       select id, attempt from json_to_recordset(${JSON.stringify(deliveries)}::json) as w (id uuid, attempt integer)
     ),
     claimed as (
       update deliveries as d
-      set attempts = wanted.attempt, lease_until = now() + ${leaseMs} * interval '1 millisecond'
+      set
+        attempts = wanted.attempt, lease_until = now() + ${leaseMs} * interval '1 millisecond',
+        running = ${handler.limits?.concurrency !== undefined}
       from wanted
       where d.id = wanted.id
+        and d.id = any(${uuidArray(deliveries)}::text::uuid[])
         and d.event_received_at between ${from}::text::timestamptz and ${to}::text::timestamptz
-        and d.status = 'pending'
+        and d.next_attempt_at is not null
         and d.attempts = wanted.attempt - 1
-      returning d.id, d.event_id, d.event_received_at, d.attempts, d.attempts_at_replay
+      returning d.id, d.event_id, d.event_received_at, d.attempts, d.attempts_at_replay, d.created_at
     ),
     begun as (
       insert into attempts (delivery_id, event_received_at, number)
@@ -92,20 +199,23 @@ function claim(sql: Sql, handler: Handler, deliveries: DeliveriesJob['deliveries
     )
     select
       c.id, c.event_received_at::text as "eventReceivedAt", c.attempts as attempt, c.attempts_at_replay as "attemptsAtReplay",
+      (extract(epoch from now() - c.created_at) * 1000)::float8 as "ageMs",
       e.id as "eventId", e.source, e.account_id as "accountId", e.callback_id as "callbackId", e.type, e.call_id as "callId",
       e.verified_by as "verifiedBy", e.occurred_at as "occurredAt", e.received_at as "receivedAt", e.payload::text as payload
+      ${runner.needsRequest ? sql`, e.method, e.url, e.headers::text as headers, e.raw` : sql``}
     from claimed as c
     join events as e on e.id = c.event_id and e.received_at = c.event_received_at
     where e.received_at between ${from}::text::timestamptz and ${to}::text::timestamptz`
 }
 
-/** Leaves deliveries that have not begun to the scanner of any other worker, at once. */
-async function handBack(sql: Sql, deliveries: DeliveriesJob['deliveries']): Promise<void> {
+/** Leaves deliveries that have not begun to the scanner of any worker, from `waitMs` on. No attempt is used up. */
+async function defer(sql: Sql | TransactionSql, deliveries: Queued[], waitMs: number): Promise<void> {
   await sql`
     update deliveries as d
-    set lease_until = null
+    set lease_until = null, next_attempt_at = greatest(d.next_attempt_at, now() + ${waitMs} * interval '1 millisecond')
     from json_to_recordset(${JSON.stringify(deliveries)}::json) as w (id uuid, attempt integer, "receivedAt" timestamptz)
-    where d.id = w.id and d.event_received_at = w."receivedAt" and d.status = 'pending' and d.attempts = w.attempt - 1`
+    where d.id = w.id and d.event_received_at = w."receivedAt" and d.id = any(${uuidArray(deliveries)}::text::uuid[])
+      and d.next_attempt_at is not null and d.attempts = w.attempt - 1`
 }
 
 /** An attempt that is over. */
@@ -114,16 +224,30 @@ interface Finished {
   eventReceivedAt: string
   attempt: number
   durationMs: number
+  ok: boolean
+  isGone: boolean
   error: string | undefined
+  report: AttemptReport
   next: NextStep
 }
 
-async function attempt(deps: RunDependencies, handler: Handler, delivery: Claimed): Promise<Finished> {
+/** What waits for a destination to be enabled again; enabling it makes it due. */
+const GONE_WAIT_MS = 3_600_000
+
+async function attempt(deps: RunDependencies, own: OwnHandler, delivery: Claimed): Promise<Finished> {
+  const { handler } = own
   const startedAt = performance.now()
-  const failure = await runHandler(deps, handler, delivery)
+  const result = await runHandler(deps, own, delivery)
   const durationMs = Math.round(performance.now() - startedAt)
-  const result = failure === undefined ? { ok: true as const } : { ok: false as const, retryable: failure.retryable }
-  const next = nextStep(handler.retry, delivery.attempt - delivery.attemptsAtReplay, result, deps.random)
+  const isGone = !result.ok && result.isGone
+  const next: NextStep = isGone
+    ? { kind: 'retry', delayMs: GONE_WAIT_MS }
+    : nextStep(
+        handler.retry,
+        { attempt: delivery.attempt - delivery.attemptsAtReplay, ageMs: delivery.ageMs },
+        result,
+        deps.random,
+      )
   deps.log[next.kind === 'dead' ? 'error' : next.kind === 'retry' ? 'warn' : 'info'](
     {
       eventId: delivery.eventId,
@@ -132,25 +256,37 @@ async function attempt(deps: RunDependencies, handler: Handler, delivery: Claime
       attempt: delivery.attempt,
       maxAttempts: handler.retry.maxAttempts,
       outcome: result.ok ? 'succeeded' : 'failed',
-      ...(failure !== undefined && { error: failure.message, next: next.kind }),
+      ...(result.report.statusCode !== undefined && { statusCode: result.report.statusCode }),
+      ...(!result.ok && { error: result.error, next: next.kind }),
       ...(next.kind === 'retry' && { retryInMs: next.delayMs }),
       durationMs,
     },
     'attempt.finished',
   )
-  const { id, eventReceivedAt } = delivery
-  return { id, eventReceivedAt, attempt: delivery.attempt, durationMs, error: failure?.message, next }
+  const { source, type, id, eventReceivedAt } = delivery
+  deps.onAttempt({ source, type, handler: handler.name, ok: result.ok, durationMs, next: next.kind })
+  const error = result.ok ? undefined : result.error
+  const { ok, report } = result
+  return { id, eventReceivedAt, attempt: delivery.attempt, durationMs, ok, isGone, error, report, next }
 }
 
-/** Runs the handler once; undefined if it succeeded. */
-async function runHandler(
-  deps: RunDependencies,
-  handler: Handler,
-  delivery: Claimed,
-): Promise<{ message: string; retryable: boolean } | undefined> {
+type Result =
+  | { ok: true; report: AttemptReport }
+  | {
+      ok: false
+      report: AttemptReport
+      error: string
+      retryable: boolean
+      isGone: boolean
+      statusCode?: number | undefined
+      retryAfterMs?: number | undefined
+    }
+
+/** Runs the handler once. Never throws. */
+async function runHandler(deps: RunDependencies, { handler, runner }: OwnHandler, delivery: Claimed): Promise<Result> {
   const { id, attempt: number, attemptsAtReplay, eventId, source, type } = delivery
   const context: HandlerContext = {
-    signal: AbortSignal.timeout(timeoutMs(handler)),
+    signal: AbortSignal.timeout(runner.timeoutMs),
     // A replay is meant to act again, so it has a key of its own.
     idempotencyKey: attemptsAtReplay === 0 ? id : `${id}-replay-${attemptsAtReplay}`,
     attempt: number,
@@ -171,42 +307,54 @@ async function runHandler(
       payload,
       details: deps.config.sources.get(source)?.details(type, payload),
     }
-    await run(handler, event, context)
-    return undefined
+    const report = await runner.run(event, context, storedRequest(delivery), delivery.payload)
+    return { ok: true, report: report ?? {} }
   } catch (error) {
-    return {
-      message: error instanceof Error ? error.message : String(error),
-      retryable: !(error instanceof HandlerError) || error.retryable,
+    const message = error instanceof Error ? error.message : String(error)
+    if (!(error instanceof HandlerError)) {
+      return { ok: false, report: {}, error: message, retryable: true, isGone: false }
     }
+    const { statusCode, response, retryable, retryAfterMs, isGone } = error
+    return { ok: false, report: { statusCode, response }, error: message, retryable, isGone, statusCode, retryAfterMs }
   }
 }
 
-function run(handler: Handler, event: HandledEvent, context: HandlerContext): Promise<void> | void {
-  switch (handler.run.kind) {
-    case 'log':
-      return runLog(handler.run, event, context)
-    case 'code':
-      return runCode(handler.run, event, context)
-  }
+function storedRequest({ method, url, headers, raw }: Claimed): StoredRequest | undefined {
+  if (method === undefined || url === undefined || headers === undefined || raw === undefined) return undefined
+  return { method, url, headers: JSON.parse(headers) as Record<string, string>, raw }
 }
 
-function timeoutMs(handler: Handler): number {
-  return handler.run.kind === 'code' ? handler.run.timeoutMs : DEFAULT_TIMEOUT_MS
+/** Records attempts that are over, and what they say of their destination. */
+async function end(sql: Sql, { name, limits }: Handler, finished: Finished[]): Promise<void> {
+  if (finished.length === 0) return
+  if (limits === undefined) return record(sql, finished)
+  await sql.begin(async (transaction) => {
+    const { destination, now } = await lockDestination(transaction, name)
+    const outcomes = { succeeded: finished.map(({ ok }) => ok), isGone: finished.some(({ isGone }) => isGone) }
+    const after = settle(limits.breaker ?? false, destination, outcomes, now)
+    await saveDestination(transaction, name, destination, after)
+    await noteOutcomes(transaction, name, {
+      hasSucceeded: outcomes.succeeded.includes(true),
+      error: finished.findLast(({ ok }) => !ok)?.error,
+    })
+    await record(transaction, finished)
+  })
 }
 
 /**
  * Ends attempts: the delivery succeeds, is scheduled again, or is dead. An attempt that outlived its lease, and was
  * abandoned in favour of a later one, changes nothing any more.
  */
-async function record(sql: Sql, finished: Finished[]): Promise<void> {
-  if (finished.length === 0) return
-  const rows = finished.map(({ id, eventReceivedAt, attempt: number, durationMs, error, next }) => ({
+async function record(sql: Sql | TransactionSql, finished: Finished[]): Promise<void> {
+  const rows = finished.map(({ id, eventReceivedAt, attempt: number, durationMs, ok, error, report, next }) => ({
     id,
     receivedAt: eventReceivedAt,
     number,
     durationMs,
-    error: error === undefined ? null : storableError(error),
-    outcome: next.kind === 'succeeded' ? 'succeeded' : 'failed',
+    error: error === undefined ? null : storable(error),
+    statusCode: report.statusCode ?? null,
+    response: report.response === undefined ? null : storable(report.response),
+    outcome: ok ? 'succeeded' : 'failed',
     status: next.kind === 'retry' ? 'pending' : next.kind,
     delayMs: next.kind === 'retry' ? next.delayMs : null,
   }))
@@ -214,14 +362,17 @@ async function record(sql: Sql, finished: Finished[]): Promise<void> {
     with finished as materialized (
       select *
       from json_to_recordset(${JSON.stringify(rows)}::json) as f (
-        id uuid, "receivedAt" timestamptz, number integer, "durationMs" integer, error text, outcome text, status text, "delayMs" integer
+        id uuid, "receivedAt" timestamptz, number integer, "durationMs" integer, error text, "statusCode" integer,
+        response text, outcome text, status text, "delayMs" integer
       )
     ),
     ended as (
       update attempts as a
-      set outcome = f.outcome, duration_ms = f."durationMs", error = f.error
+      set
+        outcome = f.outcome, duration_ms = f."durationMs", error = f.error, status_code = f."statusCode",
+        response = f.response
       from finished as f
-      where a.delivery_id = f.id and a.number = f.number and a.event_received_at = f."receivedAt" and a.outcome is null
+      where a.delivery_id = f.id and a.delivery_id = any(${uuidArray(finished)}::text::uuid[]) and a.number = f.number and a.event_received_at = f."receivedAt" and a.outcome is null
       returning a.delivery_id, a.number
     )
     update deliveries as d
@@ -229,15 +380,17 @@ async function record(sql: Sql, finished: Finished[]): Promise<void> {
       status = f.status,
       next_attempt_at = now() + f."delayMs" * interval '1 millisecond',
       lease_until = null,
+      running = false,
       finished_at = case when f.status <> 'pending' then now() end,
       last_error = f.error
     from finished as f
     join ended on ended.delivery_id = f.id and ended.number = f.number
-    where d.id = f.id and d.event_received_at = f."receivedAt" and d.attempts = f.number and d.status = 'pending'`
+    where d.id = f.id and d.event_received_at = f."receivedAt" and d.attempts = f.number and d.next_attempt_at is not null`
 }
 
-const MAX_ERROR_LENGTH = 2000
+const MAX_TEXT_LENGTH = 2000
 
-function storableError(message: string): string {
-  return message.slice(0, MAX_ERROR_LENGTH).replaceAll('\u0000', '\ufffd').toWellFormed()
+/** Postgres takes no U+0000 and no lone surrogate in a text. */
+function storable(text: string): string {
+  return text.slice(0, MAX_TEXT_LENGTH).replaceAll('\u0000', '\ufffd').toWellFormed()
 }

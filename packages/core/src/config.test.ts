@@ -3,8 +3,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, test } from 'vitest'
 import { z } from 'zod'
+import { defaultAlerts } from './alerts.ts'
 import { defineConfig, env, loadConfig, parseEnvironment, resolveConfig } from './config.ts'
-import { code, log } from './handlers.ts'
+import { code, email, log } from './handlers.ts'
 import { voximplant } from './providers/voximplant.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'ringback-config-'))
@@ -57,6 +58,48 @@ describe('all problems are reported together', () => {
   })
 })
 
+describe('what a handler acts on', () => {
+  const on = (filter: object) =>
+    resolveConfig({ sources, handlers: [{ name: 'h', on: filter, run: log({ message: 'm' }) }] }, {})
+
+  test('may be said by proof, by fields and by a function', () => {
+    const filter = {
+      verifiedBy: { atLeast: 'id' },
+      fields: { 'a.b': 'x', c: [1, '2', null], d: { exists: true, not: ['x'] }, e: { gte: 1, lt: 5 } },
+      when: () => true,
+    }
+    expect(on(filter).handlers[0]!.on).toEqual(filter)
+  })
+
+  test.each([
+    [{ verifiedBy: 'strong' }, /on\.verifiedBy: must be one of body, url/],
+    [{ verifiedBy: { atLeast: 'most' } }, /on\.verifiedBy: must be one of/],
+    [{ fields: { a: {} } }, /on\.fields\.a: must have one of exists, not/],
+    [{ fields: { a: undefined } }, /on\.fields\.a: must be a value, a list of values, or/],
+    [{ fields: { a: { matches: '^x' } } }, /on\.fields\.a: .*matches[^]*must have one of .*startsWith/],
+    [{ fields: { a: { startsWith: '' } } }, /on\.fields\.a\.startsWith: /],
+    [{ fields: { a: 2 ** 53 } }, /on\.fields\.a: an integer beyond 2\^53 must be a text/],
+    [{ fields: { 'a..b': 1 } }, /on\.fields\.a\.\.b: is no path: names with dots/],
+    [{ when: 'true' }, /on\.when: must be a function/],
+    [{ when: async () => true }, /on\.when: must be a function that is not async/],
+  ])('%j is refused with what to do', (filter, message) => {
+    expect(() => on(filter)).toThrow(message)
+  })
+})
+
+test('what is an alert has defaults, and what is given instead is checked', () => {
+  const alertsOf = (alerts: unknown) => resolveConfig({ sources, alerts }, {}).alerts
+  expect(alertsOf(undefined)).toEqual(defaultAlerts)
+  expect(alertsOf({ quietMinutes: 5 })).toEqual({ ...defaultAlerts, quietMinutes: 5 })
+  for (const wrong of [{ consecutiveFailures: 0 }, { quietMinuts: 5 }, { disabled: ['everything'] }]) {
+    expect(() => alertsOf(wrong)).toThrow(/alerts/)
+  }
+})
+
+test("no source takes the name of Ringback's own", () => {
+  expect(() => resolveConfig({ sources: { ringback: sources.voximplant } }, {})).toThrow(/sources\.ringback: .*another/)
+})
+
 test('two handlers of one name are an error, for a delivery belongs to its handler by name', () => {
   const handler = { name: 'twice', run: code(() => {}) }
   expect(() => resolveConfig(defineConfig({ sources, handlers: [handler, handler] }), {})).toThrow(
@@ -66,4 +109,15 @@ test('two handlers of one name are an error, for a delivery belongs to its handl
 
 test('a file that cannot be loaded says which it is and why', async () => {
   await expect(loadConfig(join(folder, 'missing.ts'), {})).rejects.toThrow(/missing\.ts cannot be loaded/)
+})
+
+test('ingest, which runs no handler, needs none of the values of handlers', () => {
+  const definition = {
+    sources: {},
+    handlers: [
+      { name: 'mail', run: email({ smtpUrl: env('SMTP_URL'), from: 'a@example.test', to: 'b@example.test' }) },
+    ],
+  }
+  expect(() => resolveConfig(definition, {})).toThrow(/handlers\.mail: .*SMTP_URL/)
+  expect(resolveConfig(definition, {}, { withHandlers: false }).handlers).toEqual([])
 })

@@ -2,9 +2,14 @@ import { createHmac } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { resolve as resolvePath } from 'node:path'
 import { pathToFileURL } from 'node:url'
+import { types } from 'node:util'
 import { z } from 'zod'
+import { OWN_SOURCE, PROOFS } from './filter.ts'
+import { ALERT_KINDS, defaultAlerts } from './alerts.ts'
+import type { AlertPolicy } from './alerts.ts'
 import type { Filter } from './filter.ts'
-import type { HandlerAction } from './handlers.ts'
+import { defaultBreaker } from './handlers.ts'
+import type { ActionDefinition, HandlerAction, Limits } from './handlers.ts'
 import { addressList } from './providers/access.ts'
 import type { Source } from './providers/provider.ts'
 import type { OriginSettings } from './providers/request-origin.ts'
@@ -37,6 +42,15 @@ export interface Resolve {
   problem: (text: string) => void
 }
 
+/** What an action uses to turn its options into values; it collects problems instead of throwing. */
+export interface ResolveAction {
+  /** The value of `text`. Where it is not set or empty that is a problem, which names `option`, and the value is empty. */
+  required: (option: string, text: ConfigText) => string
+  /** The values of `texts` that are set. */
+  optional: Resolve['optional']
+  problem: Resolve['problem']
+}
+
 /** A source as a preset describes it, before the environment is known. */
 export interface SourceDefinition {
   provider: string
@@ -50,8 +64,10 @@ export interface HandlerDefinition {
   name: string
   /** Which events it acts on; every event where it is left out. */
   on?: Filter
-  run: HandlerAction
+  run: ActionDefinition
   retry?: Partial<RetryPolicy>
+  /** What its destination is spared. A breaker is on by default where the destination is another machine. */
+  limits?: Limits
 }
 
 export interface ConfigDefinition {
@@ -62,6 +78,8 @@ export interface ConfigDefinition {
    * several, with commas between them.
    */
   trustedProxies?: ConfigText[]
+  /** When something is an alert. */
+  alerts?: Partial<AlertPolicy>
 }
 
 export interface Handler {
@@ -69,6 +87,8 @@ export interface Handler {
   on: Filter
   run: HandlerAction
   retry: RetryPolicy
+  /** Undefined where nothing is limited: then nothing is asked of the table `destinations`. */
+  limits: Limits | undefined
 }
 
 /** The configuration with every value in place. Holds secrets: never log it. */
@@ -77,6 +97,7 @@ export interface Config {
   /** Names of sources that are configured but off, because nothing that they need is set. */
   sourcesOff: string[]
   handlers: readonly Handler[]
+  alerts: AlertPolicy
   /** PUBLIC_BASE_URL and trustedProxies. */
   origin: OriginSettings
   /** By CREDENTIAL_DIGEST_KEY: stands for a credential where it can be compared and not read. */
@@ -91,11 +112,16 @@ export function defineConfig(config: ConfigDefinition): ConfigDefinition {
 /** A process's environment; tests pass their own. */
 export type Environment = Record<string, string | undefined>
 
+export interface LoadOptions {
+  /** False where no handler will run: their values need not be set, and there are none in the result. */
+  withHandlers?: boolean
+}
+
 /**
  * Loads the file at `path` (relative to the working directory) and puts in the values of `environment`.
  * Throws one error that lists every problem and shows no value.
  */
-export async function loadConfig(path: string, environment: Environment): Promise<Config> {
+export async function loadConfig(path: string, environment: Environment, options: LoadOptions = {}): Promise<Config> {
   const file = resolvePath(path)
   let loaded: { default?: unknown }
   try {
@@ -103,24 +129,115 @@ export async function loadConfig(path: string, environment: Environment): Promis
   } catch (cause) {
     throw new Error(`The configuration ${file} cannot be loaded; RINGBACK_CONFIG names another file`, { cause })
   }
-  return resolveConfig(loaded.default, environment)
+  return resolveConfig(loaded.default, environment, options)
 }
 
 const slug = z
   .string()
   .regex(/^[a-z0-9][a-z0-9_-]{0,62}$/, 'must be lower-case letters, digits, "-" and "_", for it is part of a URL')
 
+const scalar = z.union([
+  z.string(),
+  z
+    .number()
+    .refine(
+      (value) => !Number.isInteger(value) || Number.isSafeInteger(value),
+      'an integer beyond 2^53 must be a text',
+    ),
+  z.boolean(),
+  z.null(),
+])
+
+const OPERATORS = 'exists, not, startsWith, endsWith, contains, gt, gte, lt, lte'
+
+const fieldCondition = z.union(
+  [
+    scalar,
+    z.array(scalar),
+    z
+      .strictObject({
+        exists: z.boolean().optional(),
+        not: z.union([scalar, z.array(scalar)]).optional(),
+        startsWith: z.string().min(1).optional(),
+        endsWith: z.string().min(1).optional(),
+        contains: z.string().min(1).optional(),
+        gt: z.number().optional(),
+        gte: z.number().optional(),
+        lt: z.number().optional(),
+        lte: z.number().optional(),
+      })
+      .refine((operators) => Object.keys(operators).length > 0, `must have one of ${OPERATORS}`),
+  ],
+  { error: `must be a value, a list of values, or an object of ${OPERATORS}` },
+)
+
+const proof = z.enum(PROOFS)
+
 const filter = z.strictObject({
   source: z.union([z.string(), z.array(z.string())]).optional(),
   type: z.union([z.string(), z.array(z.string())]).optional(),
   account: z.union([z.string(), z.array(z.string())]).optional(),
+  verifiedBy: z
+    .union([proof, z.array(proof), z.strictObject({ atLeast: proof })], {
+      error: `must be one of ${PROOFS.join(', ')}, a list of them, or { atLeast: 'id' }`,
+    })
+    .optional(),
+  fields: z
+    .record(z.string().regex(/^[^.]+(\.[^.]+)*$/), fieldCondition, {
+      error: ({ code }) => (code === 'invalid_key' ? 'is no path: names with dots between them' : undefined),
+    })
+    .optional(),
+  when: z
+    .custom<Filter['when']>(
+      (value) => typeof value === 'function' && !types.isAsyncFunction(value),
+      'must be a function that is not async: it answers at once, while events are stored',
+    )
+    .optional(),
 })
 
 const retry = z.strictObject({
   maxAttempts: z.int().min(1).max(1000).default(defaultRetry.maxAttempts),
   firstDelayMs: z.int().min(100).default(defaultRetry.firstDelayMs),
   maxDelayMs: z.int().min(100).default(defaultRetry.maxDelayMs),
+  delaysMs: z.array(z.int().min(0)).min(1).optional(),
+  maxAgeMs: z.int().min(1000).optional(),
+  neverRetry: z.array(z.int().min(100).max(599)).default(defaultRetry.neverRetry),
 })
+
+const limits = z.strictObject({
+  concurrency: z.int().min(1).max(10_000).optional(),
+  perSecond: z.number().min(0.001).max(100_000).optional(),
+  breaker: z
+    .union([
+      z.literal(false),
+      z.strictObject({
+        failureShare: z.number().gt(0).max(1).default(defaultBreaker.failureShare),
+        minAttempts: z.int().min(1).default(defaultBreaker.minAttempts),
+        windowMs: z.int().min(1000).default(defaultBreaker.windowMs),
+        openMs: z.int().min(100).default(defaultBreaker.openMs),
+      }),
+    ])
+    .optional(),
+})
+
+const alerts = z.strictObject({
+  consecutiveFailures: z.int().min(1).max(1_000_000).default(defaultAlerts.consecutiveFailures),
+  quietMinutes: z.int().min(1).max(1440).default(defaultAlerts.quietMinutes),
+  busyPerMinute: z.number().gt(0).max(1_000_000).default(defaultAlerts.busyPerMinute),
+  storeLagSeconds: z.number().min(1).max(86_400).default(defaultAlerts.storeLagSeconds),
+  quarantinedIn5Minutes: z.int().min(0).max(1_000_000).default(defaultAlerts.quarantinedIn5Minutes),
+  unendedCallMinutes: z.int().min(0).max(1380).default(defaultAlerts.unendedCallMinutes),
+  disabled: z.array(z.enum(ALERT_KINDS)).default(defaultAlerts.disabled),
+})
+
+/** Kinds that only this process is needed for. */
+const LOCAL_KINDS = new Set<HandlerAction['kind']>(['log', 'code'])
+
+/** Another machine is spared when it fails; what runs here is limited only where that is asked for. */
+function limitsOf({ run, limits: given }: { run: HandlerAction; limits?: Limits | undefined }): Limits | undefined {
+  if (LOCAL_KINDS.has(run.kind)) return given
+  return { ...given, breaker: given?.breaker ?? defaultBreaker }
+}
 
 const definition = z.strictObject({
   sources: z.record(
@@ -135,19 +252,25 @@ const definition = z.strictObject({
       z.strictObject({
         name: slug,
         on: filter.default({}),
-        run: z.custom<HandlerAction>(
-          (value) => typeof (value as HandlerAction | undefined)?.kind === 'string',
-          'must be made by log({ ... }) or code(...)',
+        run: z.custom<ActionDefinition>(
+          (value) => typeof (value as ActionDefinition | undefined)?.kind === 'string',
+          'must be made by a function for it, such as log({ ... }), code(...) or forward({ ... })',
         ),
         retry: retry.prefault({}),
+        limits: limits.optional(),
       }),
     )
     .default([]),
   trustedProxies: z.array(z.union([z.string(), z.strictObject({ fromEnvironment: z.string() })])).default([]),
+  alerts: alerts.prefault({}),
 })
 
 /** The same for a configuration that is already loaded. */
-export function resolveConfig(loaded: unknown, environment: Environment): Config {
+export function resolveConfig(
+  loaded: unknown,
+  environment: Environment,
+  { withHandlers = true }: LoadOptions = {},
+): Config {
   const parsed = definition.safeParse(loaded)
   if (!parsed.success) {
     throw configError(
@@ -170,6 +293,9 @@ export function resolveConfig(loaded: unknown, environment: Environment): Config
   }
   const digestKey = read(environment, 'CREDENTIAL_DIGEST_KEY', problem)
   const knowsPublicUrl = origin.publicBaseUrl !== undefined || trustedProxies.length > 0
+  if (OWN_SOURCE in parsed.data.sources) {
+    problem(`sources.${OWN_SOURCE}: the name stands for Ringback's own events; choose another`)
+  }
   for (const [name, source] of Object.entries(parsed.data.sources)) {
     const ofSource = createResolve(environment, (text) => problem(`sources.${name}: ${text}`))
     const resolved = source.resolve({ ...ofSource, knowsPublicUrl })
@@ -180,14 +306,28 @@ export function resolveConfig(loaded: unknown, environment: Environment): Config
   for (const name of new Set(names.filter((candidate, index) => names.indexOf(candidate) !== index))) {
     problems.push(`handlers: two are named "${name}"; a delivery belongs to one of them by its name`)
   }
+  const handlers = (withHandlers ? parsed.data.handlers : []).map((handler) => {
+    const {
+      required,
+      optional,
+      problem: ofHandler,
+    } = createResolve(environment, (text) => problem(`handlers.${handler.name}: ${text}`))
+    const run = resolveAction(handler.run, { required, optional, problem: ofHandler })
+    return { ...handler, run, limits: limitsOf({ ...handler, run }) }
+  })
   if (problems.length > 0) throw configError(problems)
   return {
     sources,
     sourcesOff,
-    handlers: parsed.data.handlers,
+    handlers,
+    alerts: parsed.data.alerts,
     origin,
     credentialDigest: digestKey === undefined ? undefined : (text) => `digest:${hmac(digestKey, text)}`,
   }
+}
+
+function resolveAction(action: ActionDefinition, resolve: ResolveAction): HandlerAction {
+  return 'resolve' in action ? action.resolve(resolve) : action
 }
 
 /**
@@ -208,7 +348,10 @@ export function parseEnvironment<Schema extends z.ZodObject>(
   return parsed.data as z.infer<Schema>
 }
 
-function createResolve(environment: Environment, problem: (text: string) => void): Omit<Resolve, 'knowsPublicUrl'> {
+function createResolve(
+  environment: Environment,
+  problem: (text: string) => void,
+): Omit<Resolve, 'knowsPublicUrl'> & ResolveAction {
   const value = (text: ConfigText) =>
     typeof text === 'string' ? text : read(environment, text.fromEnvironment, problem)
   const set = (texts: ConfigText[]) => {
@@ -218,6 +361,12 @@ function createResolve(environment: Environment, problem: (text: string) => void
   return {
     problem,
     optional: (texts) => set([texts].flat()),
+    required(option, text) {
+      const found = value(text)
+      if (!found)
+        problem(typeof text === 'string' ? `${option} is empty` : `${text.fromEnvironment} is not set (${option})`)
+      return found ?? ''
+    },
     allOrNone(lists) {
       const found = Object.entries<ConfigText[]>(lists).map(([key, texts]) => ({ key, texts, values: set(texts) }))
       const missing = found.filter(({ values }) => values.length === 0)

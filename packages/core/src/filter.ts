@@ -1,32 +1,136 @@
+import type { QueuedCallback } from './callback.ts'
+import { fieldTest } from './field-condition.ts'
+import type { FieldCondition } from './field-condition.ts'
+import type { HandledEvent } from './handlers.ts'
+import { parsePayload } from './parse-payload.ts'
+import type { VerifiedBy } from './providers/provider.ts'
+
+/** An event as a filter's `when` sees it, before it is stored. */
+export type RoutedEvent = Omit<HandledEvent, 'details'>
+
 /** Which events something concerns. Every part that is given must match; a list matches if one of its entries does. */
 export interface Filter {
   source?: string | string[] | undefined
   /** `*` stands for any characters: `sms_*`. */
   type?: string | string[] | undefined
   account?: string | string[] | undefined
+  /** What the proof covered: one of these, or at least so much. */
+  verifiedBy?: VerifiedBy | VerifiedBy[] | { atLeast: VerifiedBy } | undefined
+  /** Fields of the payload, each by its path: `{ 'message.to': '+4930123456' }`. */
+  fields?: Record<string, FieldCondition> | undefined
+  /**
+   * Asked last, of events that all else matches; it answers at once and changes nothing. If it throws, the event matches:
+   * a handler that runs once too often can be seen, and one that did not run cannot.
+   */
+  when?: ((event: RoutedEvent) => boolean) | undefined
 }
 
-/** What a filter looks at. */
+/** What a filter's cheap part looks at. */
 export interface Filterable {
   source: string
   accountId: string
   type: string
+  verifiedBy: VerifiedBy
 }
 
-/** Compiles `filter` into a test. An empty filter matches everything. */
+/** The source of Ringback's own events, its alerts. No configured source has this name. */
+export const OWN_SOURCE = 'ringback'
+
+/** From the strongest to the weakest. */
+export const PROOFS = ['body', 'url', 'id', 'secret', 'none'] as const satisfies readonly VerifiedBy[]
+
+/**
+ * Compiles all of `filter` but `fields` and `when` into a test. An empty filter matches everything but Ringback's own
+ * events: a handler gets those only if it names their source.
+ */
 export function matcher(filter: Filter): (event: Filterable) => boolean {
   const source = oneOf(filter.source)
   const type = oneOf(filter.type)
   const account = oneOf(filter.account)
-  return (event) => source(event.source) && type(event.type) && account(event.accountId)
+  const proofs = proofsOf(filter.verifiedBy)
+  const namesOwnSource = [filter.source].flat().includes(OWN_SOURCE)
+  return (event) =>
+    source(event.source) &&
+    (namesOwnSource || event.source !== OWN_SOURCE) &&
+    type(event.type) &&
+    account(event.accountId) &&
+    (proofs === undefined || proofs.includes(event.verifiedBy))
 }
 
-/** Compiles handlers into a function that gives, for a callback, its id with the name of each handler that is to act on it. */
+/** Told of a `when` that threw. */
+export type WhenFailed = (failure: { handler: string; eventId: string; error: Error }) => void
+
+/**
+ * Compiles handlers into a function that gives, for a callback, its id with the name of each handler that is to act on
+ * it. The payload is parsed once, and only where a handler asks for it. Never throws.
+ */
 export function createMatch(
   handlers: readonly { name: string; on: Filter }[],
-): (callback: Filterable & { id: string }) => [id: string, handler: string][] {
-  const matchers = handlers.map(({ name, on }) => ({ name, matches: matcher(on) }))
-  return (callback) => matchers.filter(({ matches }) => matches(callback)).map(({ name }) => [callback.id, name])
+  whenFailed: WhenFailed,
+): (callback: QueuedCallback) => [id: string, handler: string][] {
+  const matchers = handlers.map(({ name, on }) => ({ name, matches: matcher(on), content: contentMatcher(on) }))
+
+  return (callback) => {
+    let event: RoutedEvent | undefined
+    const { id } = callback
+    return matchers
+      .filter(({ name, matches, content }) => {
+        if (!matches(callback)) return false
+        if (content === undefined) return true
+        event ??= routedEvent(callback)
+        try {
+          return content(event)
+        } catch (error) {
+          whenFailed({ handler: name, eventId: id, error: error instanceof Error ? error : new Error(String(error)) })
+          return true
+        }
+      })
+      .map(({ name }) => [id, name])
+  }
+}
+
+/** Undefined where the payload is not asked for. Throws what `when` throws. */
+function contentMatcher({ fields, when }: Filter): ((event: RoutedEvent) => boolean) | undefined {
+  if (fields === undefined && when === undefined) return undefined
+  const tests = Object.entries(fields ?? {}).map(([path, condition]) => fieldTest(path, condition))
+  return (event) => tests.every((test) => test(event.payload)) && (when === undefined || answer(when(event)))
+}
+
+function answer(result: unknown): boolean {
+  if (!(result instanceof Promise)) return Boolean(result)
+  result.catch(() => {}) // nobody waits for it, and unhandled it would end the process
+  throw new TypeError('"when" returned a promise; it must answer at once')
+}
+
+function routedEvent(callback: QueuedCallback): RoutedEvent {
+  const { id, source, accountId, callbackId, type, callId, verifiedBy, occurredAt } = callback
+  return {
+    id,
+    receivedAt: new Date(Number.parseInt(id.replace('-', '').slice(0, 12), 16)), // as UUIDv7 has it
+    source,
+    accountId,
+    callbackId,
+    type,
+    callId: callId ?? null,
+    verifiedBy,
+    occurredAt: new Date(occurredAt),
+    payload: payloadOf(callback),
+  }
+}
+
+/** Undefined where it is no JSON: Postgres will refuse it too, and it goes to quarantine. */
+function payloadOf({ payload, raw }: QueuedCallback): unknown {
+  try {
+    return parsePayload(payload ?? Buffer.from(raw, 'base64').toString('utf8'))
+  } catch {
+    return undefined
+  }
+}
+
+function proofsOf(verifiedBy: Filter['verifiedBy']): readonly VerifiedBy[] | undefined {
+  if (verifiedBy === undefined) return undefined
+  if (typeof verifiedBy === 'string') return [verifiedBy]
+  return Array.isArray(verifiedBy) ? verifiedBy : PROOFS.slice(0, PROOFS.indexOf(verifiedBy.atLeast) + 1)
 }
 
 function oneOf(patterns: string | string[] | undefined): (value: string) => boolean {

@@ -1,4 +1,7 @@
 import type { Logger } from 'pino'
+import type { ResolveAction } from './config.ts'
+import type { ForwardAction } from './forward.ts'
+import type { EmailAction, PagerDutyAction, QueueAction, WebhookAction } from './notify.ts'
 import type { VerifiedBy } from './providers/provider.ts'
 
 /** An event as a handler sees it. */
@@ -41,8 +44,29 @@ export interface CodeAction {
   timeoutMs: number
 }
 
+export { forward } from './forward.ts'
+export type { ForwardAction } from './forward.ts'
+export { discord, email, pagerduty, queue, slack, teams } from './notify.ts'
+export type { EmailAction, PagerDutyAction, QueueAction, SmtpServer, WebhookAction } from './notify.ts'
+
 /** What a handler does: data, or a function of the user's own. The worker has one file for each kind. */
-export type HandlerAction = LogAction | CodeAction
+export type HandlerAction =
+  | LogAction
+  | CodeAction
+  | ForwardAction
+  | EmailAction
+  | WebhookAction
+  | PagerDutyAction
+  | QueueAction
+
+/**
+ * An action as the configuration has it: as it is, or for the kinds whose options may come from the environment,
+ * `{ kind, resolve }`. `resolve` is called once, when the configuration is loaded. It reports what is wrong by
+ * `problem` and returns an action all the same: the configuration is then not loaded.
+ */
+export type ActionDefinition =
+  | HandlerAction
+  | { kind: HandlerAction['kind']; resolve: (resolve: ResolveAction) => HandlerAction }
 
 /** Writes one line to the worker's log, with the event's names as fields. */
 export function log({ level = 'info', message }: { level?: LogAction['level']; message: string }): LogAction {
@@ -57,13 +81,62 @@ export function code(run: CodeAction['run'], { timeoutMs = 10_000 }: { timeoutMs
   return { kind: 'code', run, timeoutMs }
 }
 
+/** What is kept of an attempt beside its outcome. */
+export interface AttemptReport {
+  /** HTTP status, or whatever number the other side answers with. */
+  statusCode?: number | undefined
+  /** The beginning of what it answered. */
+  response?: string | undefined
+}
+
+interface HandlerErrorOptions extends AttemptReport {
+  /** Whether another attempt makes sense. */
+  retryable: boolean
+  /** How long the other side asked us to wait. */
+  retryAfterMs?: number | undefined
+  /** The destination is gone: nothing is delivered to it until an operator enables it again. */
+  isGone?: boolean | undefined
+  cause?: unknown
+}
+
 /** A failure that says whether another attempt makes sense. Any other error is tried again. */
 export class HandlerError extends Error {
   readonly retryable: boolean
+  readonly statusCode: number | undefined
+  readonly response: string | undefined
+  readonly retryAfterMs: number | undefined
+  readonly isGone: boolean
 
-  constructor(message: string, { retryable, cause }: { retryable: boolean; cause?: unknown }) {
-    super(message, { cause })
+  constructor(message: string, options: HandlerErrorOptions) {
+    super(message, { cause: options.cause })
     this.name = 'HandlerError'
-    this.retryable = retryable
+    this.retryable = options.retryable
+    this.statusCode = options.statusCode
+    this.response = options.response
+    this.retryAfterMs = options.retryAfterMs
+    this.isGone = options.isGone ?? false
   }
 }
+
+/** What a destination is spared; shared by all workers. */
+export interface Limits {
+  /** Attempts under way at once, over all workers. */
+  concurrency?: number | undefined
+  /** Attempts that begin in a second, over all workers. */
+  perSecond?: number | undefined
+  /** False switches the circuit breaker off. */
+  breaker?: BreakerPolicy | false | undefined
+}
+
+/** When nothing more is sent to a destination that fails. */
+export interface BreakerPolicy {
+  /** It opens when so large a share of the attempts in a window has failed, */
+  failureShare: number
+  /** and there were at least so many. */
+  minAttempts: number
+  windowMs: number
+  /** How long it stays open at first; doubled each time that the delivery which then tries fails, up to 16 times as long. */
+  openMs: number
+}
+
+export const defaultBreaker: BreakerPolicy = { failureShare: 0.5, minAttempts: 10, windowMs: 60_000, openMs: 30_000 }

@@ -5,25 +5,56 @@ export interface RetryPolicy {
   /** Wait before the second attempt; doubled before each further one. */
   firstDelayMs: number
   maxDelayMs: number
+  /** Waits before the second attempt, the third and so on, instead of doubled ones; the last one goes on. */
+  delaysMs?: number[] | undefined
+  /** How long after the event was stored another attempt still makes sense. Unlimited where it is left out. */
+  maxAgeMs?: number | undefined
+  /** HTTP statuses that end the delivery at once. */
+  neverRetry: number[]
 }
 
 /** 8 attempts over about 21 minutes; the schedule is printed in docs/handlers.md. */
-export const defaultRetry: RetryPolicy = { maxAttempts: 8, firstDelayMs: 10_000, maxDelayMs: 6 * 3_600_000 }
+export const defaultRetry: RetryPolicy = {
+  maxAttempts: 8,
+  firstDelayMs: 10_000,
+  maxDelayMs: 6 * 3_600_000,
+  neverRetry: [],
+}
+
+/** How long a destination may have us wait by Retry-After. */
+const MAX_RETRY_AFTER_MS = 3_600_000
 
 /** What an attempt came to. A failure that is not `retryable` ends the delivery at once. */
-export type AttemptResult = { ok: true } | { ok: false; retryable: boolean }
+export type AttemptResult =
+  | { ok: true }
+  | { ok: false; retryable: boolean; statusCode?: number | undefined; retryAfterMs?: number | undefined }
 
 export type NextStep = { kind: 'succeeded' } | { kind: 'retry'; delayMs: number } | { kind: 'dead' }
 
 /**
- * What follows attempt number `attempt` (the first is 1). The wait doubles from `firstDelayMs` up to `maxDelayMs` and is
- * spread by 20 % either way, so that a handler that recovers isn't hit by everything at once.
+ * What follows attempt number `attempt` (the first is 1) of a delivery that is `ageMs` old. The wait doubles from
+ * `firstDelayMs` up to `maxDelayMs`, or is the next of `delaysMs`, and is spread by 20 % either way, so that a handler that
+ * recovers isn't hit by everything at once. Where the destination asked for a longer wait (Retry-After), it is that, up
+ * to an hour.
  * @param random a number in [0, 1), as Math.random gives
  */
-export function nextStep(policy: RetryPolicy, attempt: number, result: AttemptResult, random: () => number): NextStep {
+export function nextStep(
+  policy: RetryPolicy,
+  { attempt, ageMs }: { attempt: number; ageMs: number },
+  result: AttemptResult,
+  random: () => number,
+): NextStep {
   if (result.ok) return { kind: 'succeeded' }
-  if (!result.retryable || attempt >= policy.maxAttempts) return { kind: 'dead' }
+  const isFinal = result.statusCode !== undefined && policy.neverRetry.includes(result.statusCode)
+  if (!result.retryable || isFinal || attempt >= policy.maxAttempts) return { kind: 'dead' }
+  const spread = Math.round(baseDelayMs(policy, attempt) * (0.8 + 0.4 * random()))
+  const delayMs = Math.max(spread, Math.min(result.retryAfterMs ?? 0, MAX_RETRY_AFTER_MS))
+  if (policy.maxAgeMs !== undefined && ageMs + delayMs > policy.maxAgeMs) return { kind: 'dead' }
+  return { kind: 'retry', delayMs }
+}
+
+function baseDelayMs({ firstDelayMs, maxDelayMs, delaysMs }: RetryPolicy, attempt: number): number {
+  if (delaysMs !== undefined && delaysMs.length > 0) return delaysMs[Math.min(attempt, delaysMs.length) - 1]!
   // 2 ** 1023 is the last finite power; the far end is Infinity and maxDelayMs wins.
-  const base = Math.min(policy.firstDelayMs * 2 ** (attempt - 1), policy.maxDelayMs)
-  return { kind: 'retry', delayMs: Math.round(base * (0.8 + 0.4 * random())) }
+  return Math.min(firstDelayMs * 2 ** (attempt - 1), maxDelayMs)
 }

@@ -10,6 +10,11 @@ function toJson(value: unknown): string {
   return typeof value === 'string' ? value : JSON.stringify(value)
 }
 
+/** Ids as the text of a Postgres array, to be cast by `::text::uuid[]`. */
+export function uuidArray(rows: readonly { id: string }[]): string {
+  return `{${rows.map(({ id }) => id).join(',')}}`
+}
+
 /** Opens no connection until the first query. `max` is the size of the pool. */
 export function connect(url: string, { max, applicationName }: { max: number; applicationName: string }): Sql {
   return postgres(url, {
@@ -27,7 +32,8 @@ export function connect(url: string, { max, applicationName }: { max: number; ap
       // Times leave the database as text here and there, and are compared as such.
       TimeZone: 'UTC',
       // Statements are prepared once, perhaps while the tables are small, and every one of them has its index.
-      enable_seqscan: false,
+      // 'off' and not false, which the driver would leave out.
+      enable_seqscan: 'off',
     },
   })
 }

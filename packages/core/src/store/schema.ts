@@ -1,4 +1,5 @@
-import { boolean, customType, integer, jsonb, pgTable, smallint, text, timestamp, uuid } from 'drizzle-orm/pg-core'
+import { bigint, boolean, customType, doublePrecision, integer, jsonb, pgTable, smallint, text, timestamp, uuid } from 'drizzle-orm/pg-core'
+import { ALERT_KINDS } from '../alerts.ts'
 
 // The tables as migrations/ make them, for typed queries. Columns only: keys, checks, indexes and partitions are said
 // once, in SQL. A test fails when this and a migrated database disagree.
@@ -53,6 +54,26 @@ export const deliveries = pgTable('deliveries', {
   createdAt: time('created_at').notNull().defaultNow(),
   finishedAt: time('finished_at'),
   lastError: text('last_error'),
+  running: boolean('running').notNull().default(false),
+})
+
+export const destinations = pgTable('destinations', {
+  handler: text('handler').notNull(),
+  state: text('state', { enum: ['closed', 'open', 'half_open', 'disabled'] })
+    .notNull()
+    .default('closed'),
+  stateSince: time('state_since').notNull().defaultNow(),
+  openUntil: time('open_until'),
+  openings: integer('openings').notNull().default(0),
+  windowStartedAt: time('window_started_at').notNull().defaultNow(),
+  windowAttempts: integer('window_attempts').notNull().default(0),
+  windowFailures: integer('window_failures').notNull().default(0),
+  consecutiveFailures: integer('consecutive_failures').notNull().default(0),
+  tokens: doublePrecision('tokens'),
+  tokensAt: time('tokens_at').notNull().defaultNow(),
+  lastSuccessAt: time('last_success_at'),
+  lastFailureAt: time('last_failure_at'),
+  lastError: text('last_error'),
 })
 
 export const attempts = pgTable('attempts', {
@@ -82,4 +103,20 @@ export const quarantine = pgTable('quarantine', {
   releasedAt: time('released_at'),
   scope: text('scope', { enum: ['request', 'callback'] }),
   releasedAs: text('released_as', { enum: ['verified', 'trusted'] }),
+})
+
+export const alerts = pgTable('alerts', {
+  id: uuid('id').notNull(),
+  key: text('key').notNull(),
+  kind: text('kind', { enum: ALERT_KINDS }).notNull(),
+  subject: text('subject').notNull(),
+  state: text('state', { enum: ['open', 'resolved'] })
+    .notNull()
+    .default('open'),
+  raisedAt: time('raised_at').notNull().defaultNow(),
+  resolvedAt: time('resolved_at'),
+  lastSeenAt: time('last_seen_at').notNull().defaultNow(),
+  occurrences: bigint('occurrences', { mode: 'number' }).notNull(),
+  text: text('text').notNull(),
+  details: jsonb('details').$type<Record<string, unknown>>().notNull(),
 })

@@ -1,0 +1,241 @@
+import fc from 'fast-check'
+import { describe, expect, test } from 'vitest'
+import { defaultBreaker } from '@ringback/core/handlers'
+import type { Limits } from '@ringback/core/handlers'
+import { admit, settle } from './destination.ts'
+import type { Destination } from './destination.ts'
+
+const START = Date.UTC(2026, 0, 1)
+const at = (ms: number) => new Date(START + ms)
+
+const fresh: Destination = {
+  state: 'closed',
+  openUntil: null,
+  openings: 0,
+  windowStartedAt: at(0),
+  windowAttempts: 0,
+  windowFailures: 0,
+  consecutiveFailures: 0,
+  tokens: null,
+  tokensAt: at(0),
+}
+
+const breaker = { failureShare: 0.5, minAttempts: 4, windowMs: 10_000, openMs: 1000 }
+const outcomes = (...succeeded: boolean[]) => ({ succeeded, isGone: false })
+const opened = settle(breaker, fresh, outcomes(false, false, false, false), at(0))
+const wanted = { wanted: 10, running: 0 }
+
+describe('whatever comes when', () => {
+  const limits = fc.record({
+    concurrency: fc.option(fc.integer({ min: 1, max: 20 }), { nil: undefined }),
+    perSecond: fc.option(fc.double({ min: 0.01, max: 200, noNaN: true }), { nil: undefined }),
+    breaker: fc.constantFrom(false as const, breaker),
+  })
+  interface Step {
+    afterMs: number
+    wanted: number
+    /** How many of those under way end now, and how. */
+    ends: boolean[]
+  }
+  const steps: fc.Arbitrary<Step[]> = fc.array(
+    fc.record({
+      afterMs: fc.oneof(fc.integer({ min: 0, max: 50 }), fc.integer({ min: 0, max: 20_000 })),
+      wanted: fc.integer({ min: 1, max: 50 }),
+      ends: fc.array(fc.boolean(), { maxLength: 30 }),
+    }),
+    { maxLength: 60 },
+  )
+
+  /** Plays `sequence` and gives every beginning with the row and the running attempts before and after it. */
+  function play(own: Limits, sequence: Step[]) {
+    let destination = fresh
+    let now = 0
+    let running = 0
+    return sequence.map(({ afterMs, wanted: count, ends }) => {
+      now += afterMs
+      const ended = ends.slice(0, running)
+      if (ended.length > 0) destination = settle(own.breaker ?? false, destination, outcomes(...ended), at(now))
+      running -= ended.length
+      const before = destination
+      const admission = admit(own, before, { wanted: count, running, now: at(now) })
+      destination = admission.destination
+      running += admission.count
+      return { now, wanted: count, before, running, ...admission }
+    })
+  }
+
+  test('never more than the concurrency are under way', () => {
+    fc.assert(
+      fc.property(limits, steps, (own, sequence) => {
+        for (const { running } of play(own, sequence)) expect(running).toBeLessThanOrEqual(own.concurrency ?? Infinity)
+      }),
+    )
+  })
+
+  test('in no window of time begin more than its rate and one burst', () => {
+    fc.assert(
+      fc.property(limits, steps, (own, sequence) => {
+        if (own.perSecond === undefined) return
+        const begun = play(own, sequence)
+        for (const [index, first] of begun.entries()) {
+          let count = 0
+          for (const { now, count: more } of begun.slice(index)) {
+            count += more
+            const bound = Math.max(1, own.perSecond) + ((now - first.now) * own.perSecond) / 1000
+            expect(count).toBeLessThanOrEqual(bound + 1e-6)
+          }
+        }
+      }),
+    )
+  })
+
+  test('nothing begins while the breaker is open, and one at a time while it is half open', () => {
+    fc.assert(
+      fc.property(limits, steps, (own, sequence) => {
+        for (const { before, now, count } of play(own, sequence)) {
+          if (before.state === 'closed') continue
+          expect(count).toBeLessThanOrEqual(before.openUntil !== null && before.openUntil > at(now) ? 0 : 1)
+        }
+      }),
+    )
+  })
+
+  test('what may not begin is told to wait, not without end; what may is never more than was asked for', () => {
+    fc.assert(
+      fc.property(limits, steps, (own, sequence) => {
+        for (const { count, wanted: asked, waitMs } of play(own, sequence)) {
+          expect(count).toBeLessThanOrEqual(asked)
+          if (count > 0) continue
+          expect(waitMs).toBeGreaterThan(0)
+          expect(waitMs).toBeLessThanOrEqual(Math.max(1000 / (own.perSecond ?? 1) + 1, breaker.openMs * 16, 60_000))
+        }
+      }),
+    )
+  })
+})
+
+describe('the rate', () => {
+  const limits = { perSecond: 2 }
+
+  test('begins with one second worth of it, and then a delivery each half second', () => {
+    const first = admit(limits, fresh, { ...wanted, now: at(0) })
+    expect(first.count).toBe(2)
+    const second = admit(limits, first.destination, { ...wanted, now: at(100) })
+    expect(second).toMatchObject({ count: 0, waitMs: 400 })
+    expect(admit(limits, second.destination, { ...wanted, now: at(500) }).count).toBe(1)
+  })
+
+  test('under one a second is kept too', () => {
+    const rare = { perSecond: 0.1 }
+    const first = admit(rare, fresh, { ...wanted, now: at(0) })
+    expect(first.count).toBe(1)
+    expect(admit(rare, first.destination, { ...wanted, now: at(9999) }).count).toBe(0)
+    expect(admit(rare, first.destination, { ...wanted, now: at(10_000) }).count).toBe(1)
+  })
+
+  test('a clock that goes back gives nothing away', () => {
+    const first = admit(limits, fresh, { ...wanted, now: at(10_000) })
+    expect(admit(limits, first.destination, { ...wanted, now: at(0) }).count).toBe(0)
+  })
+})
+
+describe('the breaker', () => {
+  test('opens at the share of failures, once there were enough attempts', () => {
+    const few = settle(breaker, fresh, outcomes(false, false, false), at(0))
+    expect(few.state).toBe('closed')
+    const below = settle(breaker, few, outcomes(true, true, true, true), at(1))
+    expect(below).toMatchObject({ state: 'closed', windowAttempts: 7, windowFailures: 3 })
+    expect(settle(breaker, below, outcomes(false), at(2))).toMatchObject({
+      state: 'open',
+      openUntil: at(2 + 1000),
+      openings: 1,
+    })
+  })
+
+  test('forgets what was before its window', () => {
+    const before = settle(breaker, fresh, outcomes(false, false, false), at(0))
+    const after = settle(breaker, before, outcomes(false), at(10_001))
+    expect(after).toMatchObject({ state: 'closed', windowAttempts: 1, windowFailures: 1 })
+  })
+
+  test('lets one delivery try when its time is over, and tells the others to wait for it', () => {
+    expect(admit({ breaker }, opened, { ...wanted, now: at(999) })).toMatchObject({ count: 0, waitMs: 1 })
+    const trial = admit({ breaker }, opened, { ...wanted, now: at(1000) })
+    expect(trial).toMatchObject({ count: 1, destination: { state: 'half_open' } })
+    expect(admit({ breaker }, trial.destination, { ...wanted, now: at(1001) })).toMatchObject({
+      count: 0,
+      waitMs: 1000,
+    })
+  })
+
+  test('makes another trial when one was not heard of again', () => {
+    const { destination } = admit({ breaker }, opened, { ...wanted, now: at(1000) })
+    expect(admit({ breaker }, destination, { ...wanted, now: at(60_999) }).count).toBe(0)
+    expect(admit({ breaker }, destination, { ...wanted, now: at(61_000) }).count).toBe(1)
+  })
+
+  test('closes when the trial succeeds, and starts to count anew', () => {
+    const { destination } = admit({ breaker }, opened, { ...wanted, now: at(1000) })
+    const after = settle(breaker, destination, outcomes(true), at(1100))
+    expect(after).toMatchObject({ state: 'closed', openUntil: null, openings: 0, windowAttempts: 0, windowFailures: 0 })
+    expect(admit({ breaker }, after, { ...wanted, now: at(1100) }).count).toBe(10)
+  })
+
+  test('stays open twice as long after each trial that fails, up to 16 times', () => {
+    let destination = opened
+    const openMs: number[] = []
+    for (let openings = 0; openings < 7; openings++) {
+      const now = destination.openUntil!
+      destination = settle(
+        breaker,
+        admit({ breaker }, destination, { ...wanted, now }).destination,
+        outcomes(false),
+        now,
+      )
+      expect(destination.state).toBe('open')
+      openMs.push(destination.openUntil!.getTime() - now.getTime())
+    }
+    expect(openMs).toEqual([2000, 4000, 8000, 16_000, 16_000, 16_000, 16_000])
+  })
+
+  test('what was under way when it opened neither prolongs nor ends it', () => {
+    const late = settle(breaker, opened, outcomes(true, false), at(500))
+    expect(late).toMatchObject({ state: 'open', openUntil: opened.openUntil, openings: 1 })
+  })
+
+  test('is off where the limits say so', () => {
+    const after = settle(false, fresh, outcomes(...Array.from({ length: 100 }, () => false)), at(0))
+    expect(after).toMatchObject({ state: 'closed', consecutiveFailures: 100 })
+  })
+
+  test('by default opens at half of ten attempts in a minute, for half a minute', () => {
+    const half = outcomes(true, false, true, false, true, false, true, false, true, false)
+    expect(settle(defaultBreaker, fresh, half, at(0))).toMatchObject({ state: 'open', openUntil: at(30_000) })
+  })
+})
+
+describe('a destination that is gone', () => {
+  const disabled = settle(breaker, fresh, { succeeded: [false], isGone: true }, at(0))
+
+  test('is disabled, also where the breaker is off', () => {
+    expect(disabled.state).toBe('disabled')
+    expect(settle(false, fresh, { succeeded: [false], isGone: true }, at(0)).state).toBe('disabled')
+  })
+
+  test('stays disabled, however long it takes and whatever ends later', () => {
+    fc.assert(
+      fc.property(fc.array(fc.boolean(), { minLength: 1 }), fc.nat(), (succeeded, ms) => {
+        const after = settle(breaker, disabled, { succeeded, isGone: false }, at(ms))
+        expect(after.state).toBe('disabled')
+        expect(admit({ breaker }, after, { ...wanted, now: at(ms) }).count).toBe(0)
+      }),
+    )
+  })
+})
+
+test('failures in a row are counted across groups, and a success ends the row', () => {
+  const three = settle(false, settle(false, fresh, outcomes(true, false), at(0)), outcomes(false, false), at(1))
+  expect(three.consecutiveFailures).toBe(3)
+  expect(settle(false, three, outcomes(true), at(2)).consecutiveFailures).toBe(0)
+  expect(settle(false, three, outcomes(true, false), at(2)).consecutiveFailures).toBe(1)
+})

@@ -1,0 +1,134 @@
+import type { BreakerPolicy, Limits } from '@ringback/core/handlers'
+
+// Whether a destination is to be spared just now: pure functions over a row of the table `destinations`.
+
+/** A row of `destinations`. Times are those of the database. */
+export interface Destination {
+  state: 'closed' | 'open' | 'half_open' | 'disabled'
+  openUntil: Date | null
+  openings: number
+  windowStartedAt: Date
+  windowAttempts: number
+  windowFailures: number
+  consecutiveFailures: number
+  tokens: number | null
+  tokensAt: Date
+}
+
+/** How many deliveries may begin, and how long the others are to wait. */
+export interface Admission {
+  count: number
+  waitMs: number
+  /** The row as it is once they have begun. */
+  destination: Destination
+}
+
+/** What waits for a concurrency that is used up looks again after so long; the attempts under way are finishing. */
+const BUSY_WAIT_MS = 500
+/** What waits for an operator: long, so that it costs nothing. Enabling a destination makes its deliveries due. */
+const DISABLED_WAIT_MS = 3_600_000
+/** A trial whose worker died is made again after so long. */
+const TRIAL_MS = 60_000
+/** What waits for a trial looks again after so long, for most trials end sooner than they may. */
+const TRIAL_WAIT_MS = 1000
+const MAX_OPENING_FACTOR = 16
+
+/**
+ * How many of `wanted` deliveries may begin at `now`, with `running` under way. The one that tries a half-open breaker
+ * uses up no other's attempt.
+ */
+export function admit(
+  limits: Limits,
+  destination: Destination,
+  { wanted, running, now }: { wanted: number; running: number; now: Date },
+): Admission {
+  const { state, openUntil } = destination
+  if (state === 'disabled') return { count: 0, waitMs: DISABLED_WAIT_MS, destination }
+  const isTrial = state !== 'closed'
+  if (isTrial && openUntil !== null && openUntil > now) {
+    const remainingMs = openUntil.getTime() - now.getTime()
+    return { count: 0, waitMs: state === 'open' ? remainingMs : Math.min(remainingMs, TRIAL_WAIT_MS), destination }
+  }
+  const rate = takeTokens(limits.perSecond, destination, now)
+  const free = limits.concurrency === undefined ? wanted : Math.max(0, limits.concurrency - running)
+  const count = Math.min(isTrial ? 1 : wanted, free, Math.floor(rate.available))
+  const waitMs = rate.available < 1 ? rate.waitMs : BUSY_WAIT_MS
+  return {
+    count,
+    waitMs,
+    destination: {
+      ...destination,
+      ...(limits.perSecond !== undefined && { tokens: rate.available - count, tokensAt: now }),
+      ...(isTrial && count > 0 && { state: 'half_open' as const, openUntil: new Date(now.getTime() + TRIAL_MS) }),
+    },
+  }
+}
+
+/** A bucket that fills by the rate and holds one second's worth. */
+function takeTokens(
+  perSecond: number | undefined,
+  { tokens, tokensAt }: Destination,
+  now: Date,
+): { available: number; waitMs: number } {
+  if (perSecond === undefined) return { available: Infinity, waitMs: 0 }
+  const capacity = Math.max(1, perSecond)
+  const elapsedMs = Math.max(0, now.getTime() - tokensAt.getTime())
+  const available = Math.min(capacity, (tokens ?? capacity) + (elapsedMs * perSecond) / 1000)
+  return { available, waitMs: Math.ceil(((1 - available) * 1000) / perSecond) }
+}
+
+/** What attempts came to, in the order in which they ended. */
+export interface Outcomes {
+  succeeded: boolean[]
+  isGone: boolean
+}
+
+/** The row after attempts have ended. */
+export function settle(
+  breaker: BreakerPolicy | false,
+  before: Destination,
+  { succeeded, isGone }: Outcomes,
+  now: Date,
+): Destination {
+  const failures = succeeded.filter((ok) => !ok).length
+  const isNewWindow = breaker !== false && now.getTime() - before.windowStartedAt.getTime() > breaker.windowMs
+  const counted: Destination = {
+    ...before,
+    windowStartedAt: isNewWindow ? now : before.windowStartedAt,
+    windowAttempts: (isNewWindow ? 0 : before.windowAttempts) + succeeded.length,
+    windowFailures: (isNewWindow ? 0 : before.windowFailures) + failures,
+    consecutiveFailures: succeeded.includes(true)
+      ? succeeded.length - 1 - succeeded.lastIndexOf(true)
+      : before.consecutiveFailures + failures,
+  }
+  if (isGone) return { ...counted, state: 'disabled', openUntil: null }
+  if (breaker === false || before.state === 'disabled') return counted
+  if (before.state === 'half_open') {
+    return succeeded.at(-1) === true ? closed(counted, now) : opened(breaker, counted, now)
+  }
+  const share = counted.windowFailures / counted.windowAttempts
+  const isFailing = counted.windowAttempts >= breaker.minAttempts && share >= breaker.failureShare
+  return before.state === 'closed' && isFailing ? opened(breaker, counted, now) : counted
+}
+
+function opened(breaker: BreakerPolicy, destination: Destination, now: Date): Destination {
+  const openMs = breaker.openMs * Math.min(2 ** destination.openings, MAX_OPENING_FACTOR)
+  return {
+    ...destination,
+    state: 'open',
+    openUntil: new Date(now.getTime() + openMs),
+    openings: destination.openings + 1,
+  }
+}
+
+function closed(destination: Destination, now: Date): Destination {
+  return {
+    ...destination,
+    state: 'closed',
+    openUntil: null,
+    openings: 0,
+    windowStartedAt: now,
+    windowAttempts: 0,
+    windowFailures: 0,
+  }
+}

@@ -1,0 +1,67 @@
+import type { Sql, TransactionSql } from '@ringback/core/store/connect'
+import type { Destination } from './destination.ts'
+
+// The table `destinations`: one row for each handler with limits, locked while something is decided by it.
+
+/** Makes the rows that are missing. */
+export async function addDestinations(sql: Sql, handlers: string[]): Promise<void> {
+  await sql`
+    insert into destinations (handler)
+    select name from json_array_elements_text(${JSON.stringify(handlers)}::json) as name order by name
+    on conflict do nothing`
+}
+
+/** The row, locked until the transaction ends, and the database's time. */
+export async function lockDestination(
+  sql: TransactionSql,
+  handler: string,
+): Promise<{ destination: Destination; now: Date }> {
+  const [row] = await sql<(Destination & { now: Date })[]>`
+    select
+      state, open_until as "openUntil", openings, window_started_at as "windowStartedAt", window_attempts as "windowAttempts",
+      window_failures as "windowFailures", consecutive_failures as "consecutiveFailures", tokens, tokens_at as "tokensAt",
+      clock_timestamp() as now
+    from destinations where handler = ${handler} for update`
+  if (row === undefined) throw new Error(`the table destinations has lost its row for the handler "${handler}"`)
+  const { now, ...destination } = row
+  return { destination, now }
+}
+
+/** Attempts under way, over all workers; those whose worker died count no longer than their lease. */
+export async function countRunning(sql: TransactionSql, handler: string): Promise<number> {
+  const [row] = await sql<{ count: number }[]>`
+    select count(*)::integer as count from deliveries where handler = ${handler} and running and lease_until > now()`
+  return row!.count
+}
+
+export async function saveDestination(
+  sql: TransactionSql,
+  handler: string,
+  before: Destination,
+  after: Destination,
+): Promise<void> {
+  if (before === after) return
+  await sql`
+    update destinations
+    set
+      state = ${after.state}, state_since = case when state = ${after.state} then state_since else now() end,
+      open_until = ${after.openUntil}, openings = ${after.openings}, window_started_at = ${after.windowStartedAt},
+      window_attempts = ${after.windowAttempts}, window_failures = ${after.windowFailures},
+      consecutive_failures = ${after.consecutiveFailures}, tokens = ${after.tokens}, tokens_at = ${after.tokensAt}
+    where handler = ${handler}`
+}
+
+/** For people: when it worked last, and what was wrong. */
+export async function noteOutcomes(
+  sql: TransactionSql,
+  handler: string,
+  { hasSucceeded, error }: { hasSucceeded: boolean; error: string | undefined },
+): Promise<void> {
+  await sql`
+    update destinations
+    set
+      last_success_at = case when ${hasSucceeded} then now() else last_success_at end,
+      last_failure_at = case when ${error !== undefined} then now() else last_failure_at end,
+      last_error = coalesce(${error === undefined ? null : error.slice(0, 2000).replaceAll('\u0000', '\ufffd').toWellFormed()}, last_error)
+    where handler = ${handler}`
+}

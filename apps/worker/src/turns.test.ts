@@ -1,0 +1,41 @@
+import { expect, test } from 'vitest'
+import { createTurns } from './turns.ts'
+
+const limits = { perHandler: 2, crowd: 5, maxWaitMs: 60_000 }
+
+test('a few jobs of each handler run at once, and the others have their turn in the order in which they came', async () => {
+  const turns = createTurns(limits)
+  expect(await Promise.all([turns.begin('a'), turns.begin('a')])).toEqual([true, true])
+  expect(turns.isFull('a')).toBe(true)
+  const order: string[] = []
+  const third = turns.begin('a').then((mayRun) => order.push(`third ${mayRun}`))
+  const fourth = turns.begin('a').then((mayRun) => order.push(`fourth ${mayRun}`))
+  expect(await turns.begin('b')).toBe(true)
+  expect(order).toEqual([])
+  turns.end('a')
+  await third
+  turns.end('a')
+  await fourth
+  expect(order).toEqual(['third true', 'fourth true'])
+  turns.end('a')
+  turns.end('a')
+  expect(turns.isFull('a')).toBe(false)
+})
+
+test('none waits where so many jobs are in hand that others might find no room', async () => {
+  const turns = createTurns(limits)
+  for (const handler of ['a', 'a', 'b', 'b', 'c']) expect(await turns.begin(handler)).toBe(true)
+  expect(turns.isCrowded()).toBe(true)
+  expect(await turns.begin('a')).toBe(false)
+  // A handler that has room runs all the same.
+  expect(await turns.begin('c')).toBe(true)
+})
+
+test('a turn that does not come in time is given up, and never handed out twice', async () => {
+  const turns = createTurns({ ...limits, perHandler: 1, maxWaitMs: 10 })
+  expect(await turns.begin('a')).toBe(true)
+  expect(await turns.begin('a')).toBe(false)
+  turns.end('a')
+  expect(turns.isFull('a')).toBe(false)
+  expect(await turns.begin('a')).toBe(true)
+})

@@ -1,0 +1,65 @@
+export interface TurnLimits {
+  /** Jobs of one handler that run at once: a destination, however slow, leaves room for others. */
+  perHandler: number
+  /** With so many jobs in hand, of all handlers, none waits for its turn. */
+  crowd: number
+  /** How long a job waits for its turn. */
+  maxWaitMs: number
+}
+
+/** Whose job may run: a few of each handler, while some more wait for their turn. */
+export interface Turns {
+  /** Resolves to whether the job may run; if so, `end` must follow. */
+  begin: (handler: string) => Promise<boolean>
+  end: (handler: string) => void
+  /** Whether another job of the handler would have to wait. */
+  isFull: (handler: string) => boolean
+  /** Whether so many jobs are in hand that none should wait for anything. */
+  isCrowded: () => boolean
+}
+
+export function createTurns({ perHandler, crowd, maxWaitMs }: TurnLimits): Turns {
+  const running = new Map<string, number>()
+  /** In the order in which they came. */
+  const waiting = new Map<string, Set<(mayRun: boolean) => void>>()
+  let inHand = 0
+
+  const isFull = (handler: string) => (running.get(handler) ?? 0) >= perHandler
+  const isCrowded = () => inHand >= crowd
+
+  async function begin(handler: string): Promise<boolean> {
+    if (isFull(handler) && isCrowded()) return false
+    inHand += 1
+    if (isFull(handler)) {
+      // It comes with the turn of the job that ended.
+      const mayRun = await turnOf(handler)
+      if (!mayRun) inHand -= 1
+      return mayRun
+    }
+    running.set(handler, (running.get(handler) ?? 0) + 1)
+    return true
+  }
+
+  function turnOf(handler: string): Promise<boolean> {
+    const own = waiting.get(handler) ?? new Set()
+    waiting.set(handler, own)
+    const { promise, resolve } = Promise.withResolvers<boolean>()
+    const timer = setTimeout(() => resolve(own.delete(resolve) && false), maxWaitMs)
+    own.add(resolve)
+    return promise.finally(() => clearTimeout(timer))
+  }
+
+  function end(handler: string): void {
+    inHand -= 1
+    const own = waiting.get(handler)
+    const [next] = own ?? []
+    if (next === undefined) {
+      running.set(handler, running.get(handler)! - 1)
+      return
+    }
+    own!.delete(next)
+    next(true)
+  }
+
+  return { begin, end, isFull, isCrowded }
+}
