@@ -1,0 +1,136 @@
+import { HandlerError } from '@ringback/core/handlers'
+import type { AttemptReport, EmailAction, HandledEvent, HandlerContext, SmtpServer } from '@ringback/core/handlers'
+import { render, truncate } from '@ringback/core/template'
+import { createTransport } from 'nodemailer'
+import { messageText, namesOf, oneLine } from './message.ts'
+import type { Runner } from './runner.ts'
+
+// An event as a mail, by SMTP. The connections are kept for a while: they and their TLS cost more than a mail.
+
+/** More would be refused by some providers. */
+const MAX_CONNECTIONS = 5
+/** Before most servers end an idle connection. */
+const IDLE_TIMEOUT_MS = 30_000
+
+export function createEmail(action: EmailAction): Runner {
+  const transport = createPool(action)
+  return {
+    timeoutMs: action.timeoutMs,
+    needsRequest: false,
+    run: (event, context) => send(transport, action, event, context),
+    close: async () => transport.close(),
+  }
+}
+
+function createPool({ smtp, timeoutMs }: EmailAction) {
+  const transport = createTransport(
+    {
+      ...connectionOptions(smtp, timeoutMs),
+      pool: true,
+      maxConnections: MAX_CONNECTIONS,
+      idleTimeout: IDLE_TIMEOUT_MS,
+      maxRequeues: 1, // onto another connection, where the one that was kept turns out to be closed
+      // Nothing in an event makes it read files or fetch pages.
+      disableFileAccess: true,
+      disableUrlAccess: true,
+    },
+    { headers: { 'Auto-Submitted': 'auto-generated' } }, // so that no absence note comes back
+  )
+  // Each mail fails with its own error; without a listener one of a connection would end the process.
+  transport.on('error', () => {})
+  return transport
+}
+
+function connectionOptions({ host, port, credentials, tls, ca }: SmtpServer, timeoutMs: number) {
+  return {
+    host,
+    port,
+    secure: tls === 'implicit',
+    requireTLS: tls === 'required',
+    ...(credentials && { auth: { user: credentials.user, pass: credentials.password } }),
+    tls: { rejectUnauthorized: true, minVersion: 'TLSv1.2', ...(ca !== undefined && { ca }) } as const,
+    connectionTimeout: timeoutMs,
+    greetingTimeout: timeoutMs,
+    dnsTimeout: timeoutMs,
+    socketTimeout: timeoutMs,
+    socketCloseTimeout: 1000,
+    maxResponseSize: 64 * 1024,
+  }
+}
+
+async function send(
+  transport: ReturnType<typeof createPool>,
+  action: EmailAction,
+  event: HandledEvent,
+  { idempotencyKey, signal }: HandlerContext,
+): Promise<AttemptReport> {
+  const { from, to } = action
+  const mail = { ...mailOf(action, event), from, to, messageId: messageIdOf(from, idempotencyKey), signal }
+  const { rejected, response } = await transport.sendMail(mail).catch((error: unknown) => {
+    throw failureOf(error, signal.aborted ? `not done within ${action.timeoutMs} ms` : undefined)
+  })
+  if (rejected.length === 0) return { statusCode: Number.parseInt(response, 10), response }
+  // Another attempt would bring the others the same mail once more.
+  throw new HandlerError(`the mail server refused ${rejected.join(', ')}; the other recipients have the mail`, {
+    retryable: false,
+    response,
+  })
+}
+
+/** Longer ones are cut in lists of mails anyway. */
+const MAX_SUBJECT_LENGTH = 250
+const MAX_BODY_LENGTH = 200_000
+
+/** What an event is in a mail: the templates, or what names the event. */
+export function mailOf(
+  { subject, text, html }: Pick<EmailAction, 'subject' | 'text' | 'html'>,
+  event: HandledEvent,
+): { subject: string; text: string; html?: string } {
+  const names = namesOf(event).map(([label, value]) => `${label}: ${value}`)
+  return {
+    // On one line: a line end would begin a header of the payload's choice.
+    subject: oneLine(messageText(subject, event), MAX_SUBJECT_LENGTH),
+    text: truncate(
+      text === undefined ? [messageText(undefined, event), '', ...names, ''].join('\n') : messageText(text, event),
+      MAX_BODY_LENGTH,
+    ),
+    ...(html !== undefined && { html: render(html, event, escapeHtml).toWellFormed() }),
+  }
+}
+
+const HTML_ESCAPES: Record<string, string> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;', "'": '&#39;' }
+
+function escapeHtml(value: string): string {
+  return value.replaceAll(/[&<>"']/g, (character) => HTML_ESCAPES[character]!)
+}
+
+/** The same for every attempt, by which mail programs and people see that a mail is the same one again. */
+export function messageIdOf(from: string, idempotencyKey: string): string {
+  const domain = /@([a-z0-9.-]+)>?\s*$/i.exec(from)?.[1] ?? 'ringback.invalid'
+  return `<ringback.${idempotencyKey}@${domain}>`
+}
+
+/** What nodemailer says of a failure, as far as it is of use here. */
+interface SmtpFailure {
+  code?: string
+  /** The code that the failure had before nodemailer's own. */
+  originalCode?: string
+  command?: string
+  responseCode?: number
+  response?: string
+  /** The server refused for good: 5xx, but for 503, which is about the state of the connection. */
+  permanent?: boolean
+}
+
+function failureOf(cause: unknown, timeoutMessage: string | undefined): HandlerError {
+  if (timeoutMessage !== undefined) return new HandlerError(timeoutMessage, { retryable: true, cause })
+  const { code, originalCode, command, responseCode, response, permanent } = cause as SmtpFailure
+  if (responseCode !== undefined) {
+    const message = `the mail server answered ${responseCode}${command === undefined ? '' : ` to ${command}`}`
+    return new HandlerError(message, { retryable: permanent !== true, statusCode: responseCode, response, cause })
+  }
+  // Only codes: messages name hosts. What an ETLS is about can be mended in the configuration.
+  const hint = code === 'ETLS' ? ': it offers no STARTTLS, or its certificate is not trusted' : ''
+  const why = originalCode ?? code ?? (cause as Error).name
+  return new HandlerError(`the mail server could not be talked to (${why})${hint}`, { retryable: true, cause })
+}

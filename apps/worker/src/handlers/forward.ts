@@ -1,0 +1,268 @@
+import { createHmac } from 'node:crypto'
+import { URL_TOKEN } from '@ringback/core/forward'
+import type { ForwardAction } from '@ringback/core/forward'
+import { HandlerError } from '@ringback/core/handlers'
+import type { AttemptReport, HandledEvent, HandlerContext } from '@ringback/core/handlers'
+import type { Source } from '@ringback/core/providers/provider'
+import { createOutgoingHttp } from './outgoing-http.ts'
+import type { OutgoingHttp, OutgoingRequest } from './outgoing-http.ts'
+import type { Runner, StoredRequest } from './runner.ts'
+
+// An event to a URL: what is sent is made here, from the event or from the request that it came with; outgoing-http.ts
+// sends it.
+
+/** All that a request can be made of. */
+export interface Forwarded {
+  event: HandledEvent
+  /** The payload's JSON text, with every digit. */
+  payloadJson: string
+  /** Only for `as: 'received'`. */
+  request: StoredRequest | undefined
+  /** Undefined where the configuration has it no more. */
+  source: Pick<Source, 'envelope' | 'details'> | undefined
+}
+
+/** Of the time limit, where there is a fallback: it gets the rest, and what the primary does not need. */
+const PRIMARY_SHARE = 2 / 3
+
+export function createForward(action: ForwardAction, sources: ReadonlyMap<string, Source>): Runner {
+  const { url, fallbackUrl, timeoutMs, allowAddresses, clientCertificate, maxRedirects } = action
+  const certificateOrigins = new Set([url, fallbackUrl ?? url].map((text) => new URL(text).origin))
+  const http = createOutgoingHttp({ allowAddresses, clientCertificate, certificateOrigins, maxRedirects, timeoutMs })
+  return {
+    timeoutMs,
+    needsRequest: action.as === 'received',
+    run: (event, context, request, payloadJson) =>
+      deliver(http, action, { event, payloadJson, request, source: sources.get(event.source) }, context),
+    close: http.close,
+  }
+}
+
+async function deliver(
+  http: OutgoingHttp,
+  action: ForwardAction,
+  forwarded: Forwarded,
+  context: HandlerContext,
+): Promise<AttemptReport> {
+  const { url, fallbackUrl, timeoutMs } = action
+  const send = async (to: string, signal: AbortSignal, limitMs: number) => {
+    const request = createRequest(action, to, forwarded, { ...context, now: new Date() })
+    const timeoutMessage = `not done within ${Math.round(limitMs)} ms`
+    const answer = await http.send(request, { signal, timeoutMessage }).catch((error: unknown) => {
+      throw error instanceof HandlerError ? withMaskedResponse(action, error) : error
+    })
+    return { ...answer, response: keptOf(action, answer.response) }
+  }
+  if (fallbackUrl === undefined) return send(url, context.signal, timeoutMs)
+  const primaryMs = timeoutMs * PRIMARY_SHARE
+  try {
+    return await send(url, AbortSignal.any([context.signal, AbortSignal.timeout(primaryMs)]), primaryMs)
+  } catch (primary) {
+    if (!(primary instanceof HandlerError) || !callsForFallback(primary)) throw primary
+    const { response, statusCode } = await send(fallbackUrl, context.signal, timeoutMs).catch((error: Error) => {
+      throw bothFailed(primary, error)
+    })
+    context.log.warn({ primary: primary.message }, 'forward.fallback')
+    return { statusCode, response: `[fallbackUrl answered; url: ${primary.message}] ${response}` }
+  }
+}
+
+/** Not reached, too slow, or 429 and 5xx; what else it answers, the fallback has no say in. */
+function callsForFallback({ retryable, statusCode }: HandlerError): boolean {
+  return retryable && (statusCode === undefined || statusCode < 300 || statusCode === 429 || statusCode >= 500)
+}
+
+/** Told by the primary's answer, whose waits and limits the delivery obeys. */
+function bothFailed({ message, statusCode, response, retryAfterMs }: HandlerError, fallback: Error): HandlerError {
+  const both = `${message}; fallbackUrl: ${fallback.message}`
+  return new HandlerError(both, { retryable: true, statusCode, response, retryAfterMs, cause: fallback })
+}
+
+function withMaskedResponse(action: ForwardAction, error: HandlerError): HandlerError {
+  const { message, retryable, statusCode, retryAfterMs, isGone, cause } = error
+  const response = error.response === undefined ? undefined : keptOf(action, error.response)
+  return new HandlerError(message, { retryable, statusCode, response, retryAfterMs, isGone, cause })
+}
+
+/** Shorter values are no secrets, and would be found everywhere. */
+const MIN_SECRET_LENGTH = 8
+
+const MAX_RESPONSE_LENGTH = 2000
+
+/** What is kept of an answer: its beginning, without credentials, for some destinations answer with what they were sent. */
+function keptOf({ headers }: ForwardAction, text: string): string {
+  const masked = Object.values(headers)
+    .map((value) => value.replace(/^(?:Basic|Bearer) /, ''))
+    .filter((value) => value.length >= MIN_SECRET_LENGTH)
+    .reduce((rest, value) => rest.replaceAll(value, '***'), text)
+  return masked.slice(0, MAX_RESPONSE_LENGTH)
+}
+
+interface Attempt {
+  idempotencyKey: string
+  attempt: number
+  now: Date
+}
+
+/** The request by which `forwarded` goes `to` a URL. Throws a HandlerError where it cannot be made. */
+export function createRequest(
+  action: Pick<ForwardAction, 'as' | 'headers' | 'signingKeys'>,
+  to: string,
+  forwarded: Forwarded,
+  { idempotencyKey, attempt, now }: Attempt,
+): OutgoingRequest {
+  const { method, url, headers, body } = contentOf(action.as, to, forwarded)
+  return {
+    method,
+    url,
+    headers: {
+      ...headers,
+      'user-agent': 'Ringback',
+      ...action.headers,
+      'idempotency-key': idempotencyKey,
+      'ringback-event-id': forwarded.event.id,
+      'ringback-attempt': String(attempt),
+      ...signatureOf(action.signingKeys, { id: idempotencyKey, body, now }),
+    },
+    body,
+    credentialHeaders: new Set(Object.keys(action.headers)),
+  }
+}
+
+type Content = Pick<OutgoingRequest, 'method' | 'url' | 'headers' | 'body'>
+
+function contentOf(as: ForwardAction['as'], to: string, forwarded: Forwarded): Content {
+  switch (as) {
+    case 'received':
+      return asReceived(to, forwarded)
+    case 'json':
+      return {
+        method: 'POST',
+        url: new URL(to),
+        headers: { 'content-type': 'application/json' },
+        body: Buffer.from(eventJson(forwarded)),
+      }
+    case 'form':
+      return {
+        method: 'POST',
+        url: new URL(to),
+        headers: { 'content-type': 'application/x-www-form-urlencoded' },
+        body: Buffer.from(formOf(forwarded.payloadJson).toString()),
+      }
+    case 'get':
+      return { method: 'GET', url: fillUrl(to, forwarded), headers: {}, body: undefined }
+  }
+}
+
+/** What belonged to the way to us: connections, and proxies. */
+const NOT_PASSED_ON =
+  /^(?:accept|accept-encoding|connection|content-length|expect|forwarded|host|keep-alive|proxy-.*|te|trailer|transfer-encoding|upgrade|via|x-forwarded-.*|x-real-ip)$/
+/** What stands in the place of a credential. */
+const REDACTED = /^(?:\[redacted\]|digest:[\da-f]{64})$/
+
+/** As it came, but for credentials, and alone in its envelope where it came with others. */
+function asReceived(to: string, { event, request, source }: Forwarded): Content {
+  if (request === undefined) throw new Error('the request was not read')
+  if (source === undefined) {
+    const message = `the source "${event.source}" is not in the configuration, which says how its requests are made up`
+    throw new HandlerError(message, { retryable: true })
+  }
+  const url = new URL(to)
+  const query = /\?([^#]*)/.exec(request.url)?.[1]
+  if (query) url.search = url.search === '' ? query : `${url.search}&${query}`
+  return {
+    method: request.method,
+    url,
+    headers: headersToPassOn(request.headers),
+    // What a GET says is in its query.
+    body: request.method === 'GET' ? undefined : (source.envelope?.([request.raw]) ?? request.raw),
+  }
+}
+
+function headersToPassOn(headers: Record<string, string>): Record<string, string> {
+  return Object.fromEntries(
+    Object.entries(headers).filter(([name, value]) => !NOT_PASSED_ON.test(name) && !REDACTED.test(value)),
+  )
+}
+
+/** The event as JSON. The payload's text is put in as it is, so that its numbers keep their digits. */
+function eventJson({ event, payloadJson }: Forwarded): string {
+  const { id, source, accountId, type, callbackId, callId, verifiedBy } = event
+  const occurredAt = event.occurredAt.toISOString()
+  const receivedAt = event.receivedAt.toISOString()
+  const fields = { id, source, accountId, type, callbackId, callId, occurredAt, receivedAt, verifiedBy }
+  return `${JSON.stringify(fields).slice(0, -1)},"payload":${payloadJson}}`
+}
+
+/** JSON whose numbers print as they were written. */
+function parseExact(json: string): unknown {
+  return JSON.parse(json, (_key, value: unknown, { source }) =>
+    typeof value === 'number' ? JSON.rawJSON(source) : value,
+  )
+}
+
+declare global {
+  interface JSON {
+    /** A number that prints as this text. TypeScript's library does not know it yet. */
+    rawJSON(text: string): object
+    isRawJSON(value: unknown): boolean
+  }
+}
+
+function formOf(payloadJson: string): URLSearchParams {
+  const payload = parseExact(payloadJson)
+  if (!isObject(payload)) throw new HandlerError('the payload is no object, so it has no fields', { retryable: false })
+  return new URLSearchParams(Object.entries(payload).map(([name, value]) => [name, asText(value)]))
+}
+
+/** Texts as they are, nothing for null, JSON for the rest. */
+function asText(value: unknown): string {
+  if (value === null) return ''
+  if (value instanceof Date) return value.toISOString()
+  return typeof value === 'string' ? value : JSON.stringify(value)
+}
+
+/** A step that would lead elsewhere than the template says. */
+const DOTS = /^(?:\.|%2e){1,2}$/i
+
+function fillUrl(template: string, forwarded: Forwarded): URL {
+  const payload = parseExact(forwarded.payloadJson)
+  const fields = { ...forwarded.event, payload, details: forwarded.source?.details(forwarded.event.type, payload) }
+  const text = template.replaceAll(URL_TOKEN, (token, inRound?: string, inCurly?: string) => {
+    const name = (inRound ?? inCurly ?? '').trim()
+    const value = [payload, fields].map((from) => valueAt(from, name)).find((found) => found !== undefined)
+    if (value === undefined) throw new HandlerError(`the event has nothing for ${token}`, { retryable: false })
+    return encodeURIComponent(asText(value).toWellFormed())
+  })
+  const path = text.split(/[?#]/, 1)[0]!
+  if (path.split('/').some((step) => DOTS.test(step))) {
+    throw new HandlerError('a value would change the path of the URL', { retryable: false })
+  }
+  return new URL(text)
+}
+
+/** The value at a path of names with dots between them; undefined where there is none. */
+function valueAt(from: unknown, path: string): unknown {
+  return path.split('.').reduce<unknown>((value, key) => {
+    const isOwn = typeof value === 'object' && value !== null && Object.hasOwn(value, key)
+    return isOwn ? (value as Record<string, unknown>)[key] : undefined
+  }, from)
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value) && !JSON.isRawJSON(value)
+}
+
+/** Standard Webhooks, with every key, so that a receiver may change its secret. The time is that of the attempt. */
+function signatureOf(
+  keys: Buffer[],
+  { id, body, now }: { id: string; body: Buffer | undefined; now: Date },
+): Record<string, string> {
+  if (keys.length === 0) return {}
+  const timestamp = String(Math.floor(now.getTime() / 1000))
+  const signatures = keys.map((key) => {
+    const signature = createHmac('sha256', key).update(`${id}.${timestamp}.`)
+    return `v1,${signature.update(body ?? '').digest('base64')}`
+  })
+  return { 'webhook-id': id, 'webhook-timestamp': timestamp, 'webhook-signature': signatures.join(' ') }
+}

@@ -1,0 +1,77 @@
+import type { AlertNotice } from '@ringback/core/alerts'
+import type { HandledEvent } from '@ringback/core/handlers'
+import { render, truncate } from '@ringback/core/template'
+
+// What the messages to people have in common: a text, and what names the event. Nothing of the payload is in them unless
+// a template asks for it, because it may hold personal data.
+
+/** A message for a service, as it is posted. */
+export interface Message {
+  url: string
+  headers: Record<string, string>
+  body: string
+}
+
+/** A POST of JSON. */
+export function jsonMessage(url: string, body: unknown): Message {
+  return { url, headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) }
+}
+
+/** The message's own text: what the template makes of the event, or what an alert says, or the event's type and source. */
+export function messageText(
+  template: string | undefined,
+  event: HandledEvent,
+  escape: (value: string) => string = (value) => value,
+): string {
+  const text = template === undefined ? escape(defaultText(event)) : render(template, event, escape)
+  // Services refuse what is no text; line ends are the only control characters that mean anything in a message.
+  return text
+    .toWellFormed()
+    .replaceAll(/\r\n?/g, '\n')
+    .replaceAll(/[^\P{Cc}\n]/gu, ' ')
+}
+
+function defaultText(event: HandledEvent): string {
+  return alertOf(event)?.text ?? `${event.type} from ${event.source}`
+}
+
+/** Longer ones are cut, so that there is always room for the text. */
+const MAX_NAME_LENGTH = 200
+
+/** What names the event, each with its label and on one line. */
+export function namesOf(event: HandledEvent): [label: string, value: string][] {
+  return [
+    ['Source', event.source],
+    ['Type', oneLine(event.type, MAX_NAME_LENGTH)],
+    ['Callback', oneLine(event.callbackId, MAX_NAME_LENGTH)],
+    ['Time', event.occurredAt.toISOString()],
+  ]
+}
+
+/** `text` without control characters and line ends, cut to `maxLength` UTF-16 units. */
+export function oneLine(text: string, maxLength: number): string {
+  return truncate(
+    text
+      .toWellFormed()
+      .replace(/[\p{Cc}\u2028\u2029]+/gu, ' ')
+      .trim(),
+    maxLength,
+  )
+}
+
+/** An alert that Ringback raised, or that is over. */
+export interface Alert {
+  /** The same for all events of one alert. */
+  id: string
+  isOver: boolean
+  text: string
+}
+
+/** The alert that an event of Ringback's own is about; undefined for any other event. */
+export function alertOf({ source, type, payload }: HandledEvent): Alert | undefined {
+  if (source !== 'ringback' || !type.startsWith('alert.')) return undefined
+  const { alert_id: id, text } = (payload ?? {}) as Partial<AlertNotice>
+  if (typeof id !== 'string' || typeof text !== 'string') return undefined
+  const isOver = type === 'alert.resolved'
+  return { id, isOver, text }
+}

@@ -1,0 +1,74 @@
+import { HandlerError } from '@ringback/core/handlers'
+import type { AttemptReport, HandledEvent, PagerDutyAction, WebhookAction } from '@ringback/core/handlers'
+import { discordMessage } from './discord.ts'
+import type { Message } from './message.ts'
+import { createOutgoingHttp } from './outgoing-http.ts'
+import { pagerdutyMessage } from './pagerduty.ts'
+import type { Runner } from './runner.ts'
+import { slackMessage } from './slack.ts'
+import { teamsMessage } from './teams.ts'
+
+// An event as a message to people, by a service that takes one by a POST. Each service has a file that writes its
+// messages; this one sends them.
+
+export function createNotify(action: WebhookAction | PagerDutyAction): Runner {
+  const { allowAddresses, timeoutMs } = action
+  const http = createOutgoingHttp({
+    allowAddresses,
+    timeoutMs,
+    maxRedirects: 0,
+    clientCertificate: undefined,
+    certificateOrigins: new Set(),
+  })
+  return {
+    timeoutMs,
+    needsRequest: false,
+    close: http.close,
+    async run(event, { signal }) {
+      const { url, headers, body } = messageOf(action, event)
+      const request = { method: 'POST', url: new URL(url), headers, body: Buffer.from(body), credentialHeaders: NONE }
+      try {
+        return masked(action, await http.send(request, { signal, timeoutMessage: `not done within ${timeoutMs} ms` }))
+      } catch (error) {
+        throw error instanceof HandlerError ? failureOf(action, error) : error
+      }
+    },
+  }
+}
+
+const NONE: ReadonlySet<string> = new Set()
+
+function messageOf(action: WebhookAction | PagerDutyAction, event: HandledEvent): Message {
+  switch (action.kind) {
+    case 'slack':
+      return slackMessage(action, event)
+    case 'teams':
+      return teamsMessage(action, event)
+    case 'discord':
+      return discordMessage(action, event)
+    case 'pagerduty':
+      return pagerdutyMessage(action, event)
+  }
+}
+
+/** By these a service says that it does not understand the message, or that it is too large: the next would be the same. */
+const FINAL_STATUSES = new Set([400, 413])
+
+function failureOf(action: WebhookAction | PagerDutyAction, error: HandlerError): HandlerError {
+  const { message, statusCode, retryAfterMs, isGone, cause } = error
+  const retryable = error.retryable && !FINAL_STATUSES.has(statusCode ?? 0)
+  const { response } = masked(action, error)
+  return new HandlerError(message, { retryable, statusCode, response, retryAfterMs, isGone, cause })
+}
+
+/** Without the secret, should the service answer with what it was sent. */
+function masked(
+  action: WebhookAction | PagerDutyAction,
+  { statusCode, response }: AttemptReport,
+): { statusCode: number | undefined; response: string | undefined } {
+  const { pathname, search } = new URL(action.url)
+  const secrets = action.kind === 'pagerduty' ? [action.routingKey] : [pathname, search]
+  const mask = (text: string) =>
+    secrets.filter(({ length }) => length > 1).reduce((masked, secret) => masked.replaceAll(secret, '***'), text)
+  return { statusCode, response: response === undefined ? undefined : mask(response) }
+}

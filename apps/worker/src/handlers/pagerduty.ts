@@ -1,0 +1,36 @@
+import type { HandledEvent, PagerDutyAction } from '@ringback/core/handlers'
+import { alertOf, jsonMessage, messageText, oneLine } from './message.ts'
+import type { Message } from './message.ts'
+
+/** Limits of the Events API v2, in characters. */
+const MAX_SUMMARY_LENGTH = 1024
+const MAX_DEDUP_KEY_LENGTH = 255
+
+/**
+ * An event for the Events API v2. Each event triggers an incident of its own, and the same one however often it is sent;
+ * all of one alert's events are about one incident, which the last of them resolves.
+ */
+export function pagerdutyMessage(
+  { url, routingKey, severity, text }: Pick<PagerDutyAction, 'url' | 'routingKey' | 'severity' | 'text'>,
+  event: HandledEvent,
+): Message {
+  const alert = alertOf(event)
+  return jsonMessage(url, {
+    routing_key: routingKey,
+    event_action: alert?.isOver === true ? 'resolve' : 'trigger',
+    dedup_key: (alert?.id ?? event.id).slice(0, MAX_DEDUP_KEY_LENGTH),
+    client: 'Ringback',
+    payload: {
+      summary: oneLine(messageText(text, event), MAX_SUMMARY_LENGTH),
+      source: event.source,
+      severity,
+      timestamp: event.occurredAt.toISOString(),
+      class: event.type,
+      custom_details: {
+        event: event.id,
+        callback: event.callbackId,
+        ...(event.callId !== null && { call: event.callId }),
+      },
+    },
+  })
+}

@@ -1,0 +1,124 @@
+import { HandlerError } from '@ringback/core/handlers'
+import type { HandledEvent, HandlerContext, QueueAction } from '@ringback/core/handlers'
+import { Queue } from 'bullmq'
+import type { JobsOptions } from 'bullmq'
+import { Redis } from 'ioredis'
+import type { Runner } from './runner.ts'
+
+// An event as a job on a BullMQ queue of the user's own, which is not the one that Ringback itself works with.
+
+export function createQueue(action: QueueAction): Runner {
+  let connecting: Promise<Connection> | undefined
+
+  // A queue whose server was away when it was made never recovers, so a failed one is thrown away.
+  function connected(): Promise<Connection> {
+    connecting ??= connect(action).catch((error: unknown) => {
+      connecting = undefined
+      throw error
+    })
+    return connecting
+  }
+
+  return {
+    timeoutMs: action.timeoutMs,
+    needsRequest: false,
+    run: (event, context) =>
+      untilAborted(
+        connected().then(({ queue }) => add(queue, action, event, context)),
+        context.signal,
+        `not done within ${action.timeoutMs} ms`,
+      ),
+    close: async () => (await connecting?.catch(() => undefined))?.close(),
+  }
+}
+
+interface Connection {
+  queue: Queue
+  close: () => Promise<void>
+}
+
+async function connect({ redisUrl, name, prefix, timeoutMs }: QueueAction): Promise<Connection> {
+  const client = new Redis(redisUrl, {
+    keepAlive: 10_000,
+    lazyConnect: true,
+    // Fail at once while the connection is away, instead of collecting commands.
+    enableOfflineQueue: false,
+    maxRetriesPerRequest: 1,
+    autoResendUnfulfilledCommands: false,
+    connectTimeout: timeoutMs,
+    commandTimeout: timeoutMs,
+    // A frozen server answers nothing and closes nothing: give up on the socket, with all that waits on it.
+    socketTimeout: 2 * timeoutMs,
+  })
+  client.on('error', () => {}) // what waits for it fails with the same error
+  try {
+    await client.connect()
+    const queue = new Queue(name, {
+      connection: client,
+      skipMetasUpdate: true, // the queue's settings are its owner's
+      ...(prefix !== undefined && { prefix }),
+    })
+    queue.on('error', () => {})
+    await queue.waitUntilReady()
+    return {
+      queue,
+      close: async () => {
+        await queue.close()
+        client.disconnect()
+      },
+    }
+  } catch (error) {
+    client.disconnect()
+    throw failureOf(error)
+  }
+}
+
+async function add(
+  queue: Queue,
+  { jobName, jobOptions }: QueueAction,
+  event: HandledEvent,
+  { idempotencyKey }: HandlerContext,
+): Promise<void> {
+  // BullMQ adds nothing where a job of that id exists.
+  await queue
+    .add(jobName ?? event.type, jobData(event), { ...jobOptions, jobId: idempotencyKey } as JobsOptions)
+    .catch((error: unknown) => {
+      throw failureOf(error)
+    })
+}
+
+/** What the job holds: the event as `forward` sends it as JSON, but that integers beyond 2^53 are strings. */
+function jobData(event: HandledEvent): object {
+  const { id, source, accountId, type, callbackId, callId, occurredAt, receivedAt, verifiedBy, payload } = event
+  return {
+    id,
+    source,
+    accountId,
+    type,
+    callbackId,
+    callId,
+    occurredAt: occurredAt.toISOString(),
+    receivedAt: receivedAt.toISOString(),
+    verifiedBy,
+    payload,
+  }
+}
+
+function failureOf(cause: unknown): HandlerError {
+  const { code, message, name } = cause as NodeJS.ErrnoException
+  // What Redis itself says, such as NOAUTH; of other errors only the code, for their messages name hosts.
+  const why = name === 'ReplyError' ? message : (code ?? name)
+  return new HandlerError(`the job could not be added (${why})`, { retryable: true, cause })
+}
+
+/** `work`, unless `signal` fires first: then it fails, and what comes of the work does not count. */
+async function untilAborted(work: Promise<void>, signal: AbortSignal, message: string): Promise<void> {
+  const { promise: aborted, reject } = Promise.withResolvers<never>()
+  const onAbort = () => reject(new HandlerError(message, { retryable: true }))
+  signal.addEventListener('abort', onAbort, { once: true })
+  try {
+    await Promise.race([work, aborted])
+  } finally {
+    signal.removeEventListener('abort', onAbort)
+  }
+}

@@ -1,0 +1,29 @@
+import type { HandledEvent, WebhookAction } from '@ringback/core/handlers'
+import { truncate } from '@ringback/core/template'
+import { jsonMessage, messageText, namesOf } from './message.ts'
+import type { Message } from './message.ts'
+
+/** Teams refuses a message of more than 28 KB: this many characters stay below it, whatever they are. */
+const MAX_LENGTH = 6000
+
+/** An adaptive card by a workflow, "When a Teams webhook request is received". A value cannot write a link. */
+export function teamsMessage({ url, text }: Pick<WebhookAction, 'url' | 'text'>, event: HandledEvent): Message {
+  const own = truncate(messageText(text, event, escape), MAX_LENGTH)
+  const card = {
+    $schema: 'http://adaptivecards.io/schemas/adaptive-card.json',
+    type: 'AdaptiveCard',
+    version: '1.4',
+    body: [
+      // One line end is a space in a card.
+      { type: 'TextBlock', text: own.replaceAll(/\n+/g, '\n\n'), wrap: true },
+      { type: 'FactSet', facts: namesOf(event).map(([title, value]) => ({ title, value: escape(value) })) },
+    ],
+  }
+  const contentType = 'application/vnd.microsoft.card.adaptive'
+  return jsonMessage(url, { type: 'message', attachments: [{ contentType, contentUrl: null, content: card }] })
+}
+
+/** Cards have no escape for Markdown. A space of no width takes a link apart: [text](address). */
+function escape(value: string): string {
+  return value.replaceAll('](', ']\u200b(')
+}

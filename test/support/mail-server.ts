@@ -1,0 +1,105 @@
+import { execFileSync } from 'node:child_process'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import type { AddressInfo } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { text } from 'node:stream/consumers'
+import { SMTPServer } from 'smtp-server'
+import type { SMTPServerOptions } from 'smtp-server'
+
+/** A mail as the server got it. */
+export interface ReceivedMail {
+  from: string
+  to: string[]
+  user: string | undefined
+  isEncrypted: boolean
+  /** Headers and body. */
+  content: string
+}
+
+export interface MailServer extends AsyncDisposable {
+  port: number
+  mails: ReceivedMail[]
+  /** Users whose passwords came in, be they right or wrong. */
+  logins: string[]
+  /** Connections that were opened, and those that still are. */
+  connections: { opened: number; open: number }
+}
+
+export interface MailServerOptions extends SMTPServerOptions {
+  /** Status to refuse a recipient with; undefined takes it. */
+  refuseRecipient?: (address: string) => number | undefined
+  /** Status to refuse the mail of that number with, the first is 1; undefined takes it. */
+  refuseMail?: (number: number) => number | undefined
+}
+
+export const mailUser = { user: 'ringback', password: 'p@ss:word' }
+
+/** A mail server that asks for TLS and for the password of {@link mailUser}, unless `options` say otherwise. */
+export async function startMailServer({
+  refuseRecipient = () => undefined,
+  refuseMail = () => undefined,
+  ...options
+}: MailServerOptions = {}): Promise<MailServer> {
+  const mails: ReceivedMail[] = []
+  const logins: string[] = []
+  const connections = { opened: 0, open: 0 }
+  let mailsSent = 0
+  const server = new SMTPServer({
+    ...localCertificate(),
+    onConnect(_session, done) {
+      connections.opened += 1
+      connections.open += 1
+      done()
+    },
+    onClose: () => void (connections.open -= 1),
+    onAuth({ username = '', password }, _session, done) {
+      logins.push(username)
+      const isRight = username === mailUser.user && password === mailUser.password
+      if (isRight) done(null, { user: username })
+      else done(refusal(535))
+    },
+    onRcptTo: ({ address }, _session, done) => done(refusal(refuseRecipient(address))),
+    async onData(stream, { envelope, user, secure }, done) {
+      const content = await text(stream)
+      const from = envelope.mailFrom === false ? '' : envelope.mailFrom.address
+      const to = envelope.rcptTo.map(({ address }) => address)
+      mails.push({ from, to, user: user as string | undefined, isEncrypted: secure, content })
+      done(refusal(refuseMail((mailsSent += 1))))
+    },
+    ...options,
+  })
+  server.on('error', () => {}) // connections that a client gives up
+  await new Promise<void>((resolve) => void server.listen(0, '127.0.0.1', resolve))
+  const { port } = server.server.address() as AddressInfo
+  return {
+    port,
+    mails,
+    logins,
+    connections,
+    [Symbol.asyncDispose]: () => new Promise((resolve) => server.close(resolve)),
+  }
+}
+
+function refusal(responseCode: number | undefined): Error | null {
+  return responseCode === undefined ? null : Object.assign(new Error('refused by the test'), { responseCode })
+}
+
+let certificate: { cert: string; key: string } | undefined
+
+/** A certificate for 127.0.0.1 that is its own authority. */
+export function localCertificate(): { cert: string; key: string } {
+  certificate ??= makeCertificate()
+  return certificate
+}
+
+function makeCertificate(): { cert: string; key: string } {
+  const folder = mkdtempSync(join(tmpdir(), 'ringback-certificate-'))
+  const [cert, key] = [join(folder, 'cert.pem'), join(folder, 'key.pem')]
+  const newKey = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-keyout', key]
+  const subject = ['-subj', '/CN=127.0.0.1', '-addext', 'subjectAltName=IP:127.0.0.1']
+  execFileSync('openssl', ['req', '-x509', '-days', '2', ...newKey, '-out', cert, ...subject], { stdio: 'pipe' })
+  const pem = { cert: readFileSync(cert, 'utf8'), key: readFileSync(key, 'utf8') }
+  rmSync(folder, { recursive: true })
+  return pem
+}
