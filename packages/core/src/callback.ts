@@ -55,6 +55,23 @@ export interface QueuedDrop {
   count: number
 }
 
+/** Requests of one source in one minute, as one ingest counted them since its last report. Times are in ms since 1970. */
+export interface QueuedCounts {
+  minute: string
+  /** Empty for requests that named no source. */
+  source: string
+  /** By the outcome's name. */
+  outcomes: Record<string, number>
+  /** From request to answer; see histogram.ts. */
+  ackMs: number[]
+  lastAcceptedAt?: number
+  /** Refused since then, or in all. */
+  refusedInARow: number
+  /** When the first of these was refused. */
+  refusedSince?: number
+  lastRefusedAt?: number
+}
+
 /**
  * A store job's data: one group. Each part is a JSON array as text (of {@link QueuedCallback}, {@link QueuedRefusal},
  * {@link QueuedDrop}), which ingest writes piece by piece and Postgres takes apart. Text, for three reasons: it is never
@@ -66,6 +83,8 @@ export const StoreJob = z.object({
   callbacks: z.string(),
   quarantined: z.string(),
   dropped: z.string(),
+  /** Of {@link QueuedCounts}; a job that has them has nothing else. */
+  counted: z.string().optional(),
 })
 export type StoreJob = z.infer<typeof StoreJob>
 
@@ -114,7 +133,7 @@ function storableText(text: string): string {
 
 /** One piece of a group, already JSON text. */
 export interface GroupPart {
-  kind: 'callbacks' | 'quarantined' | 'dropped'
+  kind: 'callbacks' | 'quarantined' | 'dropped' | 'counted'
   json: string
 }
 
@@ -125,5 +144,11 @@ export function storeJob(parts: readonly GroupPart[]): StoreJob {
       .filter((part) => part.kind === kind)
       .map(({ json }) => json)
       .join(',')}]`
-  return { version: '1', callbacks: array('callbacks'), quarantined: array('quarantined'), dropped: array('dropped') }
+  return {
+    version: '1',
+    callbacks: array('callbacks'),
+    quarantined: array('quarantined'),
+    dropped: array('dropped'),
+    ...(parts.some(({ kind }) => kind === 'counted') && { counted: array('counted') }),
+  }
 }

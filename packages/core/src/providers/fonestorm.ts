@@ -220,6 +220,7 @@ export const fonestorm = definePreset({
       split,
       details,
       delivery: { timeoutMs: 10_000, retryDelaysMs: [], isDelivered: (status) => status >= 200 && status < 300 },
+      callEnd: { field: 'status', values: ['END'] },
       samples,
     },
   },

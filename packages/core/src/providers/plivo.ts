@@ -215,6 +215,7 @@ export const plivo = definePreset({
       split,
       answer: WAIT,
       delivery: { timeoutMs: 40_000, retryDelaysMs: [1_000], isDelivered: (status) => status === 200 },
+      callEnd: { types: ['Hangup', ...FINAL_CALL_STATUSES] },
       samples: samples.voice as Record<string, Sample>,
     },
     messaging: {

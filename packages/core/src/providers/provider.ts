@@ -101,6 +101,9 @@ export interface Answer {
   body: string
 }
 
+/** What says that a call is over: an event of one of these types, or with one of these texts in a field of its payload. */
+export type CallEnd = { types: string[] } | { field: string; values: string[] }
+
 /** A configured connection to a provider, ready to read requests. Holds secrets: never log one. */
 export interface Source {
   provider: string
@@ -138,6 +141,8 @@ export interface Source {
   sign: (request: OutgoingRequest, options: SignOptions) => OutgoingRequest
   /** The same secrets and rules with each of the provider's other schemes: to find the one that fits. */
   alternatives: () => Source[]
+  /** The last event of each call, where the provider documents one. */
+  callEnd?: CallEnd | undefined
   /** Where the provider's types have their own data inside the payload. Gets what the provider sent, parsed. */
   details: (type: string, payload: unknown) => unknown
 }
@@ -318,6 +323,8 @@ export interface Scheme extends SchemeProfile {
   split: (message: Message) => CallbackFound[] | RejectReason
   /** Small JSON where it is left out. */
   answer?: Answer
+  /** See {@link Source.callEnd}. */
+  callEnd?: CallEnd
   /** See {@link Source.details}; the payload itself where it is left out. */
   details?: Source['details']
 }

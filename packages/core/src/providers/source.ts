@@ -207,6 +207,7 @@ function createSource(settings: Settings): Source {
       Object.entries(provider.schemes)
         .filter(([name]) => name !== schemeName)
         .flatMap(([name, other]) => withScheme(settings, name, other)),
+    callEnd: scheme.callEnd,
     details: scheme.details ?? ((_type, payload) => payload),
   }
 }

@@ -95,6 +95,7 @@ export const telnyx = definePreset({
         retryDelaysMs: [1_000, 5_000],
         isDelivered: (status) => status >= 200 && status < 300,
       },
+      callEnd: { types: ['call.hangup'] },
       samples,
     },
   },

@@ -291,6 +291,7 @@ export const twilio = definePreset({
       split: (message) => splitForm(message, message.header(TOKEN_HEADER) || undefined),
       answer: EMPTY_TWIML,
       delivery,
+      callEnd: { field: 'CallStatus', values: ['completed', 'busy', 'failed', 'no-answer', 'canceled'] },
       samples,
     },
   },

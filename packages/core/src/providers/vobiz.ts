@@ -491,6 +491,7 @@ const voice: Scheme = {
   split: splitVoice,
   answer: { contentType: 'application/xml', body: '<Response><Wait length="60"/></Response>' },
   delivery: WITHIN_3_SECONDS,
+  callEnd: { types: ['Hangup'] },
   samples: voiceSamples,
 }
 
@@ -522,6 +523,7 @@ const trunk: Scheme = {
   signature: bodySignature({ header: 'x-vobiz-signature' }),
   split: splitTrunk,
   delivery: { timeoutMs: 10_000, retryDelaysMs: [], isDelivered: isSuccess },
+  callEnd: { types: ['Hangup'] },
   samples: samples.trunk,
 }
 
@@ -627,6 +629,7 @@ const legacy: Scheme = {
   signature: { proofs: legacyProofs, sign: signLegacy, toleranceSeconds: 300 },
   split: splitLegacy,
   delivery: { ...WITHIN_3_SECONDS, retryDelaysMs: [] },
+  callEnd: { types: ['call.completed', 'call.failed'] },
   samples: samples.legacy,
 }
 

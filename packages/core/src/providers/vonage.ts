@@ -265,6 +265,9 @@ export const vonage = definePreset({
         ],
       },
       signature: { proofs: jwtProofs, sign: signWithJwt, headers: ['authorization'] },
+      callEnd: {
+        types: ['completed', 'busy', 'cancelled', 'failed', 'rejected', 'timeout', 'unanswered'],
+      },
       samples: { ...samples.sms, ...samples.jwt } as Record<string, Sample>,
     },
     'sms-md5': smsScheme('md5', 'MD5 with the secret behind the text'),

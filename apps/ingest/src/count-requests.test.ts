@@ -1,0 +1,83 @@
+import { expect, test } from 'vitest'
+import type { QueuedCounts, StoreJob } from '@ringback/core/callback'
+import { createLogger } from '@ringback/core/log'
+import { createCountRequests } from './count-requests.ts'
+import { createCounts } from './counts.ts'
+import type { Outcome } from './receive-request.ts'
+
+const MINUTE = Date.parse('2026-01-01T12:00:00Z')
+
+/** Counts and gives what the worker would get. */
+function counting({ fails = () => false }: { fails?: () => boolean } = {}) {
+  const sent: { id: string; job: StoreJob }[] = []
+  const counts = createCounts<QueuedCounts>({
+    kind: 'counted',
+    intervalMs: 1_000_000,
+    add: async (id, job) => {
+      sent.push({ id, job })
+      if (fails()) throw new Error('away')
+    },
+    log: createLogger('test', 'silent'),
+  })
+  let now = MINUTE
+  const count = createCountRequests(counts, () => now)
+  return {
+    at: (ms: number) => (now = MINUTE + ms),
+    count: (source: string, ...outcomes: Outcome['kind'][]) => {
+      for (const outcome of outcomes) count({ source, outcome, durationMs: 3 })
+    },
+    sent,
+    counted: async () => {
+      await counts.close()
+      return JSON.parse(sent.at(-1)!.job.counted!) as QueuedCounts[]
+    },
+  }
+}
+
+test('requests are counted by source, minute and outcome', async () => {
+  const { at, count, counted } = counting()
+  count('a', 'accepted', 'forged', 'accepted')
+  count('b', 'accepted')
+  at(60_000)
+  count('a', 'accepted')
+  expect(await counted()).toMatchObject([
+    { minute: '2026-01-01T12:00:00.000Z', source: 'a', outcomes: { accepted: 2, forged: 1 } },
+    { minute: '2026-01-01T12:00:00.000Z', source: 'b', outcomes: { accepted: 1 } },
+    { minute: '2026-01-01T12:01:00.000Z', source: 'a', outcomes: { accepted: 1 } },
+  ])
+})
+
+test('names that are no sources count as one, so that nobody can fill the memory with them', async () => {
+  const { count, counted } = counting()
+  for (let index = 0; index < 1000; index += 1) count(`made-up-${index}`, 'unknown_source')
+  expect(await counted()).toMatchObject([{ source: '', outcomes: { unknown_source: 1000 } }])
+})
+
+test('an accepted request ends a row of refusals, and failures of our own are no part of one', async () => {
+  const { at, count, counted } = counting()
+  count('a', 'forged', 'accepted')
+  at(10)
+  count('a', 'unreadable')
+  at(20)
+  count('a', 'not_durable', 'too_large', 'client_gone')
+  const [entry] = await counted()
+  expect(entry).toMatchObject({
+    refusedInARow: 2,
+    lastAcceptedAt: MINUTE,
+    refusedSince: MINUTE + 10,
+    lastRefusedAt: MINUTE + 20,
+  })
+})
+
+test('counts that could not be sent go again under the same id, so that they count once', async () => {
+  let isDown = true
+  const { count, sent, counted } = counting({ fails: () => isDown })
+  count('a', 'accepted')
+  await counted()
+  isDown = false
+  count('a', 'accepted')
+  await counted()
+  expect(sent).toHaveLength(3)
+  expect(sent[1]).toEqual(sent[0])
+  expect(sent[2]!.id).not.toBe(sent[0]!.id)
+})

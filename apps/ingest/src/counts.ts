@@ -1,0 +1,65 @@
+import { randomUUIDv7 } from 'node:crypto'
+import { storeJob } from '@ringback/core/callback'
+import type { GroupPart, StoreJob } from '@ringback/core/callback'
+import type { Logger } from '@ringback/core/log'
+import type { Producer } from '@ringback/core/queue'
+
+export interface CountsOptions {
+  /** What the worker is to make of them. */
+  kind: GroupPart['kind']
+  /** From the first count until they are sent, and between two sendings. */
+  intervalMs: number
+  add: Producer<StoreJob>['add']
+  log: Logger
+}
+
+export interface Counts<Entry extends object> {
+  /** The entry of `key` since the last sending, to be changed at once. Undefined where there are too many to keep more. */
+  entry: (key: string, create: () => Entry) => Entry | undefined
+  /** Sends what there is, once. */
+  close: () => Promise<void>
+}
+
+/** Reached only where keys hold a time, in an outage of hours. */
+const MAX_ENTRIES = 10_000
+
+/** Gathers counts and sends them now and then; exact, for a job that failed is sent again under its own id. */
+export function createCounts<Entry extends object>({ kind, intervalMs, add, log }: CountsOptions): Counts<Entry> {
+  let entries = new Map<string, Entry>()
+  let unsent: { id: string; job: StoreJob } | undefined
+  let timer: NodeJS.Timeout | undefined
+
+  async function send(): Promise<void> {
+    if (unsent === undefined && entries.size > 0) {
+      const parts = [...entries.values()].map((entry) => ({ kind, json: JSON.stringify(entry) }))
+      unsent = { id: `group-${randomUUIDv7()}`, job: storeJob(parts) }
+      entries = new Map()
+    }
+    if (unsent === undefined) return
+    await add(unsent.id, unsent.job)
+    unsent = undefined
+  }
+
+  async function sendAndContinue(): Promise<void> {
+    await send().catch((error: Error) => log.warn({ kind, error: error.message }, 'counts.unsent'))
+    timer = unsent !== undefined || entries.size > 0 ? setTimeout(sendAndContinue, intervalMs) : undefined
+  }
+
+  return {
+    entry(key, create) {
+      const known = entries.get(key)
+      if (known !== undefined) return known
+      if (entries.size >= MAX_ENTRIES) return undefined
+      const created = create()
+      entries.set(key, created)
+      timer ??= setTimeout(sendAndContinue, intervalMs)
+      return created
+    },
+    async close(): Promise<void> {
+      clearTimeout(timer)
+      await send()
+        .then(send)
+        .catch((error: Error) => log.error({ kind, error: error.message }, 'counts.lost'))
+    },
+  }
+}

@@ -1,0 +1,256 @@
+import type { AlertKind } from '@ringback/core/alerts'
+import type { Config } from '@ringback/core/config'
+import { OWN_SOURCE, matcher } from '@ringback/core/filter'
+import type { TransactionSql } from '@ringback/core/store/connect'
+import type { Condition, OpenAlert } from './transitions.ts'
+import { watchCalls } from './watch-calls.ts'
+
+// What is wrong at this moment. Every look is a few index lookups, however much there is in the tables: what could be
+// many is counted up to a limit.
+
+export interface LookDependencies {
+  sql: TransactionSql
+  config: Pick<Config, 'sources' | 'handlers' | 'alerts'>
+  /** Of the kind that is looked for. */
+  open: readonly OpenAlert[]
+  /** How long the oldest callbacks in the queue have waited there. */
+  queueAgeMs: () => Promise<number>
+}
+
+type Look = (deps: LookDependencies) => Promise<Condition[]>
+
+export const looks: Record<AlertKind, Look> = {
+  destination_failing: lookForFailures,
+  destination_open: (deps) => lookForState(deps, 'destination_open'),
+  destination_disabled: (deps) => lookForState(deps, 'destination_disabled'),
+  dead_letters: lookForDeadLetters,
+  source_refusing: lookForRefusals,
+  source_quiet: lookForSilence,
+  store_lagging: lookForLag,
+  quarantine_filling: lookForQuarantined,
+  calls_unended: watchCalls,
+}
+
+/** More are not counted: the last reminder comes at a thousand. */
+const MOST_COUNTED = 1000
+
+/** What destinations answered is for people to read, not to store once more. */
+const MAX_ERROR_LENGTH = 300
+
+const json = (value: unknown) => JSON.stringify(value)
+const atLeast = (count: number) => (count >= MOST_COUNTED ? `${MOST_COUNTED} or more` : String(count))
+
+/**
+ * The handlers whose destinations are watched. Not those that get alerts: an alert about one would go to itself, fail,
+ * and be the next failure. Their state is in `destinations` for everybody to see.
+ */
+function watchedHandlers({ handlers }: LookDependencies['config']): string[] {
+  const notice = { source: OWN_SOURCE, accountId: '', verifiedBy: 'none' as const }
+  const types = ['alert.raised', 'alert.reminded', 'alert.resolved']
+  return handlers.filter(({ on }) => !types.some((type) => matcher(on)({ ...notice, type }))).map(({ name }) => name)
+}
+
+async function lookForFailures({ sql, config }: LookDependencies): Promise<Condition[]> {
+  const found = await sql<
+    { handler: string; failures: number; lastError: string | null; lastSuccessAt: Date | null }[]
+  >`
+    select
+      handler, consecutive_failures as failures, left(last_error, ${MAX_ERROR_LENGTH}) as "lastError",
+      last_success_at as "lastSuccessAt"
+    from destinations
+    where consecutive_failures >= ${config.alerts.consecutiveFailures}
+      and handler in (select json_array_elements_text(${json(watchedHandlers(config))}::json))`
+  return found.map(({ handler, failures, ...details }) => ({
+    kind: 'destination_failing',
+    subject: handler,
+    occurrences: failures,
+    text: `${failures} attempts of the handler "${handler}" have failed in a row`,
+    details,
+  }))
+}
+
+async function lookForState(
+  { sql, config }: LookDependencies,
+  kind: 'destination_open' | 'destination_disabled',
+): Promise<Condition[]> {
+  const states = kind === 'destination_open' ? ['open', 'half_open'] : ['disabled']
+  const found = await sql<{ handler: string; since: Date; lastError: string | null }[]>`
+    select handler, state_since as since, left(last_error, ${MAX_ERROR_LENGTH}) as "lastError"
+    from destinations
+    where state in (select json_array_elements_text(${json(states)}::json))
+      and handler in (select json_array_elements_text(${json(watchedHandlers(config))}::json))`
+  return found.map(({ handler, ...details }) => ({
+    kind,
+    subject: handler,
+    occurrences: undefined,
+    text:
+      kind === 'destination_open'
+        ? `the handler "${handler}" fails so often that its deliveries wait (circuit breaker)`
+        : `the destination of the handler "${handler}" is disabled: its deliveries wait until it is enabled again`,
+    details,
+  }))
+}
+
+/** Of the last hour, by handler; also of handlers that are not in the configuration any more. Not those of alerts. */
+async function lookForDeadLetters({ sql, open }: LookDependencies): Promise<Condition[]> {
+  const found = await sql<{ handler: string; count: number; lastError: string | null; eventIds: string[] }[]>`
+    with recent as materialized (
+      select handler
+      from (
+        select handler
+        from deliveries
+        where status = 'dead' and finished_at > now() - interval '1 hour'
+        order by finished_at desc
+        limit ${MOST_COUNTED}
+      ) as newest
+      union
+      select json_array_elements_text(${json(open.map(({ subject }) => subject))}::json)
+    )
+    select
+      recent.handler, count(*)::integer as count,
+      left((array_agg(dead.last_error order by dead.finished_at desc))[1], ${MAX_ERROR_LENGTH}) as "lastError",
+      to_json((array_agg(dead.event_id order by dead.finished_at desc))[1:3]) as "eventIds"
+    from recent
+    cross join lateral (
+      select d.event_id, d.last_error, d.finished_at
+      from deliveries as d
+      left join events as e on e.id = d.event_id and e.received_at = d.event_received_at
+      where d.handler = recent.handler
+        and d.status = 'dead'
+        and d.finished_at > now() - interval '1 hour'
+        and e.source is distinct from ${OWN_SOURCE}
+      order by d.finished_at desc
+      limit ${MOST_COUNTED}
+    ) as dead
+    group by recent.handler`
+  return found.map(({ handler, count, ...details }) => ({
+    kind: 'dead_letters',
+    subject: handler,
+    occurrences: count,
+    text: `${atLeast(count)} ${count === 1 ? 'delivery' : 'deliveries'} of the handler "${handler}" became dead letters within the last hour`,
+    details,
+  }))
+}
+
+async function lookForRefusals({ sql, config }: LookDependencies): Promise<Condition[]> {
+  const found = await sql<{ source: string; refused: number; lastAcceptedAt: Date | null }[]>`
+    select source, refused_in_a_row::integer as refused, last_accepted_at as "lastAcceptedAt"
+    from source_states
+    where refused_in_a_row >= ${config.alerts.consecutiveFailures}
+      and source in (select json_array_elements_text(${json([...config.sources.keys()])}::json))`
+  return found.map(({ source, refused, ...details }) => ({
+    kind: 'source_refusing',
+    subject: source,
+    occurrences: refused,
+    text: `${refused} requests to the source "${source}" were refused in a row`,
+    details,
+  }))
+}
+
+/**
+ * Sources that usually have requests at this time of day: on most of the last seven days, and on the same day of the week
+ * before, as far as they are known. Of a source that is younger than a day: in each of the three hours before its last
+ * request. Once told of, a source is quiet until its next request.
+ */
+async function lookForSilence({ sql, config, open }: LookDependencies): Promise<Condition[]> {
+  const { quietMinutes, busyPerMinute } = config.alerts
+  const found = await sql<{ source: string; lastAcceptedAt: Date }[]>`
+    select s.source, s.last_accepted_at as "lastAcceptedAt"
+    from source_states as s
+    cross join lateral (select min(minute) as minute from source_minutes as m where m.source = s.source) as first
+    cross join lateral (
+      select
+        count(*) as known, count(*) filter (where is_busy) as busy,
+        coalesce(bool_or(is_busy) filter (where day = 7), true) as a_week_ago
+      from (
+        select
+          day,
+          (
+            select coalesce(sum(accepted), 0)
+            from source_minutes as m
+            where m.source = s.source
+              and m.minute > now() - day * interval '1 day' - ${quietMinutes} * interval '1 minute'
+              and m.minute <= now() - day * interval '1 day'
+          ) >= ${busyPerMinute * quietMinutes} as is_busy
+        from generate_series(1, 7) as day
+        where first.minute < now() - day * interval '1 day' - ${quietMinutes} * interval '1 minute'
+      ) as by_day
+    ) as days
+    cross join lateral (
+      select count(*) as busy
+      from generate_series(1, 3) as hour
+      where (
+        select coalesce(sum(accepted), 0)
+        from source_minutes as m
+        where m.source = s.source
+          and m.minute > s.last_accepted_at - hour * interval '1 hour'
+          and m.minute <= s.last_accepted_at - (hour - 1) * interval '1 hour'
+      ) >= ${busyPerMinute * 60}
+    ) as hours
+    where s.last_accepted_at < now() - ${quietMinutes} * interval '1 minute'
+      and s.source in (select json_array_elements_text(${json([...config.sources.keys()])}::json))
+      and (
+        s.source in (select json_array_elements_text(${json(open.map(({ subject }) => subject))}::json))
+        or case when days.known > 0 then days.busy * 2 > days.known and days.a_week_ago else hours.busy = 3 end
+      )`
+  return found.map(({ source, lastAcceptedAt }) => ({
+    kind: 'source_quiet',
+    subject: source,
+    occurrences: undefined,
+    text: `no request of the source "${source}" was accepted since ${lastAcceptedAt.toISOString()}, when it usually is busy`,
+    details: { lastAcceptedAt },
+  }))
+}
+
+/** By what waits in the queue, and by the newest events: what a worker has in hand, and cannot store, is in neither. */
+async function lookForLag({ sql, config, queueAgeMs }: LookDependencies): Promise<Condition[]> {
+  const [found] = await sql<{ seconds: number | null }[]>`
+    select round(extract(epoch from max(stored_at - received_at)))::integer as seconds
+    from (
+      select stored_at, received_at
+      from events
+      where received_at > now() - interval '7 days'
+      order by id desc
+      limit 100
+    ) as newest
+    where stored_at > now() - interval '1 minute'`
+  const seconds = Math.max(found?.seconds ?? 0, Math.floor((await queueAgeMs()) / 1000))
+  if (seconds < config.alerts.storeLagSeconds) return []
+  return [
+    {
+      kind: 'store_lagging',
+      subject: '',
+      occurrences: undefined,
+      text: `callbacks wait ${seconds} s until they are stored: the workers do not keep up`,
+      details: { seconds },
+    },
+  ]
+}
+
+async function lookForQuarantined({ sql, config }: LookDependencies): Promise<Condition[]> {
+  const most = config.alerts.quarantinedIn5Minutes
+  const found = await sql<{ source: string; kept: number; counted: number }[]>`
+    select source, kept.count as kept, dropped.count as counted
+    from json_array_elements_text(${json([...config.sources.keys()])}::json) as source
+    cross join lateral (
+      select count(*)::integer as count
+      from (
+        select from quarantine
+        where quarantine.source = source.value and received_at > now() - interval '5 minutes'
+        limit ${Math.max(most + 1, MOST_COUNTED)}
+      ) as newest
+    ) as kept
+    cross join lateral (
+      select coalesce(sum(d.count), 0)::integer as count
+      from quarantine_dropped as d
+      where d.source = source.value and recorded_at > now() - interval '5 minutes'
+    ) as dropped
+    where kept.count + dropped.count > ${most}`
+  return found.map(({ source, kept, counted }) => ({
+    kind: 'quarantine_filling',
+    subject: source,
+    occurrences: kept + counted,
+    text: `${atLeast(kept + counted)} requests or callbacks of the source "${source}" were refused within 5 minutes`,
+    details: { kept, counted },
+  }))
+}

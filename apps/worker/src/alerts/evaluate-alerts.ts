@@ -1,0 +1,166 @@
+import { randomUUIDv7 } from 'node:crypto'
+import { ALERT_KINDS } from '@ringback/core/alerts'
+import type { AlertKind, AlertNotice } from '@ringback/core/alerts'
+import type { QueuedCallback } from '@ringback/core/callback'
+import type { Config } from '@ringback/core/config'
+import { OWN_SOURCE, createMatch } from '@ringback/core/filter'
+import type { Logger } from '@ringback/core/log'
+import type { Sql, TransactionSql } from '@ringback/core/store/connect'
+import { logWhenFailed } from '../when-failed.ts'
+import { looks } from './conditions.ts'
+import type { LookDependencies } from './conditions.ts'
+import { keyOf, transitions } from './transitions.ts'
+import type { Condition, OpenAlert, Transitions } from './transitions.ts'
+
+export interface AlertDependencies {
+  sql: Sql
+  config: Pick<Config, 'sources' | 'handlers' | 'alerts'>
+  queueAgeMs: LookDependencies['queueAgeMs']
+  log: Logger
+}
+
+/** An advisory lock's key: any number that nothing else in the database locks. */
+const LOCK_KEY = 7_274_256
+/** Of one look. Past it, it is left out this time. */
+const LOOK_TIMEOUT = '5s'
+
+/** One thing to tell of an alert. */
+interface Notice {
+  transition: 'raised' | 'reminded' | 'resolved'
+  alert: OpenAlert
+  /** Which reminder it is; 1 for what there is once in an alert. */
+  number: number
+}
+
+/**
+ * Makes the function that looks for what is wrong and tells of what has changed: once, however many workers call it at the
+ * same time. What is told is an event of the source `ringback`, stored with the change itself where a handler asks for it,
+ * and its deliveries are like any other's.
+ */
+export function createEvaluateAlerts({ sql, config, queueAgeMs, log }: AlertDependencies): () => Promise<void> {
+  const match = createMatch(config.handlers, logWhenFailed(log))
+
+  async function evaluate(transaction: TransactionSql): Promise<Notice[]> {
+    const [row] = await transaction<{ isFirst: boolean; now: Date }[]>`
+      select pg_try_advisory_xact_lock(${LOCK_KEY}) as "isFirst", now() as now`
+    if (!row!.isFirst) return []
+    const open = await transaction<OpenAlert[]>`
+      select id, key, kind, subject, occurrences::float8 as occurrences, text, details, raised_at as "raisedAt"
+      from alerts where state = 'open'`
+    const { conditions, failed } = await lookAll(transaction, open)
+    // Of what could not be looked at nothing is known: it stays as it is.
+    const known = open.filter(({ kind }) => !failed.has(kind))
+    const notices = await save(transaction, transitions(known, conditions, row!.now), row!.now)
+    await tell(transaction, notices, row!.now)
+    return notices
+  }
+
+  async function lookAll(
+    transaction: TransactionSql,
+    open: OpenAlert[],
+  ): Promise<{ conditions: Condition[]; failed: Set<AlertKind> }> {
+    const conditions: Condition[] = []
+    const failed = new Set<AlertKind>()
+    for (const kind of ALERT_KINDS) {
+      if (config.alerts.disabled.includes(kind)) continue
+      try {
+        const found = await transaction.savepoint(async (savepoint) => {
+          await savepoint`select set_config('statement_timeout', ${LOOK_TIMEOUT}, true)`
+          return looks[kind]({ sql: savepoint, config, queueAgeMs, open: open.filter((alert) => alert.kind === kind) })
+        })
+        conditions.push(...found)
+      } catch (error) {
+        failed.add(kind)
+        log.warn({ kind, error: (error as Error).message }, 'alerts.not_looked_for')
+      }
+    }
+    return { conditions, failed }
+  }
+
+  async function tell(transaction: TransactionSql, notices: Notice[], now: Date): Promise<void> {
+    const told = notices.map((notice) => eventOf(notice, now))
+    const matched = told.flatMap(match)
+    // Where no handler asks for alerts, `events` holds nothing but what providers sent.
+    const callbacks = told.filter(({ id }) => matched.some(([matchedId]) => matchedId === id))
+    if (callbacks.length === 0) return
+    const [row] = await transaction<{ result: { deliveries: { id: string; receivedAt: string }[] } }[]>`
+      select store_callbacks(${JSON.stringify(callbacks)}, '[]', '[]', ${JSON.stringify(matched)}, false) as result`
+    // Nobody has them in hand: any worker's scanner takes them at once.
+    await transaction`
+      update deliveries as d set lease_until = null
+      from json_to_recordset(${JSON.stringify(row!.result.deliveries)}::json) as w (id uuid, "receivedAt" timestamptz)
+      where d.id = w.id and d.event_received_at = w."receivedAt"`
+  }
+
+  return async () => {
+    for (const { transition, alert } of await sql.begin(evaluate)) {
+      const { id, kind, subject, text, occurrences } = alert
+      const level = transition === 'resolved' ? 'info' : 'error'
+      log[level]({ alertId: id, kind, subject, occurrences, text }, `alert.${transition}`)
+    }
+  }
+}
+
+async function save(transaction: TransactionSql, { raise, seen, resolve }: Transitions, now: Date): Promise<Notice[]> {
+  const raised = raise.map((condition): OpenAlert => ({
+    ...condition,
+    id: randomUUIDv7(),
+    key: keyOf(condition),
+    occurrences: condition.occurrences ?? 0,
+    raisedAt: now,
+  }))
+  const current = seen.map(({ alert, condition: { text, details }, occurrences }) => ({
+    ...alert,
+    text,
+    details,
+    occurrences,
+  }))
+  await transaction`
+    insert into alerts (id, key, kind, subject, occurrences, text, details)
+    select * from json_to_recordset(${JSON.stringify(raised)}::json) as a (
+      id uuid, key text, kind text, subject text, occurrences bigint, text text, details jsonb
+    )`
+  await transaction`
+    update alerts as a
+    set last_seen_at = now(), occurrences = c.occurrences, text = c.text, details = c.details
+    from json_to_recordset(${JSON.stringify(current)}::json) as c (id uuid, occurrences bigint, text text, details jsonb)
+    where a.id = c.id`
+  await transaction`
+    update alerts set state = 'resolved', resolved_at = now()
+    where id in (select json_array_elements_text(${JSON.stringify(resolve.map(({ id }) => id))}::json)::uuid)`
+  return [
+    ...raised.map((alert): Notice => ({ transition: 'raised', alert, number: 1 })),
+    ...seen.flatMap(({ remindAt }, index): Notice[] =>
+      remindAt === undefined ? [] : [{ transition: 'reminded', alert: current[index]!, number: remindAt }],
+    ),
+    ...resolve.map((alert): Notice => ({ transition: 'resolved', alert, number: 1 })),
+  ]
+}
+
+const PREFIXES = { raised: '', reminded: 'Still: ', resolved: 'Over: ' }
+
+function eventOf({ transition, alert, number }: Notice, now: Date): QueuedCallback {
+  const { id, kind, subject, occurrences, raisedAt, details } = alert
+  const payload: AlertNotice = {
+    alert_id: id,
+    kind,
+    subject,
+    text: PREFIXES[transition] + alert.text,
+    occurrences,
+    raised_at: raisedAt.toISOString(),
+    details,
+  }
+  return {
+    id: randomUUIDv7(),
+    source: OWN_SOURCE,
+    accountId: '',
+    callbackId: `${id}:${transition}:${number}`,
+    type: `alert.${transition}`,
+    verifiedBy: 'none',
+    occurredAt: now.toISOString(),
+    method: '',
+    url: '',
+    headers: {},
+    raw: Buffer.from(JSON.stringify(payload)).toString('base64'),
+  }
+}

@@ -1,0 +1,93 @@
+import type { CallEnd } from '@ringback/core/providers/provider'
+import type { TransactionSql } from '@ringback/core/store/connect'
+import type { LookDependencies } from './conditions.ts'
+import type { Condition } from './transitions.ts'
+
+// The call watch: calls that should have ended by now, and of which no event says so. Each event is looked at once, when
+// it is so old that its call should be over; what is found then is followed until it ends, or for a day.
+
+/** So many calls of a source are followed: if none of its calls ends, its last events do not come here at all. */
+const MOST_FOLLOWED = 1000
+
+/** After a pause, or when the watch is switched on, it takes steps, so that no look takes long. */
+const STEP = '10 minutes'
+
+/** One condition for each source that has such calls. */
+export async function watchCalls({ sql, config }: LookDependencies): Promise<Condition[]> {
+  const { unendedCallMinutes: minutes } = config.alerts
+  if (minutes === 0) return []
+  const conditions: Condition[] = []
+  for (const [source, { callEnd }] of config.sources) {
+    if (callEnd === undefined) continue
+    await forgetEnded(sql, source, callEnd)
+    await findUnended(sql, source, callEnd, minutes)
+    const [found] = await sql<{ count: number; examples: string[] | null }[]>`
+      select count(*)::integer as count, to_json((array_agg(call_id order by first_event_at))[1:5]) as examples
+      from unended_calls where source = ${source}`
+    if (found === undefined || found.count === 0) continue
+    const { count, examples } = found
+    conditions.push({
+      kind: 'calls_unended',
+      subject: source,
+      occurrences: count,
+      text: `${count} ${count === 1 ? 'call' : 'calls'} of the source "${source}" began more than ${minutes} minutes ago and no event says that ${count === 1 ? 'it' : 'they'} ended`,
+      details: { callIds: examples },
+    })
+  }
+  return conditions
+}
+
+async function forgetEnded(sql: TransactionSql, source: string, callEnd: CallEnd): Promise<void> {
+  await sql`
+    delete from unended_calls as u
+    where u.source = ${source}
+      and (
+        u.first_event_at < now() - interval '1 day'
+        or exists (
+          select from events as e
+          where e.source = u.source
+            and e.call_id = u.call_id
+            and e.received_at > u.first_event_at - interval '1 day'
+            and ${ends(sql, callEnd)}
+        )
+      )`
+}
+
+async function findUnended(sql: TransactionSql, source: string, callEnd: CallEnd, minutes: number): Promise<void> {
+  const [step] = await sql<{ from: string; to: string }[]>`
+    with step as (
+      select
+        greatest(
+          (select watched_until from call_watches where source = ${source}), now() - interval '1 day'
+        ) as from_time
+    )
+    insert into call_watches as w (source, watched_until)
+    select ${source}, greatest(from_time, least(now() - ${minutes} * interval '1 minute', from_time + ${STEP}::text::interval))
+    from step
+    on conflict (source) do update set watched_until = excluded.watched_until
+    returning (select from_time from step)::text as from, watched_until::text as to`
+  await sql`
+    insert into unended_calls (source, call_id, first_event_at)
+    select source, call_id, min(received_at)
+    from events as began
+    where source = ${source}
+      and received_at > ${step!.from}::text::timestamptz
+      and received_at <= ${step!.to}::text::timestamptz
+      and call_id is not null
+      and not exists (
+        select from events as e
+        where e.source = began.source
+          and e.call_id = began.call_id
+          and e.received_at > ${step!.from}::text::timestamptz - interval '1 day'
+          and ${ends(sql, callEnd)}
+      )
+    group by source, call_id
+    limit (select greatest(0, ${MOST_FOLLOWED} - count(*)) from unended_calls where source = ${source})
+    on conflict do nothing`
+}
+
+function ends(sql: TransactionSql, callEnd: CallEnd) {
+  return 'types' in callEnd
+    ? sql`e.type in (select json_array_elements_text(${JSON.stringify(callEnd.types)}::json))`
+    : sql`e.payload ->> ${callEnd.field} in (select json_array_elements_text(${JSON.stringify(callEnd.values)}::json))`
+}

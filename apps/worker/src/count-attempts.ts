@@ -1,0 +1,143 @@
+import { emptyHistogram, observe } from '@ringback/core/histogram'
+import type { Sql } from '@ringback/core/store/connect'
+import type { FinishedAttempt } from './run-deliveries.ts'
+
+/** A row of `delivery_minutes`. */
+interface AttemptCounts {
+  minute: string
+  source: string
+  type: string
+  handler: string
+  attempts: number
+  failures: number
+  dead: number
+  durationMs: number[]
+}
+
+/** Attempts of a handler since the last report, for its row in `destinations`. */
+interface Outcomes {
+  handler: string
+  hasSucceeded: boolean
+  hasFailed: boolean
+  /** Since the last success, or in all. */
+  failuresInARow: number
+}
+
+export interface AttemptCounter {
+  count: (attempt: FinishedAttempt) => void
+  /** Writes what was counted since the last time; what cannot be written is kept for the next. */
+  flush: () => Promise<void>
+}
+
+/** Types are the providers' own words: beyond so many, what is counted counts without its type. */
+const MAX_ROWS = 1000
+
+/**
+ * Counts attempts in memory, for the table `delivery_minutes`; a worker that is killed loses what it has not written. For
+ * handlers without limits it also keeps `destinations` up, as the attempts themselves do for those with limits.
+ */
+export function createAttemptCounter(
+  { sql, limited }: { sql: Sql; limited: ReadonlySet<string> },
+  now: () => number = Date.now,
+): AttemptCounter {
+  let rows = new Map<string, AttemptCounts>()
+  let outcomes = new Map<string, Outcomes>()
+
+  function rowOf({ source, type, handler }: Pick<FinishedAttempt, 'source' | 'type' | 'handler'>): AttemptCounts {
+    const at = now()
+    const minute = new Date(at - (at % 60_000)).toISOString()
+    const key = `${minute}\n${source}\n${handler}\n${type}`
+    const known = rows.get(key)
+    if (known !== undefined) return known
+    if (rows.size >= MAX_ROWS && type !== '') return rowOf({ source, type: '', handler })
+    const row = { minute, source, type, handler, attempts: 0, failures: 0, dead: 0, durationMs: emptyHistogram() }
+    rows.set(key, row)
+    return row
+  }
+
+  function countOutcome({ handler, ok }: FinishedAttempt): void {
+    const own = outcomes.get(handler) ?? { handler, hasSucceeded: false, hasFailed: false, failuresInARow: 0 }
+    outcomes.set(handler, own)
+    if (ok) {
+      own.hasSucceeded = true
+      own.failuresInARow = 0
+    } else {
+      own.hasFailed = true
+      own.failuresInARow += 1
+    }
+  }
+
+  return {
+    count(attempt) {
+      const row = rowOf(attempt)
+      row.attempts += 1
+      if (!attempt.ok) row.failures += 1
+      if (attempt.next === 'dead') row.dead += 1
+      observe(row.durationMs, attempt.durationMs)
+      if (!limited.has(attempt.handler)) countOutcome(attempt)
+    },
+    async flush() {
+      if (rows.size === 0) return
+      const [taken, takenOutcomes] = [rows, outcomes]
+      rows = new Map()
+      outcomes = new Map()
+      try {
+        await write(sql, [...taken.values()], [...takenOutcomes.values()])
+      } catch (error) {
+        // In the order of time, so that rows of later attempts are added to these.
+        for (const [key, later] of rows) taken.set(key, sum(taken.get(key), later))
+        for (const [handler, later] of outcomes) takenOutcomes.set(handler, follow(takenOutcomes.get(handler), later))
+        rows = taken
+        outcomes = takenOutcomes
+        throw error
+      }
+    },
+  }
+}
+
+function sum(first: AttemptCounts | undefined, second: AttemptCounts): AttemptCounts {
+  if (first === undefined) return second
+  return {
+    ...first,
+    attempts: first.attempts + second.attempts,
+    failures: first.failures + second.failures,
+    dead: first.dead + second.dead,
+    durationMs: first.durationMs.map((count, index) => count + second.durationMs[index]!),
+  }
+}
+
+function follow(first: Outcomes | undefined, second: Outcomes): Outcomes {
+  if (first === undefined) return second
+  return {
+    ...second,
+    hasSucceeded: first.hasSucceeded || second.hasSucceeded,
+    hasFailed: first.hasFailed || second.hasFailed,
+    failuresInARow: second.failuresInARow + (second.hasSucceeded ? 0 : first.failuresInARow),
+  }
+}
+
+async function write(sql: Sql, rows: AttemptCounts[], outcomes: Outcomes[]): Promise<void> {
+  await sql.begin(async (transaction) => {
+    await transaction`
+      insert into delivery_minutes (minute, source, type, handler, attempts, failures, dead, duration_ms)
+      select minute, source, type, handler, attempts, failures, dead, "durationMs"
+      from json_to_recordset(${JSON.stringify(rows)}::json) as r (
+        minute timestamptz, source text, type text, handler text, attempts integer, failures integer, dead integer,
+        "durationMs" integer[]
+      )`
+    // In the order of the names, so that two workers do not wait for each other.
+    await transaction`
+      insert into destinations as d (handler, consecutive_failures, last_success_at, last_failure_at)
+      select
+        handler, "failuresInARow", case when "hasSucceeded" then now() end, case when "hasFailed" then now() end
+      from json_to_recordset(${JSON.stringify(outcomes)}::json) as o (
+        handler text, "hasSucceeded" boolean, "hasFailed" boolean, "failuresInARow" integer
+      )
+      order by handler
+      on conflict (handler) do update set
+        consecutive_failures = excluded.consecutive_failures
+          + case when excluded.last_success_at is null then d.consecutive_failures else 0 end,
+        last_success_at = coalesce(excluded.last_success_at, d.last_success_at),
+        last_failure_at = coalesce(excluded.last_failure_at, d.last_failure_at)`
+  })
+}

@@ -1,0 +1,587 @@
+import { randomUUIDv7 } from 'node:crypto'
+import { describe, expect, test } from 'vitest'
+import { storeJob } from '@ringback/core/callback'
+import type { QueuedCallback } from '@ringback/core/callback'
+import type { Config, ConfigDefinition, HandlerDefinition } from '@ringback/core/config'
+import { code } from '@ringback/core/handlers'
+import type { HandledEvent } from '@ringback/core/handlers'
+import { HISTOGRAM_BOUNDS_MS } from '@ringback/core/histogram'
+import { createLogger } from '@ringback/core/log'
+import { fonestorm } from '@ringback/core/providers/fonestorm'
+import { createProducer } from '@ringback/core/queue'
+import { vobiz } from '@ringback/core/providers/vobiz'
+import { demoCredentials, voximplant } from '@ringback/core/providers/voximplant'
+import { createEvaluateAlerts } from '@ringback/worker/evaluate-alerts'
+import { createStoreEvents } from '@ringback/worker/store-events'
+import {
+  aCallback,
+  configWith,
+  eventually,
+  freshDatabase,
+  idAt,
+  log,
+  post,
+  postCallbacks,
+  startIngest,
+  startWorker,
+} from './support/ringback.ts'
+import type { Database } from './support/ringback.ts'
+
+/** So that a test waits no longer than it must; in production this is 5 s and 10 s. */
+const often = { monitoringIntervalMs: 100 }
+
+const { accountId, apiKey, salt } = demoCredentials
+const sources = {
+  voximplant: voximplant({ accounts: [{ accountId, apiKey, salts: [salt] }] }),
+  vobiz: vobiz({ urlTokens: 'token' }),
+  fonestorm: fonestorm({ urlTokens: 'token' }),
+}
+
+const forged = (id: number) => aCallback(id, { hash: '0'.repeat(32) })
+
+const toOperators: HandlerDefinition = { name: 'operators', on: { source: 'ringback' }, run: code(() => {}) }
+
+/** Looks once for what is wrong, as each worker does every few seconds; somebody wants to be told. */
+function look(
+  { sql }: Database,
+  { handlers = [], ...definition }: Partial<ConfigDefinition> = {},
+  queueAgeMs = async () => 0,
+): Promise<void> {
+  const config = configWith({ sources, ...definition, handlers: [...handlers, toOperators] })
+  return createEvaluateAlerts({ sql, config, queueAgeMs, log })()
+}
+
+async function alertsIn({ sql }: Database): Promise<string[]> {
+  const rows = await sql<{ text: string }[]>`select key || ' ' || state as text from alerts order by raised_at, key`
+  return rows.map(({ text }) => text)
+}
+
+async function noticesIn({ sql }: Database): Promise<string[]> {
+  const rows = await sql<{ text: string }[]>`
+    select split_part(callback_id, ':', 2) || ':' || split_part(callback_id, ':', 3) || ' ' || (payload ->> 'kind') as text
+    from events where source = 'ringback' order by id`
+  return rows.map(({ text }) => text)
+}
+
+/** Stores callbacks that came at those times. */
+async function storeEventsAt(database: Database, ...events: (Partial<QueuedCallback> & { at: Date })[]): Promise<void> {
+  const store = createStoreEvents({
+    sql: database.sql,
+    handlers: [],
+    enqueueDeliveries: async () => {},
+    log,
+    signal: new AbortController().signal,
+  })
+  const parts = events.map(({ at, ...fields }) => ({
+    kind: 'callbacks' as const,
+    json: JSON.stringify({
+      id: idAt(at.toISOString()),
+      source: 'vobiz',
+      accountId: '',
+      callbackId: randomUUIDv7(),
+      type: '',
+      verifiedBy: 'secret',
+      occurredAt: at.toISOString(),
+      method: 'POST',
+      url: '/',
+      headers: {},
+      raw: Buffer.from('{}').toString('base64'),
+      ...fields,
+    }),
+  }))
+  await store({ id: `group-${randomUUIDv7()}`, data: storeJob(parts) })
+}
+
+const minutesAgo = (minutes: number) => new Date(Date.now() - minutes * 60_000)
+
+test('both sides have the same histogram', async () => {
+  await using database = await freshDatabase()
+  const [row] = await database.sql`
+    select
+      to_json(histogram_bounds_ms()) as bounds,
+      to_json(sum_histograms(counts)) as sum,
+      histogram_percentile('{0,0,4,0,0,0,0,0,0,0,0,0,0,0,0,0}', 0.5) as median,
+      histogram_percentile('{99,0,0,0,0,0,0,0,0,0,0,0,0,0,0,1}', 0.99) as mostly,
+      histogram_percentile('{99,0,0,0,0,0,0,0,0,0,0,0,0,0,0,1}', 0.995) as beyond,
+      histogram_percentile('{0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0}', 0.5) as nothing
+    from (values ('{1,2}'::integer[]), ('{10,20}'::integer[])) as v (counts)`
+  expect(row).toEqual({
+    bounds: HISTOGRAM_BOUNDS_MS,
+    sum: [11, 22],
+    median: 3.5,
+    mostly: 1,
+    beyond: 60_000,
+    nothing: null,
+  })
+})
+
+describe('what comes in', () => {
+  test('is counted by source and outcome, exactly, with the time to the answer and the refusals in a row', async () => {
+    await using database = await freshDatabase()
+    {
+      await using ingest = await startIngest(database)
+      await postCallbacks(ingest, forged(1))
+      await postCallbacks(ingest, aCallback(2))
+      await postCallbacks(ingest, aCallback(2), aCallback(3))
+      await postCallbacks(ingest, forged(4))
+      await post(ingest, 'no json')
+      await post(ingest, '{}', '/callbacks/nobody')
+      await post(ingest, '{}', '/callbacks/voximplant/wrong-token')
+    } // what was counted is handed over when ingest ends
+    await using _worker = await startWorker(database)
+    await eventually(async () => {
+      const rows = await database.sql`
+        select
+          source, sum(requests)::integer as requests, sum(accepted)::integer as accepted, sum(forged)::integer as forged,
+          sum(unreadable)::integer as unreadable, sum(unknown_source)::integer as unknown, bool_and(ack_ms_p50 > 0) as timed,
+          bool_and(ack_ms_p50 <= ack_ms_p99) as ordered, max(refused_in_a_row_now)::integer as in_a_row,
+          bool_and(last_accepted_at > now() - interval '1 minute') as recent
+        from source_health where minute > now() - interval '1 hour' group by source order by source`
+      const common = { timed: true, ordered: true }
+      expect([...rows]).toEqual([
+        {
+          source: '',
+          requests: 2,
+          accepted: 0,
+          forged: 0,
+          unreadable: 0,
+          unknown: 2,
+          in_a_row: null,
+          recent: null,
+          ...common,
+        },
+        {
+          source: 'voximplant',
+          requests: 5,
+          accepted: 2,
+          forged: 2,
+          unreadable: 1,
+          unknown: 0,
+          in_a_row: 2,
+          recent: true,
+          ...common,
+        },
+      ])
+    })
+  })
+
+  test('counts that come twice count once', async () => {
+    await using database = await freshDatabase()
+    const { sql } = database
+    const store = createStoreEvents({
+      sql,
+      handlers: [],
+      enqueueDeliveries: async () => {},
+      log,
+      signal: new AbortController().signal,
+    })
+    const counts = { minute: minutesAgo(1), source: 's', outcomes: { forged: 2 }, ackMs: [2], refusedInARow: 2 }
+    const json = JSON.stringify({ ...counts, refusedSince: Date.now(), lastRefusedAt: Date.now() })
+    const job = { id: `group-${randomUUIDv7()}`, data: storeJob([{ kind: 'counted', json }]) }
+    await Promise.all([store(job), store(job)])
+    expect(await sql`select forged from source_minutes`).toEqual([{ forged: 2 }])
+    expect(await sql`select refused_in_a_row::integer as n from source_states`).toEqual([{ n: 2 }])
+    // What no version of Ringback would send must not keep the queue waiting.
+    await store({ id: `group-${randomUUIDv7()}`, data: storeJob([{ kind: 'counted', json: '{"minute":"never"}' }]) })
+    expect(await sql`select from source_minutes`).toHaveLength(1)
+  })
+
+  test('refusals of several ingests add up, and an acceptance by any of them ends the row', async () => {
+    await using database = await freshDatabase()
+    const { sql } = database
+    const report = async (fields: Record<string, unknown>) => {
+      const counts = [{ minute: minutesAgo(0), source: 's', outcomes: {}, ackMs: [], refusedInARow: 0, ...fields }]
+      await sql`select store_counts(${JSON.stringify(counts)})`
+      const [state] = await sql<{ n: number }[]>`select refused_in_a_row::integer as n from source_states`
+      return state!.n
+    }
+    expect(await report({ refusedInARow: 2, refusedSince: 1000 })).toBe(2)
+    expect(await report({ refusedInARow: 3, refusedSince: 2000 })).toBe(5)
+    expect(await report({ lastAcceptedAt: 5000, refusedInARow: 1, refusedSince: 5001 })).toBe(1)
+    expect(await report({ refusedInARow: 9, refusedSince: 4000 })).toBe(1) // before that acceptance, told of late
+    expect(await report({ lastAcceptedAt: 4500, refusedInARow: 2, refusedSince: 6000 })).toBe(3)
+  })
+
+  test('is kept for 30 days', async () => {
+    await using database = await freshDatabase()
+    for (const days of [29, 31]) {
+      await database.sql`
+        insert into source_minutes
+        values (now() - ${days} * interval '1 day', 's', 1, 0, 0, 0, 0, 0, 0, 0, 0, '{}')`
+      await database.sql`
+        insert into delivery_minutes values (now() - ${days} * interval '1 day', 's', 't', 'h', 1, 0, 0, '{}')`
+    }
+    await using _worker = await startWorker(database)
+    for (const table of ['source_minutes', 'delivery_minutes']) {
+      await eventually(async () => expect(await database.sql`select from ${database.sql(table)}`).toHaveLength(1))
+    }
+  })
+})
+
+test('what goes out is counted by source, type, handler and minute', async () => {
+  await using database = await freshDatabase()
+  let failures = 0
+  const failTwice = () => {
+    if (failures++ < 2) throw new Error('not yet')
+  }
+  const config = configWith({
+    handlers: [
+      { name: 'flaky', run: code(failTwice), retry: { firstDelayMs: 100, maxDelayMs: 100 } },
+      { name: 'hopeless', run: code(() => Promise.reject(new Error('no'))), retry: { maxAttempts: 1 } },
+    ],
+  })
+  await using ingest = await startIngest(database, { config })
+  {
+    await using _worker = await startWorker(database, { config })
+    await postCallbacks(ingest, aCallback(1))
+    await eventually(async () =>
+      expect(await database.sql`select from deliveries where status in ('succeeded', 'dead')`).toHaveLength(2),
+    )
+  } // what was counted is written when the worker ends
+  const rows = await database.sql`
+    select
+      handler, source, type, sum(attempts)::integer as attempts, sum(failures)::integer as failures,
+      round(sum(failures) / sum(attempts), 4)::float8 as rate, sum(dead)::integer as dead,
+      bool_and(duration_ms_p50 <= duration_ms_p99) as timed, max(consecutive_failures_now) as in_a_row,
+      max(oldest_pending_due_at_now) as pending
+    from delivery_health where minute > now() - interval '1 hour'
+    group by handler, source, type order by handler`
+  const common = { source: 'voximplant', type: 'sms_inbound', timed: true, pending: null }
+  expect([...rows]).toEqual([
+    { handler: 'flaky', attempts: 3, failures: 2, rate: 0.6667, dead: 0, in_a_row: 0, ...common },
+    { handler: 'hopeless', attempts: 1, failures: 1, rate: 1, dead: 1, in_a_row: 1, ...common },
+  ])
+})
+
+test('what could not be written is written later, and counts once', async () => {
+  await using database = await freshDatabase()
+  const { sql } = database
+  let handled = 0
+  let failures = 0
+  const warn = (_fields: unknown, message: string) => void (failures += message === 'counts.failed' ? 1 : 0)
+  const config = configWith({ handlers: [{ name: 'count', run: code(() => void (handled += 1)) }] })
+  await using ingest = await startIngest(database, { config })
+  {
+    const quiet = Object.assign(createLogger('test', 'silent'), { warn })
+    await using _worker = await startWorker(database, { config, log: quiet, ...often })
+    await sql`alter table delivery_minutes rename to elsewhere`
+    await postCallbacks(ingest, aCallback(1))
+    await eventually(async () => expect(failures).toBeGreaterThan(1))
+    await postCallbacks(ingest, aCallback(2))
+    await eventually(async () => expect(handled).toBe(2))
+    await sql`alter table elsewhere rename to delivery_minutes`
+  }
+  expect(await sql`select sum(attempts)::integer as attempts from delivery_health`).toEqual([{ attempts: 2 }])
+})
+
+describe('alerts', () => {
+  /** A handler that fails while it is told to, and one that collects the alerts. */
+  function withCollector({ hasLimits = true } = {}) {
+    const state = { isDown: true, handled: 0, notices: [] as string[] }
+    const act = () => {
+      state.handled += 1
+      if (state.isDown) throw new Error('down')
+    }
+    const collect = ({ type, payload }: HandledEvent) => {
+      const { subject, occurrences } = payload as { subject: string; occurrences: number }
+      state.notices.push(`${type} ${subject} ${occurrences}`)
+    }
+    const config = configWith({
+      alerts: { disabled: ['dead_letters'] },
+      handlers: [
+        { name: 'crm', run: code(act), retry: { maxAttempts: 1 }, ...(hasLimits && { limits: { breaker: false } }) },
+        { name: 'tell', on: { source: 'ringback' }, run: code(collect) },
+      ],
+    })
+    return { state, config }
+  }
+
+  test.each([
+    ['with limits', true],
+    ['without limits', false],
+  ])(
+    'of a destination %s: raised once at 3 failures, told of again at 10, resolved once, by two workers',
+    async (_which, hasLimits) => {
+      await using database = await freshDatabase()
+      const { state, config } = withCollector({ hasLimits })
+      await using ingest = await startIngest(database, { config })
+      await using _first = await startWorker(database, { config, ...often })
+      await using _second = await startWorker(database, { config, ...often })
+      const receive = async (from: number, to: number) => {
+        for (let id = from; id <= to; id += 1) await postCallbacks(ingest, aCallback(id))
+        await eventually(async () => expect(state.handled).toBe(to))
+      }
+      const told = (...notices: string[]) => eventually(async () => expect(state.notices).toEqual(notices))
+
+      await receive(1, 3)
+      await told('alert.raised crm 3')
+      await receive(4, 10)
+      await told('alert.raised crm 3', 'alert.reminded crm 10')
+      await receive(11, 12)
+      state.isDown = false
+      await receive(13, 13)
+      await told(
+        'alert.raised crm 3',
+        'alert.reminded crm 10',
+        expect.stringMatching(/^alert.resolved crm 1[0-2]$/) as string,
+      )
+      expect(await alertsIn(database)).toEqual(['destination_failing:crm resolved'])
+      expect(await noticesIn(database)).toEqual([
+        'raised:1 destination_failing',
+        'reminded:10 destination_failing',
+        'resolved:1 destination_failing',
+      ])
+    },
+  )
+
+  test('that cannot be delivered make no alerts', async () => {
+    await using database = await freshDatabase()
+    const fail = code(() => Promise.reject(new Error('no')))
+    const soon = { firstDelayMs: 100, maxDelayMs: 100, maxAttempts: 3 }
+    const config: Config = configWith({
+      handlers: [
+        { name: 'crm', run: fail, retry: soon },
+        { name: 'tell', on: { source: 'ringback' }, run: fail, retry: soon },
+        {
+          name: 'tell-too',
+          on: { source: ['voximplant', 'ringback'] },
+          run: fail,
+          retry: soon,
+          limits: { breaker: {} as never },
+        },
+      ],
+    })
+    await using ingest = await startIngest(database, { config })
+    await using _worker = await startWorker(database, { config, ...often })
+    await postCallbacks(ingest, aCallback(1))
+    const dead = () => database.sql<{ at: Date }[]>`
+      select d.finished_at as at from deliveries d join events e on e.id = d.event_id
+      where e.source = 'ringback' and d.status = 'dead' order by 1 desc`
+    await eventually(async () => expect(await dead()).toHaveLength(6))
+    const [last] = await dead()
+    await eventually(async () =>
+      expect(await database.sql`select from alerts where last_seen_at > ${last!.at}`).toHaveLength(3),
+    )
+    expect((await alertsIn(database)).toSorted()).toEqual([
+      'dead_letters:crm open',
+      'dead_letters:tell-too open', // of the event that was none of ours
+      'destination_failing:crm open',
+    ])
+  })
+
+  test('of a source that refuses what comes are resolved by the first request that it accepts', async () => {
+    await using database = await freshDatabase()
+    await using ingest = await startIngest(database, { countsIntervalMs: 50 })
+    await using _worker = await startWorker(database, often)
+    for (const id of [1, 2, 3]) await postCallbacks(ingest, forged(id))
+    await eventually(async () => expect(await alertsIn(database)).toEqual(['source_refusing:voximplant open']))
+    await postCallbacks(ingest, aCallback(4))
+    await eventually(async () => expect(await alertsIn(database)).toEqual(['source_refusing:voximplant resolved']))
+  })
+
+  test('of a kind that is disabled are not raised', async () => {
+    await using database = await freshDatabase()
+    await database.sql`insert into source_states (source, refused_in_a_row) values ('vobiz', 3)`
+    await look(database, { alerts: { disabled: ['source_refusing'] } })
+    expect(await alertsIn(database)).toEqual([])
+    await look(database, { alerts: { consecutiveFailures: 4 } })
+    expect(await alertsIn(database)).toEqual([])
+    await look(database)
+    expect(await alertsIn(database)).toEqual(['source_refusing:vobiz open'])
+  })
+
+  test('are no events where no handler asks for them', async () => {
+    await using database = await freshDatabase()
+    await database.sql`insert into source_states (source, refused_in_a_row) values ('vobiz', 3)`
+    const config = configWith({ sources, handlers: [{ name: 'all', run: code(() => {}) }] })
+    await createEvaluateAlerts({ sql: database.sql, config, queueAgeMs: async () => 0, log })()
+    expect(await alertsIn(database)).toEqual(['source_refusing:vobiz open'])
+    expect(await noticesIn(database)).toEqual([])
+  })
+
+  test('of what cannot be looked at stay as they are, and the others are looked for', async () => {
+    await using database = await freshDatabase()
+    await database.sql`insert into source_states (source, refused_in_a_row) values ('vobiz', 3)`
+    await look(database)
+    await database.sql`alter table source_states rename to elsewhere`
+    await database.sql`insert into destinations (handler, state) values ('crm', 'open')`
+    const handlers = [{ name: 'crm', run: code(() => {}) }]
+    await look(database, { handlers })
+    expect(await alertsIn(database)).toEqual(['source_refusing:vobiz open', 'destination_open:crm open'])
+  })
+
+  test('of a breaker that opened and of a destination that is disabled last until it is closed', async () => {
+    await using database = await freshDatabase()
+    const handlers = [{ name: 'crm', run: code(() => {}) }]
+    const states = { open: 'open', half_open: 'open', disabled: 'resolved', closed: 'resolved' }
+    await database.sql`insert into destinations (handler) values ('crm')`
+    for (const [state, expected] of Object.entries(states)) {
+      await database.sql`update destinations set state = ${state}`
+      await look(database, { handlers })
+      expect(await alertsIn(database)).toContain(`destination_open:crm ${expected}`)
+    }
+    expect(await alertsIn(database)).toEqual(['destination_open:crm resolved', 'destination_disabled:crm resolved'])
+  })
+
+  test('of dead letters are resolved when there are none of the last hour', async () => {
+    await using database = await freshDatabase()
+    const { sql } = database
+    await storeEventsAt(database, { at: minutesAgo(1) })
+    await sql`
+      insert into deliveries (event_id, event_received_at, handler, status, finished_at, last_error)
+      select id, received_at, 'crm', 'dead', now(), 'no' from events`
+    await look(database, { alerts: { disabled: ['store_lagging'] } })
+    const [alert] =
+      await sql`select key, state, occurrences::integer as n, details ->> 'lastError' as error from alerts`
+    expect(alert).toEqual({ key: 'dead_letters:crm', state: 'open', n: 1, error: 'no' })
+    await sql`update deliveries set finished_at = now() - interval '61 minutes'`
+    await look(database, { alerts: { disabled: ['store_lagging'] } })
+    expect(await alertsIn(database)).toEqual(['dead_letters:crm resolved'])
+  })
+
+  test('of callbacks that wait too long, and of a quarantine that fills', async () => {
+    await using database = await freshDatabase()
+    await storeEventsAt(database, { at: minutesAgo(2) })
+    await database.sql`insert into quarantine_dropped (source, reason, count) values ('vobiz', 'too_large', 101)`
+    await look(database)
+    expect(await alertsIn(database)).toEqual(['quarantine_filling:vobiz open', 'store_lagging: open'])
+    await database.sql`update events set stored_at = now() - interval '2 minutes'`
+    await database.sql`update quarantine_dropped set recorded_at = now() - interval '6 minutes'`
+    await look(database)
+    expect(await alertsIn(database)).toEqual(['quarantine_filling:vobiz resolved', 'store_lagging: resolved'])
+  })
+
+  test('of callbacks that nobody takes from the queue', async () => {
+    await using database = await freshDatabase()
+    await using ingest = await startIngest(database)
+    await postCallbacks(ingest, aCallback(1))
+    const queue = createProducer(database.queue, 'store', { timeoutMs: 2000, log })
+    await eventually(async () => {
+      await look(database, { alerts: { storeLagSeconds: 1 } }, async () => (await queue.state()).oldestAgeMs)
+      expect(await alertsIn(database)).toEqual(['store_lagging: open'])
+    })
+    await queue.close()
+  })
+
+  describe('of silence', () => {
+    /** Had 10 requests a minute in the half hour up to this time, so many days ago; none for 20 minutes now. */
+    async function quietAfter(database: Database, days: number[], lastMinutesAgo = 20): Promise<void> {
+      for (const day of days) {
+        await database.sql`
+          insert into source_minutes
+          select
+            date_trunc('minute', now()) - ${day} * interval '1 day' - minute * interval '1 minute',
+            'vobiz', 10, 0, 0, 0, 0, 0, 0, 0, 0, '{}'
+          from generate_series(0, 30) as minute`
+      }
+      await database.sql`
+        insert into source_states (source, last_accepted_at)
+        values ('vobiz', now() - ${lastMinutesAgo} * interval '1 minute')`
+    }
+
+    test.each([
+      ['a source that is busy at this time every day', [1, 2, 3, 4, 5, 6, 7, 8], ['source_quiet:vobiz open']],
+      ['one that is as quiet as a week ago', [1, 2, 3, 4, 5, 6, 8], []],
+      ['one that is seldom busy', [7, 8], []],
+      ['one that is known for two days', [1, 2], ['source_quiet:vobiz open']],
+    ])('%s', async (_which, days, expected) => {
+      await using database = await freshDatabase()
+      await quietAfter(database, days)
+      await look(database)
+      expect(await alertsIn(database)).toEqual(expected)
+    })
+
+    test('a source that is known for some hours, and was busy in the last three', async () => {
+      await using database = await freshDatabase()
+      await quietAfter(database, [])
+      for (const [hours, expected] of [
+        [2, []],
+        [3, ['source_quiet:vobiz open']],
+      ] as const) {
+        await database.sql`
+          insert into source_minutes
+          select
+            now() - interval '21 minutes' - ${hours === 2 ? 0 : 2} * interval '1 hour' - minute * interval '1 minute',
+            'vobiz', 2, 0, 0, 0, 0, 0, 0, 0, 0, '{}'
+          from generate_series(0, ${hours === 2 ? 119 : 59}) as minute`
+        await look(database)
+        expect(await alertsIn(database)).toEqual(expected)
+      }
+    })
+
+    test('once told of, it lasts until the next request, whatever the time of day', async () => {
+      await using database = await freshDatabase()
+      await quietAfter(database, [1, 2])
+      await look(database)
+      await database.sql`truncate source_minutes`
+      await look(database)
+      expect(await alertsIn(database)).toEqual(['source_quiet:vobiz open'])
+      await database.sql`update source_states set last_accepted_at = now()`
+      await look(database)
+      expect(await alertsIn(database)).toEqual(['source_quiet:vobiz resolved'])
+    })
+  })
+})
+
+describe('the call watch', () => {
+  const watching = { alerts: { unendedCallMinutes: 5, disabled: ['store_lagging' as const] } }
+
+  test('tells once of calls that do not end, with examples, and takes it back when they do', async () => {
+    await using database = await freshDatabase()
+    await storeEventsAt(
+      database,
+      { at: minutesAgo(9), callId: 'ended', type: 'Ring' },
+      { at: minutesAgo(8), callId: 'ended', type: 'Hangup' },
+      { at: minutesAgo(8), callId: 'lost', type: 'Ring' },
+      { at: minutesAgo(7), callId: 'lost', type: 'StartApp' },
+      { at: minutesAgo(1), callId: 'young', type: 'Ring' },
+      { at: minutesAgo(8), callId: 'other', source: 'voximplant', type: 'Ring' },
+    )
+    await look(database, { alerts: { ...watching.alerts, unendedCallMinutes: 0 } })
+    expect(await alertsIn(database)).toEqual([])
+    // From a day ago in steps of ten minutes, as when the watch has just been switched on.
+    for (let step = 0; step < 144; step += 1) await look(database, watching)
+    const [alert] = await database.sql`select key, occurrences::integer as n, details, text from alerts`
+    expect(alert).toEqual({
+      key: 'calls_unended:vobiz',
+      n: 1,
+      details: { callIds: ['lost'] },
+      text: expect.stringContaining('1 call of the source "vobiz" began more than 5 minutes ago'),
+    })
+    await storeEventsAt(database, { at: new Date(), callId: 'lost', type: 'Hangup' })
+    await look(database, watching)
+    expect(await alertsIn(database)).toEqual(['calls_unended:vobiz resolved'])
+    expect(await noticesIn(database)).toEqual(['raised:1 calls_unended', 'resolved:1 calls_unended'])
+  })
+
+  test('knows an end by a field where the types say nothing', async () => {
+    await using database = await freshDatabase()
+    await database.sql`insert into call_watches values ('fonestorm', now() - interval '10 minutes')`
+    const event = (callId: string, status: string) => {
+      const raw = Buffer.from(JSON.stringify({ status })).toString('base64')
+      return { at: minutesAgo(8), source: 'fonestorm', type: 'calls/receive_notify', callId, raw }
+    }
+    await storeEventsAt(database, event('a', 'BEGIN'), event('a', 'END'), event('b', 'BEGIN'))
+    await look(database, watching)
+    expect(await database.sql`select source, call_id from unended_calls`).toEqual([
+      { source: 'fonestorm', call_id: 'b' },
+    ])
+  })
+
+  test('shows what happened in a call, and how long it took', async () => {
+    await using database = await freshDatabase()
+    const at = new Date('2026-01-01T12:00:00Z')
+    const occurred = (seconds: number) => new Date(at.getTime() + seconds * 1000).toISOString()
+    await storeEventsAt(
+      database,
+      { at, callId: 'c', type: 'Hangup', occurredAt: occurred(65) },
+      { at, callId: 'c', type: 'Ring', occurredAt: occurred(0) },
+      { at, callId: 'd', type: 'Ring', occurredAt: occurred(9) },
+    )
+    const rows = await database.sql`select type, gap::text from call_timeline where call_id = 'c' order by occurred_at`
+    expect([...rows]).toEqual([
+      { type: 'Ring', gap: null },
+      { type: 'Hangup', gap: '00:01:05' },
+    ])
+  })
+})
