@@ -53,6 +53,7 @@ function appWith({
     readBody: createBodyReader({ maxBytes, maxTotalBytes }),
     rootSource: 'voximplant',
     ready: async () => !fails,
+    onAnswered: () => {},
     origin,
     credentialDigest,
     now: () => new Date(),

@@ -1,6 +1,7 @@
 import { Hono } from 'hono'
 import type { Context } from 'hono'
 import type { Logger } from '@ringback/core/log'
+import type { AnsweredRequest } from './count-requests.ts'
 import type { Body, IngestEnv } from './read-body.ts'
 import { findSource, receiveRequest } from './receive-request.ts'
 import type { IncomingCallbackRequest, Outcome, ReceiveDependencies } from './receive-request.ts'
@@ -11,6 +12,8 @@ export interface AppDependencies extends ReceiveDependencies {
   rootSource: string | undefined
   /** Whether callbacks can be made durable just now. */
   ready: () => Promise<boolean>
+  /** Told of each request when its answer is known. */
+  onAnswered: (request: AnsweredRequest) => void
   log: Logger
 }
 
@@ -55,7 +58,9 @@ export function createApp(deps: AppDependencies): Hono<IngestEnv> {
   async function receive(c: Context<IngestEnv>, sourceName: string, token: string | undefined): Promise<Response> {
     const startedAt = performance.now()
     const outcome = await receiveRequest(deps, incomingRequest(c, sourceName, token))
-    logOutcome(deps.log, sourceName, outcome, performance.now() - startedAt)
+    const durationMs = performance.now() - startedAt
+    logOutcome(deps.log, sourceName, outcome, durationMs)
+    deps.onAnswered({ source: sourceName, outcome: outcome.kind, durationMs })
     return toResponse(c, outcome)
   }
 

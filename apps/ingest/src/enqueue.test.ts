@@ -16,7 +16,6 @@ function controlledQueue({ deadlineMs = 1000 } = {}) {
     producer: {
       add: (id, job) => new Promise<void>((resolve, reject) => adds.push({ id, job, succeed: resolve, fail: reject })),
       probe: () => (isUp ? Promise.resolve() : Promise.reject(new Error('down'))),
-      waiting: () => Promise.resolve(0),
       close: () => Promise.resolve(),
     },
     log: createLogger('test', 'silent'),

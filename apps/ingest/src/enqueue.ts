@@ -4,6 +4,7 @@ import { storeJob } from '@ringback/core/callback'
 import type { GroupPart, QueuedDrop, StoreJob } from '@ringback/core/callback'
 import type { Logger } from '@ringback/core/log'
 import type { Producer } from '@ringback/core/queue'
+import { createCounts } from './counts.ts'
 
 // Group commit. While one job is on its way to the queue, what arrives gathers, and goes as the next job: idle, a
 // callback goes at once; loaded, one job carries dozens and its cost is shared between them.
@@ -25,12 +26,14 @@ export interface Enqueuer {
 }
 
 export interface EnqueueOptions {
-  producer: Producer<StoreJob>
+  producer: Pick<Producer<StoreJob>, 'add' | 'probe' | 'close'>
   log: Logger
   /** From the arrival of parts to the answer. */
   deadlineMs: number
   /** The producer's own time limit. */
   addTimeoutMs: number
+  /** Told of each group that has become durable. */
+  onGroup?: (size: number) => void
 }
 
 const MAX_PARTS_PER_GROUP = 500
@@ -56,14 +59,24 @@ interface Ticket {
   reject: (cause: unknown) => void
 }
 
-export function createEnqueuer({ producer, log, deadlineMs, addTimeoutMs }: EnqueueOptions): Enqueuer {
+export function createEnqueuer({ producer, log, deadlineMs, addTimeoutMs, onGroup }: EnqueueOptions): Enqueuer {
   let pending: Pending[] = []
   let pendingBytes = 0
   let inFlight: Promise<void> | undefined
   let scheduled = false
   /** Why the queue takes nothing, from the first failure until a probe succeeds. */
   let outage: { cause: unknown; timer: NodeJS.Timeout } | undefined
-  const drops = createDropCounter({ add: producer.add.bind(producer), log })
+  const drops = createCounts<QueuedDrop>({
+    kind: 'dropped',
+    intervalMs: DROPPED_INTERVAL_MS,
+    add: producer.add.bind(producer),
+    log,
+  })
+
+  function countDropped(source: string, reason: string): void {
+    const drop = drops.entry(`${source} ${reason}`, () => ({ source, reason, count: 0 }))
+    if (drop !== undefined) drop.count += 1
+  }
 
   function enqueue(parts: GroupPart[]): Promise<void> {
     if (outage !== undefined) return Promise.reject(outage.cause)
@@ -114,6 +127,7 @@ export function createEnqueuer({ producer, log, deadlineMs, addTimeoutMs }: Enqu
       startOutage(cause)
       return
     }
+    onGroup?.(group.length)
     for (const { ticket } of group) {
       ticket.remaining -= 1
       if (ticket.remaining === 0) ticket.resolve()
@@ -168,52 +182,13 @@ export function createEnqueuer({ producer, log, deadlineMs, addTimeoutMs }: Enqu
 
   return {
     enqueue,
-    countDropped: drops.count,
+    countDropped,
     probe: () => (outage === undefined ? producer.probe() : Promise.reject(outage.cause)),
     async close() {
       while (pending.length > 0 || scheduled || inFlight !== undefined) await setImmediatePromise()
       clearInterval(outage?.timer)
       await drops.close()
       await producer.close()
-    },
-  }
-}
-
-/** Gathers counts and sends them about once a second; exact, for a job that failed is sent again under its own id. */
-function createDropCounter({ add, log }: { add: Producer<StoreJob>['add']; log: Logger }) {
-  let counts = new Map<string, QueuedDrop>()
-  let unsent: { id: string; job: StoreJob } | undefined
-  let timer: NodeJS.Timeout | undefined
-
-  async function send(): Promise<void> {
-    if (unsent === undefined && counts.size > 0) {
-      const parts = [...counts.values()].map((drop) => ({ kind: 'dropped' as const, json: JSON.stringify(drop) }))
-      unsent = { id: `group-${randomUUIDv7()}`, job: storeJob(parts) }
-      counts = new Map()
-    }
-    if (unsent === undefined) return
-    await add(unsent.id, unsent.job)
-    unsent = undefined
-  }
-
-  async function sendAndContinue(): Promise<void> {
-    await send().catch((error: Error) => log.warn({ error: error.message }, 'drops.unsent'))
-    timer = unsent !== undefined || counts.size > 0 ? setTimeout(sendAndContinue, DROPPED_INTERVAL_MS) : undefined
-  }
-
-  return {
-    count: (source: string, reason: string): void => {
-      const key = `${source} ${reason}`
-      const drop = counts.get(key)
-      if (drop === undefined) counts.set(key, { source, reason, count: 1 })
-      else drop.count += 1
-      timer ??= setTimeout(sendAndContinue, DROPPED_INTERVAL_MS)
-    },
-    async close(): Promise<void> {
-      clearTimeout(timer)
-      await send()
-        .then(send)
-        .catch((error: Error) => log.error({ error: error.message }, 'drops.lost'))
     },
   }
 }

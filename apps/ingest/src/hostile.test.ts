@@ -25,6 +25,7 @@ test(`${REQUESTS} hostile requests to every provider and scheme: no crash, no 5x
     rootSource: undefined,
     ready: async () => true,
     now: () => new Date(),
+    onAnswered: () => {},
     log: Object.assign(createLogger('test', 'silent'), { error: (fields: unknown) => errors.push(fields) }),
   })
   const random = seededRandom(1)

@@ -1,20 +1,27 @@
 import { createServer } from 'node:http'
 import type { Server } from 'node:http'
 import { serve } from '@hono/node-server'
-import type { StoreJob } from '@ringback/core/callback'
+import type { QueuedCounts, StoreJob } from '@ringback/core/callback'
 import type { Config } from '@ringback/core/config'
 import type { Logger } from '@ringback/core/log'
+import { createRegistry } from '@ringback/core/metrics'
+import type { Registry } from '@ringback/core/metrics'
 import { createProducer, unsafeQueueSettings } from '@ringback/core/queue'
 import type { QueueServer } from '@ringback/core/queue'
 import { createAllowance, defaultAllowance } from './allowance.ts'
 import type { AllowanceLimits } from './allowance.ts'
 import { createApp } from './app.ts'
+import { createCountRequests } from './count-requests.ts'
+import { createCounts } from './counts.ts'
 import { createEnqueuer } from './enqueue.ts'
+import { createIngestMetrics } from './metrics.ts'
 import { createBodyReader } from './read-body.ts'
 
 export interface IngestOptions {
   config: Pick<Config, 'sources' | 'sourcesOff' | 'origin' | 'credentialDigest'>
   queue: QueueServer
+  /** Where its metrics go; one of its own where it is left out. */
+  registry?: Registry
   log: Logger
   hostname: string
   /** 0 takes any free port. */
@@ -22,6 +29,8 @@ export interface IngestOptions {
   rootSource?: string | undefined
   maxBodyBytes?: number
   allowance?: AllowanceLimits
+  /** How often counts of requests go to the worker. */
+  countsIntervalMs?: number
 }
 
 export interface Ingest {
@@ -38,6 +47,7 @@ const MAX_READING_BYTES = 96 * 1024 * 1024
 /** Vobiz waits 3 s, others 2 s: the answer leaves well before, whatever is down. */
 const DEADLINE_MS = 1000
 const ADD_TIMEOUT_MS = 400
+const COUNTS_INTERVAL_MS = 10_000
 
 /** Listens for callbacks. Starts and answers also while the queue is away; nothing is then accepted. */
 export async function createIngest(options: IngestOptions): Promise<Ingest> {
@@ -47,8 +57,22 @@ export async function createIngest(options: IngestOptions): Promise<Ingest> {
       `ROOT_SOURCE names "${options.rootSource}", which is no source that is on; those are: ${[...config.sources.keys()].join(', ')}`,
     )
   }
+  const metrics = createIngestMetrics(options.registry ?? createRegistry())
   const producer = createProducer<StoreJob>(queue, 'store', { timeoutMs: ADD_TIMEOUT_MS, log })
-  const enqueuer = createEnqueuer({ producer, log, deadlineMs: DEADLINE_MS, addTimeoutMs: ADD_TIMEOUT_MS })
+  const enqueuer = createEnqueuer({
+    producer,
+    log,
+    deadlineMs: DEADLINE_MS,
+    addTimeoutMs: ADD_TIMEOUT_MS,
+    onGroup: metrics.onGroup,
+  })
+  const requestCounts = createCounts<QueuedCounts>({
+    kind: 'counted',
+    intervalMs: options.countsIntervalMs ?? COUNTS_INTERVAL_MS,
+    add: producer.add.bind(producer),
+    log,
+  })
+  const countRequest = createCountRequests(requestCounts, Date.now)
   const ready = () =>
     enqueuer.probe().then(
       () => true,
@@ -64,6 +88,11 @@ export async function createIngest(options: IngestOptions): Promise<Ingest> {
     credentialDigest: config.credentialDigest,
     now: () => new Date(),
     ready,
+    onAnswered(request) {
+      countRequest(request)
+      metrics.onAnswered(request)
+    },
+    onRefused: metrics.onRefused,
     log,
   })
   const { server, port } = await listen(app.fetch, options)
@@ -79,6 +108,7 @@ export async function createIngest(options: IngestOptions): Promise<Ingest> {
     ready,
     async close() {
       await closeServer(server)
+      await requestCounts.close()
       await enqueuer.close()
       log.info('ingest.closed')
     },

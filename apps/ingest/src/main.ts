@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { loadConfig, parseEnvironment } from '@ringback/core/config'
 import { createLogger } from '@ringback/core/log'
+import { createRegistry } from '@ringback/core/metrics'
 import { queueServer } from '@ringback/core/queue'
 import { listenForOperators, runService, variables } from '@ringback/core/service'
 import { createIngest, safeHostname } from './ingest.ts'
@@ -19,11 +20,13 @@ const Environment = z.object({
 
 await runService(async () => {
   const environment = parseEnvironment(Environment, process.env)
-  const config = await loadConfig(environment.RINGBACK_CONFIG, process.env)
+  const config = await loadConfig(environment.RINGBACK_CONFIG, process.env, { withHandlers: false })
   const log = createLogger('ingest', environment.LOG_LEVEL)
+  const registry = createRegistry()
   const ingest = await createIngest({
     config,
     queue: queueServer({ redisUrl: environment.REDIS_URL, databaseUrl: environment.DATABASE_URL }),
+    registry,
     log,
     hostname: safeHostname(config, environment.HOST, log),
     port: environment.PORT,
@@ -33,6 +36,7 @@ await runService(async () => {
     hostname: environment.OPS_HOST,
     port: environment.OPS_PORT,
     ready: ingest.ready,
+    registry,
     log,
   })
   return {

@@ -39,6 +39,8 @@ export interface ReceiveDependencies {
   sources: ReadonlyMap<string, Source>
   enqueuer: Pick<Enqueuer, 'enqueue' | 'countDropped'>
   mayQuarantine: Allowance
+  /** Told of each refusal, kept or not. */
+  onRefused?: (source: string, reason: string) => void
   origin: OriginSettings
   /** Makes the keyed digest of a credential, by which quarantine can compare it and nobody can read it. */
   credentialDigest: ((credential: string) => string) | undefined
@@ -55,6 +57,7 @@ export async function receiveRequest(deps: ReceiveDependencies, request: Incomin
   const body = await request.readBody()
   if (body.kind === 'client_gone' || body.kind === 'overloaded') return body
   if (body.kind === 'too_large') {
+    deps.onRefused?.(request.sourceName, 'too_large')
     deps.enqueuer.countDropped(request.sourceName, 'too_large')
     return body
   }
@@ -170,6 +173,7 @@ function quarantine(
 ): GroupPart[] {
   const { scope, reason, bytes, callbackId } = refused
   const { sourceName } = from.request
+  deps.onRefused?.(sourceName, reason)
   if (!deps.mayQuarantine(sourceName, bytes.length)) {
     deps.enqueuer.countDropped(sourceName, reason)
     return []

@@ -3,6 +3,7 @@ import { loadConfig, parseEnvironment } from '@ringback/core/config'
 import type { Environment } from '@ringback/core/config'
 import { createLogger } from '@ringback/core/log'
 import { demoCredentials } from '@ringback/core/providers/voximplant'
+import { createRegistry } from '@ringback/core/metrics'
 import { migrateQueue, queueServer } from '@ringback/core/queue'
 import { listenForOperators, runService, variables as known } from '@ringback/core/service'
 import type { Service } from '@ringback/core/service'
@@ -56,10 +57,12 @@ await runService(async (stopping) => {
     await migrate(sql).finally(() => sql.end())
     await migrateQueue(queue)
 
+    const registry = createRegistry()
     const worker = await createWorker({
       config,
       databaseUrl,
       queue,
+      registry,
       log: createLogger('worker', environment.LOG_LEVEL),
       stopping,
     })
@@ -67,6 +70,7 @@ await runService(async (stopping) => {
     const ingest = await createIngest({
       config,
       queue,
+      registry,
       log: createLogger('ingest', environment.LOG_LEVEL),
       hostname: safeHostname(config, environment.HOST, log),
       port: environment.PORT,
@@ -75,7 +79,7 @@ await runService(async (stopping) => {
     started.push(ingest)
     const ready = async () => (await Promise.all([ingest.ready(), worker.ready()])).every(Boolean)
     const { OPS_HOST: hostname, OPS_PORT: port } = environment
-    started.push(await listenForOperators({ hostname, port, ready, log }))
+    started.push(await listenForOperators({ hostname, port, ready, registry, log }))
     console.log(greeting({ config, port: ingest.port, databaseUrl, environment: variables }))
     return { close }
   } catch (error) {

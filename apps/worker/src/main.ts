@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { loadConfig, parseEnvironment } from '@ringback/core/config'
 import { createLogger } from '@ringback/core/log'
+import { createRegistry } from '@ringback/core/metrics'
 import { queueServer } from '@ringback/core/queue'
 import { listenForOperators, runService, variables } from '@ringback/core/service'
 import { createWorker } from './worker.ts'
@@ -19,10 +20,12 @@ await runService(async (stopping) => {
   const environment = parseEnvironment(Environment, process.env)
   const config = await loadConfig(environment.RINGBACK_CONFIG, process.env)
   const log = createLogger('worker', environment.LOG_LEVEL)
+  const registry = createRegistry()
   const worker = await createWorker({
     config,
     databaseUrl: environment.DATABASE_URL,
     queue: queueServer({ redisUrl: environment.REDIS_URL, databaseUrl: environment.DATABASE_URL }),
+    registry,
     log,
     concurrency: environment.WORKER_CONCURRENCY,
     stopping,
@@ -31,6 +34,7 @@ await runService(async (stopping) => {
     hostname: environment.OPS_HOST,
     port: environment.OPS_PORT,
     ready: worker.ready,
+    registry,
     log,
   })
   return {

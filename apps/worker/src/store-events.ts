@@ -7,6 +7,8 @@ import type { Logger } from '@ringback/core/log'
 import type { QueueJob } from '@ringback/core/queue'
 import type { Sql, TransactionSql } from '@ringback/core/store/connect'
 import { cleanJson } from './clean-json.ts'
+import type { StoredGroup } from './metrics.ts'
+import { logWhenFailed } from './when-failed.ts'
 
 /** What storing a group came to; undefined if it had been stored before. */
 interface Stored {
@@ -20,6 +22,8 @@ export interface StoreDependencies {
   handlers: readonly Handler[]
   /** Puts a job on the deliveries queue. */
   enqueueDeliveries: (job: DeliveriesJob) => Promise<void>
+  /** Told of each group that was stored, not again when it comes a second time. */
+  onStored?: (group: StoredGroup) => void
   log: Logger
   /** Fires when the process is to end: a group that waits for Postgres goes back to the queue. */
   signal: AbortSignal
@@ -27,11 +31,12 @@ export interface StoreDependencies {
 
 /** A processor of store jobs: each group in one transaction, whatever it takes, then its deliveries to their queue. */
 export function createStoreEvents(deps: StoreDependencies): (job: QueueJob) => Promise<void> {
-  const matchHandlers = createMatch(deps.handlers)
+  const matchHandlers = createMatch(deps.handlers, logWhenFailed(deps.log))
 
   return async (job) => {
     const group = StoreJob.parse(job.data)
     const groupId = job.id.replace(/^group-/, '')
+    if (group.counted !== undefined) return untilStored(deps, () => storeCounts(deps, groupId, group.counted!))
     const startedAt = performance.now()
     const stored = await untilStored(deps, () => storeGroup(deps, groupId, group, match(group)))
     if (stored === undefined) {
@@ -39,8 +44,10 @@ export function createStoreEvents(deps: StoreDependencies): (job: QueueJob) => P
       return
     }
     const { deliveries, ...counts } = stored
+    const durationMs = performance.now() - startedAt
+    deps.onStored?.({ ...counts, quarantined: reasonsOf(group), durationMs, ageMs: ageMs(group) })
     deps.log.info(
-      { groupId, ...counts, deliveries: deliveries.length, durationMs: Math.round(performance.now() - startedAt) },
+      { groupId, ...counts, deliveries: deliveries.length, durationMs: Math.round(durationMs) },
       'group.stored',
     )
     await enqueueAll(deps, deliveries)
@@ -51,6 +58,17 @@ export function createStoreEvents(deps: StoreDependencies): (job: QueueJob) => P
     if (deps.handlers.length === 0) return []
     return (JSON.parse(group.callbacks) as QueuedCallback[]).flatMap(matchHandlers)
   }
+}
+
+function reasonsOf({ quarantined }: StoreJob): string[] {
+  if (quarantined === '[]') return []
+  return (JSON.parse(quarantined) as QueuedRefusal[]).map(({ reason }) => reason)
+}
+
+/** Since the first callback of a group came in: its id is a UUIDv7, and the first thing in the JSON. */
+function ageMs({ callbacks }: StoreJob): number | undefined {
+  const id = /^\[\{"id":"([0-9a-f]{8})-([0-9a-f]{4})-7/.exec(callbacks.slice(0, 50))
+  return id === null ? undefined : Math.max(0, Date.now() - Number.parseInt(id[1]! + id[2]!, 16))
 }
 
 /** One job for each handler. What cannot be enqueued is found by the scanner half a minute later. */
@@ -105,6 +123,18 @@ async function storeGroup(
     }
     if (!isRefusal(error)) throw error
     return storePieces(deps, groupId, group, matched)
+  }
+}
+
+/** What ingest has counted, once. Counts that Postgres refuses are given up: they are worth no queue that stands still. */
+async function storeCounts({ sql, log }: StoreDependencies, groupId: string, counted: string): Promise<void> {
+  try {
+    await sql`
+      with claimed as (insert into store_groups (id) values (${groupId}) on conflict do nothing returning id)
+      select store_counts(${counted}) from claimed`
+  } catch (error) {
+    if (!isRefusal(error)) throw error
+    log.error({ groupId, error: (error as Error).message }, 'counts.not_storable')
   }
 }
 

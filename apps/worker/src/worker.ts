@@ -1,23 +1,33 @@
 import { randomUUIDv7 } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { DeliveriesJob } from '@ringback/core/callback'
+import type { DeliveriesJob, StoreJob } from '@ringback/core/callback'
 import type { Config } from '@ringback/core/config'
 import type { Logger } from '@ringback/core/log'
+import { createRegistry } from '@ringback/core/metrics'
+import type { Registry } from '@ringback/core/metrics'
 import { createConsumer, createProducer } from '@ringback/core/queue'
 import type { QueueServer } from '@ringback/core/queue'
 import { connect } from '@ringback/core/store/connect'
 import { ensurePartitions, migrationProblem } from '@ringback/core/store/migrate'
+import { createEvaluateAlerts } from './alerts/evaluate-alerts.ts'
+import { createAttemptCounter } from './count-attempts.ts'
 import { buryWithoutHandler, enqueueDueDeliveries } from './due-deliveries.ts'
+import { createWorkerMetrics } from './metrics.ts'
 import { createRunDeliveries } from './run-deliveries.ts'
+import type { FinishedAttempt } from './run-deliveries.ts'
 import { createStoreEvents } from './store-events.ts'
 
 export interface WorkerOptions {
   config: Config
   databaseUrl: string
   queue: QueueServer
+  /** Where its metrics go; one of its own where it is left out. */
+  registry?: Registry
   log: Logger
-  /** Groups stored at the same time, and jobs of deliveries run at the same time. */
+  /** Groups stored at the same time. */
   concurrency?: number
+  /** How often attempts that were counted are written, and how often it is looked for what is an alert. */
+  monitoringIntervalMs?: number
   /** Ends a start that is waiting. */
   stopping?: AbortSignal
 }
@@ -30,8 +40,11 @@ export interface Worker {
 }
 
 const DEFAULT_CONCURRENCY = 8
+/** They mostly wait for others; what Postgres can bear is limited by the pool. */
+const DELIVERIES_CONCURRENCY = 64
 const SCAN_INTERVAL_MS = 1000
 const MAINTENANCE_INTERVAL_MS = 60_000
+const MONITORING_INTERVAL_MS = 5000
 const QUEUE_TIMEOUT_MS = 2000
 
 /** Stores what ingest enqueued and runs the handlers. Waits for Postgres and its migrations before it begins. */
@@ -41,22 +54,47 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
   const closing = new AbortController()
   const { signal } = closing
   const starting = options.stopping ?? signal
-  const sql = connect(options.databaseUrl, { max: concurrency + 2, applicationName: 'ringback worker' })
+  const sql = connect(options.databaseUrl, { max: concurrency + 3, applicationName: 'ringback worker' })
 
   await untilMigrated()
 
   const deliveriesQueue = createProducer<DeliveriesJob>(queue, 'deliveries', { timeoutMs: QUEUE_TIMEOUT_MS, log })
+  const storeQueue = createProducer<StoreJob>(queue, 'store', { timeoutMs: QUEUE_TIMEOUT_MS, log })
+  const queues = { store: storeQueue.state, deliveries: deliveriesQueue.state }
+  const metrics = createWorkerMetrics(options.registry ?? createRegistry(), { sql, queues })
   const enqueueDeliveries = (job: DeliveriesJob) => deliveriesQueue.add(`deliveries-${randomUUIDv7()}`, job)
-  const storeEvents = createStoreEvents({ sql, handlers: config.handlers, enqueueDeliveries, log, signal })
-  const runDeliveries = createRunDeliveries({ sql, config, random: Math.random, log, signal })
+  const storeEvents = createStoreEvents({
+    sql,
+    handlers: config.handlers,
+    enqueueDeliveries,
+    onStored: metrics.onStored,
+    log,
+    signal,
+  })
+  const limited = new Set(config.handlers.filter(({ limits }) => limits !== undefined).map(({ name }) => name))
+  const attemptCounter = createAttemptCounter({ sql, limited })
+  const onAttempt = (attempt: FinishedAttempt) => {
+    attemptCounter.count(attempt)
+    metrics.onAttempt(attempt)
+  }
+  const queueAgeMs = async () => (await storeQueue.state()).oldestAgeMs
+  const monitoringIntervalMs = options.monitoringIntervalMs ?? MONITORING_INTERVAL_MS
+  const deliveryRunner = await createRunDeliveries({ sql, config, random: Math.random, log, signal, onAttempt })
   const consume = { concurrency, log, stopping: starting }
   const consumers = [
     await createConsumer(queue, 'store', consume, storeEvents),
-    await createConsumer(queue, 'deliveries', consume, runDeliveries),
+    await createConsumer(
+      queue,
+      'deliveries',
+      { ...consume, concurrency: DELIVERIES_CONCURRENCY },
+      deliveryRunner.process,
+    ),
   ]
   const loops = [
     repeat('scan', SCAN_INTERVAL_MS, async () => {
-      const scan = { sql, handlers: config.handlers, enqueueDeliveries, waitingJobs: deliveriesQueue.waiting, log }
+      const { isFull } = deliveryRunner
+      const { waiting: waitingJobs } = deliveriesQueue
+      const scan = { sql, handlers: config.handlers, enqueueDeliveries, waitingJobs, isFull, log }
       while (!signal.aborted && (await enqueueDueDeliveries(scan)).more);
     }),
     repeat('maintenance', MAINTENANCE_INTERVAL_MS, async () => {
@@ -64,7 +102,11 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
       await buryWithoutHandler({ sql, handlers: config.handlers, log })
       await sql`delete from store_groups where stored_at < now() - interval '7 days'`
       await sql`delete from nonces where received_at < now() - interval '90 days'`
+      await sql`delete from source_minutes where minute < now() - interval '30 days'`
+      await sql`delete from delivery_minutes where minute < now() - interval '30 days'`
     }),
+    repeat('counts', monitoringIntervalMs, attemptCounter.flush),
+    repeat('alerts', monitoringIntervalMs, createEvaluateAlerts({ sql, config, queueAgeMs, log })),
   ]
   log.info({ handlers: config.handlers.map(({ name }) => name) }, 'worker.started')
 
@@ -78,7 +120,10 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
       closing.abort()
       await Promise.all(loops)
       await Promise.all(consumers.map((consumer) => consumer.close()))
+      await deliveryRunner.close()
+      await attemptCounter.flush().catch((error: Error) => log.warn({ error: error.message }, 'counts.lost'))
       await deliveriesQueue.close()
+      await storeQueue.close()
       await sql.end({ timeout: 5 })
       log.info('worker.closed')
     },

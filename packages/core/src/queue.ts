@@ -50,6 +50,13 @@ export async function migrateQueue(server: QueueServer): Promise<void> {
   }
 }
 
+export interface QueueState {
+  waiting: number
+  active: number
+  /** How long the oldest waiting job has waited; 0 where there is none. */
+  oldestAgeMs: number
+}
+
 export interface Producer<Data> {
   /**
    * Resolves when the job is durable as far as the server's settings go: with `appendfsync always`, on disk. Rejects
@@ -61,6 +68,8 @@ export interface Producer<Data> {
   probe: () => Promise<void>
   /** Jobs that wait for a consumer. */
   waiting: () => Promise<number>
+  /** What waits and what is being processed, over all consumers. */
+  state: () => Promise<QueueState>
   close: () => Promise<void>
 }
 
@@ -88,12 +97,22 @@ export function createProducer<Data extends object>(
     add: (id, data) => within(async ({ queue }) => void (await queue.add(name, data, { jobId: id }))),
     probe: () => within(({ probe }) => probe()),
     waiting: () => within(({ queue }) => queue.getWaitingCount()),
+    state: () => within(({ queue }) => stateOf(queue)),
     close: async () => (await connecting?.catch(() => undefined))?.close(),
   }
 }
 
+async function stateOf(queue: Connected['queue']): Promise<QueueState> {
+  const [counts, [oldest]] = await Promise.all([
+    queue.getJobCounts('waiting', 'active'),
+    queue.getJobs(['waiting'], 0, 0, true),
+  ])
+  const oldestAgeMs = oldest === undefined ? 0 : Math.max(0, Date.now() - oldest.timestamp)
+  return { waiting: counts.waiting ?? 0, active: counts.active ?? 0, oldestAgeMs }
+}
+
 interface Connected {
-  queue: Pick<Queue, 'add' | 'getWaitingCount'>
+  queue: Pick<Queue, 'add' | 'getWaitingCount' | 'getJobCounts' | 'getJobs'>
   probe: () => Promise<void>
   close: () => Promise<void>
 }

@@ -1,6 +1,9 @@
 import { createServer } from 'node:http'
+import type { ServerResponse } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { z } from 'zod'
 import type { Logger } from './log.ts'
+import type { Registry } from './metrics.ts'
 
 // What every long-running process of Ringback shares: its part of the environment, its end, its operator's port.
 
@@ -62,17 +65,19 @@ function messages(error: Error): string {
   return error.message + cause
 }
 
-/** The operator's port: `/livez`, and `/readyz` by `ready`. Not for the Internet. */
+/** The operator's port: `/livez`, `/readyz` by `ready`, and `/metrics` in Prometheus's text format. Not for the Internet. */
 export async function listenForOperators(options: {
   hostname: string
   port: number
   ready: () => Promise<boolean>
+  registry: Registry
   log: Logger
 }): Promise<Service> {
   const server = createServer(async (request, response) => {
     const answer = (status: number, text: string) =>
       response.writeHead(status, { 'Content-Type': 'application/json' }).end(JSON.stringify({ status: text }))
     if (request.url === '/livez') answer(200, 'live')
+    else if (request.url === '/metrics') await answerMetrics(response, options)
     else if (request.url !== '/readyz') answer(404, 'not found')
     else if (await options.ready()) answer(200, 'ready')
     else answer(503, 'not ready')
@@ -87,12 +92,27 @@ export async function listenForOperators(options: {
     })
     server.listen(options.port, options.hostname, resolve)
   })
-  options.log.info({ port: options.port }, 'operators.listening')
+  // Its own: with port 0 the system has chosen one.
+  const { port: ownPort } = server.address() as AddressInfo
+  options.log.info({ port: ownPort }, 'operators.listening')
   return {
     close: () =>
       new Promise((resolve) => {
         server.close(() => resolve())
         server.closeAllConnections()
       }),
+  }
+}
+
+async function answerMetrics(
+  response: ServerResponse,
+  { registry, log }: { registry: Registry; log: Logger },
+): Promise<void> {
+  try {
+    const text = await registry.metrics()
+    response.writeHead(200, { 'Content-Type': registry.contentType }).end(text)
+  } catch (error) {
+    log.error({ error: (error as Error).message }, 'metrics.failed')
+    response.writeHead(500).end()
   }
 }

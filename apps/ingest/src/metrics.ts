@@ -1,0 +1,63 @@
+import { Counter, Histogram, SECONDS } from '@ringback/core/metrics'
+import type { Registry } from '@ringback/core/metrics'
+import type { AnsweredRequest } from './count-requests.ts'
+
+/** What ingest tells its metrics. */
+export interface IngestMetrics {
+  onAnswered: (request: AnsweredRequest) => void
+  onRefused: (source: string, reason: string) => void
+  /** A job has become durable, with so many callbacks and refusals. */
+  onGroup: (size: number) => void
+}
+
+type Outcome = AnsweredRequest['outcome']
+
+/**
+ * Labels are names from the configuration and Ringback's own words: nothing from a request, save that a `source` which is
+ * none counts as ''. The parts of each pair of labels are looked up once.
+ */
+export function createIngestMetrics(registry: Registry): IngestMetrics {
+  const registers = [registry]
+  const requests = new Counter({
+    name: 'ringback_ingest_requests_total',
+    help: 'Requests that have their answer. source is empty where the URL names none.',
+    labelNames: ['source', 'outcome'] as const,
+    registers,
+  })
+  const durations = new Histogram({
+    name: 'ringback_ingest_ack_duration_seconds',
+    help: 'From the headers of an accepted request to its answer.',
+    labelNames: ['source'] as const,
+    buckets: SECONDS.filter((seconds) => seconds <= 5),
+    registers,
+  })
+  const refusals = new Counter({
+    name: 'ringback_ingest_refusals_total',
+    help: 'Requests and callbacks that were refused, by the reason that quarantine has.',
+    labelNames: ['source', 'reason'] as const,
+    registers,
+  })
+  const groups = new Histogram({
+    name: 'ringback_ingest_group_size',
+    help: 'Callbacks and refusals that became durable with one job.',
+    buckets: [1, 2, 4, 8, 16, 32, 64, 128, 256, 500],
+    registers,
+  })
+  const counters = new Map<string, Map<Outcome, { inc: () => void }>>()
+  const histograms = new Map<string, { observe: (seconds: number) => void }>()
+
+  function counter(source: string, outcome: Outcome): { inc: () => void } {
+    const own = counters.getOrInsertComputed(source, () => new Map())
+    return own.getOrInsertComputed(outcome, () => requests.labels({ source, outcome }))
+  }
+
+  return {
+    onAnswered({ source, outcome, durationMs }) {
+      counter(outcome === 'unknown_source' ? '' : source, outcome).inc()
+      if (outcome !== 'accepted') return
+      histograms.getOrInsertComputed(source, () => durations.labels({ source })).observe(durationMs / 1000)
+    },
+    onRefused: (source, reason) => refusals.inc({ source, reason }),
+    onGroup: (size) => groups.observe(size),
+  }
+}

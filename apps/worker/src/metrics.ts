@@ -1,0 +1,147 @@
+import { Counter, Gauge, Histogram, readForScrape, SECONDS } from '@ringback/core/metrics'
+import type { Registry } from '@ringback/core/metrics'
+import type { QueueState } from '@ringback/core/queue'
+import type { Sql } from '@ringback/core/store/connect'
+import type { Destination } from './destination.ts'
+import type { FinishedAttempt } from './run-deliveries.ts'
+
+/** What a group came to. */
+export interface StoredGroup {
+  stored: number
+  duplicates: number
+  /** Reasons of what went to quarantine. */
+  quarantined: string[]
+  /** What the transaction took, with the waits for Postgres. */
+  durationMs: number
+  /** From the receipt of its oldest callback; undefined where it has none. */
+  ageMs: number | undefined
+}
+
+export interface WorkerMetrics {
+  onStored: (group: StoredGroup) => void
+  onAttempt: (attempt: FinishedAttempt) => void
+}
+
+const STATES: readonly Destination['state'][] = ['closed', 'open', 'half_open', 'disabled']
+
+/** Labels are names from the configuration and Ringback's own words, never from a callback. */
+export function createWorkerMetrics(
+  registry: Registry,
+  { sql, queues }: { sql: Sql; queues: Record<string, () => Promise<QueueState>> },
+): WorkerMetrics {
+  const registers = [registry]
+  const storeSeconds = new Histogram({
+    name: 'ringback_worker_store_duration_seconds',
+    help: 'Until a group was stored, waits for Postgres included.',
+    buckets: SECONDS,
+    registers,
+  })
+  const endToEnd = new Histogram({
+    name: 'ringback_received_to_stored_seconds',
+    help: 'From the receipt of the oldest callback of a group until the group was stored.',
+    buckets: SECONDS,
+    registers,
+  })
+  const events = new Counter({ name: 'ringback_events_stored_total', help: 'Callbacks that were new.', registers })
+  const duplicates = new Counter({
+    name: 'ringback_duplicates_total',
+    help: 'Callbacks that had been stored before.',
+    registers,
+  })
+  const quarantined = new Counter({
+    name: 'ringback_quarantined_total',
+    help: 'Requests and callbacks that went to quarantine.',
+    labelNames: ['reason'] as const,
+    registers,
+  })
+  const attempts = new Counter({
+    name: 'ringback_delivery_attempts_total',
+    help: 'Attempts that are over; outcome is succeeded or failed.',
+    labelNames: ['handler', 'outcome'] as const,
+    registers,
+  })
+  const deliveries = new Counter({
+    name: 'ringback_deliveries_total',
+    help: 'Deliveries that have come to an end; status is succeeded or dead.',
+    labelNames: ['handler', 'status'] as const,
+    registers,
+  })
+  const attemptSeconds = new Histogram({
+    name: 'ringback_delivery_attempt_duration_seconds',
+    help: 'How long attempts took.',
+    labelNames: ['handler'] as const,
+    buckets: SECONDS,
+    registers,
+  })
+  addDestinationStates(registry, sql)
+  addQueueStates(registry, queues)
+
+  return {
+    onStored({ stored, duplicates: again, quarantined: reasons, durationMs, ageMs }) {
+      storeSeconds.observe(durationMs / 1000)
+      if (ageMs !== undefined) endToEnd.observe(ageMs / 1000)
+      events.inc(stored)
+      duplicates.inc(again)
+      for (const reason of reasons) quarantined.inc({ reason })
+    },
+    onAttempt({ handler, ok, durationMs, next }) {
+      attempts.inc({ handler, outcome: ok ? 'succeeded' : 'failed' })
+      attemptSeconds.observe({ handler }, durationMs / 1000)
+      if (next !== 'retry') deliveries.inc({ handler, status: next })
+    },
+  }
+}
+
+function addDestinationStates(registry: Registry, sql: Sql): void {
+  const read = readForScrape(
+    () => sql<{ handler: string; state: Destination['state'] }[]>`select handler, state from destinations`,
+  )
+  const state: Gauge<'handler' | 'state'> = new Gauge({
+    name: 'ringback_destination_state',
+    help: '1 for the state that the destination of a handler with limits is in, 0 for the others. None while Postgres is away.',
+    labelNames: ['handler', 'state'],
+    registers: [registry],
+    async collect() {
+      const rows = await read()
+      state.reset()
+      for (const row of rows ?? []) {
+        for (const candidate of STATES)
+          state.set({ handler: row.handler, state: candidate }, row.state === candidate ? 1 : 0)
+      }
+    },
+  })
+}
+
+function addQueueStates(registry: Registry, queues: Record<string, () => Promise<QueueState>>): void {
+  const own = Object.entries(queues).map(([queue, state]) => ({ queue, read: readForScrape(state) }))
+  const registers = [registry]
+  const labelNames = ['queue', 'state'] as const
+  const jobs = new Gauge({
+    name: 'ringback_queue_jobs',
+    help: 'Jobs of a queue that wait or are being processed, over all workers. None while the queue is away.',
+    labelNames,
+    registers,
+    async collect() {
+      const states = await Promise.all(own.map(async ({ queue, read }) => ({ queue, counts: await read() })))
+      jobs.reset()
+      for (const { queue, counts } of states) {
+        if (counts === undefined) continue
+        jobs.set({ queue, state: 'waiting' }, counts.waiting)
+        jobs.set({ queue, state: 'active' }, counts.active)
+      }
+    },
+  })
+  const oldest = new Gauge({
+    name: 'ringback_queue_oldest_job_age_seconds',
+    help: 'How long the oldest waiting job of a queue has waited; 0 where none waits, none while the queue is away.',
+    labelNames: ['queue'] as const,
+    registers,
+    async collect() {
+      const states = await Promise.all(own.map(async ({ queue, read }) => ({ queue, counts: await read() })))
+      oldest.reset()
+      for (const { queue, counts } of states) {
+        if (counts !== undefined) oldest.set({ queue }, counts.oldestAgeMs / 1000)
+      }
+    },
+  })
+}

@@ -1,0 +1,159 @@
+import { Redis } from 'ioredis'
+import { expect, inject, test } from 'vitest'
+import { configFile, runApp } from './support/processes.ts'
+import type { RunningProcess } from './support/processes.ts'
+import { aCallback, eventually, freshDatabase, postCallbacks } from './support/ringback.ts'
+import type { Database } from './support/ringback.ts'
+import { proxyTo } from './support/tcp-proxy.ts'
+
+/** Processes know no queue prefix, so on Redis each test takes a database of the server for itself. */
+async function environmentFor(database: Database, redisDatabase: number): Promise<Record<string, string>> {
+  if (inject('queue') === 'postgres') return { DATABASE_URL: database.url }
+  const url = `${inject('redisUrl')}/${redisDatabase}`
+  const redis = new Redis(url)
+  await redis.flushdb()
+  redis.disconnect()
+  return { DATABASE_URL: database.url, REDIS_URL: url }
+}
+
+const config = `
+  import { env } from '@ringback/core/config'
+  import { code } from '@ringback/core/handlers'
+  import { voximplant } from '@ringback/core/providers/voximplant'
+  export default {
+    sources: { voximplant: voximplant({ accounts: [
+      { accountId: env('VOXIMPLANT_ACCOUNT_ID'), apiKey: env('VOXIMPLANT_API_KEY'), salts: [env('VOXIMPLANT_SALT')] },
+    ] }) },
+    handlers: [
+      { name: 'works', run: code(() => {}), limits: { concurrency: 5 } },
+      { name: 'fails', on: { type: 'min_balance' }, run: code(() => { throw new Error('no') }), retry: { maxAttempts: 1 } },
+    ],
+  }`
+
+const numberIn = async (app: RunningProcess, expression: RegExp) => Number((await app.prints(expression))[1])
+
+/** The samples of a scrape by name and labels, without those of Node. */
+async function scrape(port: number): Promise<Record<string, number>> {
+  const response = await fetch(`http://127.0.0.1:${port}/metrics`)
+  expect(response.status).toBe(200)
+  expect(response.headers.get('content-type')).toMatch(/^text\/plain; version=0\.0\.4/)
+  const text = await response.text()
+  expect(text).toContain('process_cpu_seconds_total')
+  expect(text).toContain('nodejs_eventloop_lag_seconds')
+  const lines = text.split('\n').filter((line) => line.startsWith('ringback_'))
+  return Object.fromEntries(
+    lines.map((line) => [line.slice(0, line.lastIndexOf(' ')), Number(line.slice(line.lastIndexOf(' ')))]),
+  )
+}
+
+const opsPort = /"port":(\d+),"msg":"operators\.listening"/
+
+test('ingest and worker count on /metrics just what they did', async () => {
+  await using database = await freshDatabase()
+  const environment = { ...(await environmentFor(database, 7)), LOG_LEVEL: 'info' }
+  await using file = await configFile(config)
+  await using ingest = runApp('ingest', { ...environment, RINGBACK_CONFIG: file.path, PORT: '0' })
+  await using worker = runApp('worker', { ...environment, RINGBACK_CONFIG: file.path })
+  const port = await numberIn(ingest, /"port":(\d+),"sources"/)
+  const [ofIngest, ofWorker] = await Promise.all([numberIn(ingest, opsPort), numberIn(worker, opsPort)])
+
+  for (let id = 1; id <= 4; id++) await postCallbacks({ port }, aCallback(id))
+  await postCallbacks({ port }, aCallback(5, { type: 'min_balance' }), aCallback(6, { type: 'unheard-of' }))
+  await postCallbacks({ port }, aCallback(1))
+  await postCallbacks({ port }, aCallback(7, { hash: 'f'.repeat(32) }))
+  await fetch(`http://127.0.0.1:${port}/callbacks/made-up`, { method: 'POST', body: '{}' })
+
+  expect(await scrape(ofIngest)).toMatchObject({
+    'ringback_ingest_requests_total{source="voximplant",outcome="accepted"}': 6,
+    'ringback_ingest_requests_total{source="voximplant",outcome="forged"}': 1,
+    'ringback_ingest_requests_total{source="",outcome="unknown_source"}': 1,
+    'ringback_ingest_refusals_total{source="voximplant",reason="hash_mismatch"}': 1,
+    'ringback_ingest_ack_duration_seconds_count{source="voximplant"}': 6,
+    ringback_ingest_group_size_sum: 8,
+    ringback_ingest_group_size_count: 7,
+  })
+  await eventually(async () => {
+    const samples = await scrape(ofWorker)
+    expect(samples).toMatchObject({
+      ringback_events_stored_total: 6,
+      ringback_duplicates_total: 1,
+      'ringback_quarantined_total{reason="hash_mismatch"}': 1,
+      ringback_worker_store_duration_seconds_count: 7,
+      ringback_received_to_stored_seconds_count: 6,
+      'ringback_delivery_attempts_total{handler="works",outcome="succeeded"}': 6,
+      'ringback_delivery_attempts_total{handler="fails",outcome="failed"}': 1,
+      'ringback_deliveries_total{handler="works",status="succeeded"}': 6,
+      'ringback_deliveries_total{handler="fails",status="dead"}': 1,
+      'ringback_delivery_attempt_duration_seconds_count{handler="works"}': 6,
+      'ringback_destination_state{handler="works",state="closed"}': 1,
+      'ringback_destination_state{handler="works",state="open"}': 0,
+      'ringback_queue_jobs{queue="store",state="waiting"}': 0,
+      'ringback_queue_jobs{queue="deliveries",state="waiting"}': 0,
+      'ringback_queue_oldest_job_age_seconds{queue="store"}': 0,
+    })
+    expect(samples.ringback_received_to_stored_seconds_sum).toBeLessThan(60)
+    expect(Object.keys(samples).filter((name) => /unheard|made-up/.test(name))).toEqual([])
+  })
+})
+
+test('what waits in the queue is seen, with its age', async () => {
+  await using database = await freshDatabase()
+  const environment = await environmentFor(database, 8)
+  await using file = await configFile(config)
+  await using ingest = runApp('ingest', { ...environment, RINGBACK_CONFIG: file.path, PORT: '0' })
+  await using worker = runApp('worker', { ...environment, RINGBACK_CONFIG: file.path, WORKER_CONCURRENCY: '1' })
+  const port = await numberIn(ingest, /"port":(\d+),"sources"/)
+  const ofWorker = await numberIn(worker, opsPort)
+  // Storing waits for this lock, so that the second job and the third have to wait for the first.
+  await using lock = await lockEvents(database)
+  for (let id = 1; id <= 3; id++) await postCallbacks({ port }, aCallback(id))
+  await eventually(async () => {
+    const samples = await scrape(ofWorker)
+    expect(samples).toMatchObject({
+      'ringback_queue_jobs{queue="store",state="active"}': 1,
+      'ringback_queue_jobs{queue="store",state="waiting"}': 2,
+    })
+    const age = samples['ringback_queue_oldest_job_age_seconds{queue="store"}']
+    expect(age).toBeGreaterThan(0)
+    expect(age).toBeLessThan(60)
+  }, 15_000)
+  await lock.release()
+  await eventually(async () =>
+    expect(await scrape(ofWorker)).toMatchObject({ 'ringback_queue_jobs{queue="store",state="waiting"}': 0 }),
+  )
+})
+
+test('/metrics answers while Postgres is frozen', async () => {
+  await using database = await freshDatabase()
+  await using proxy = await proxyTo(database.url)
+  const environment = { ...(await environmentFor(database, 10)), DATABASE_URL: proxy.url }
+  await using file = await configFile(config)
+  await using worker = runApp('worker', { ...environment, RINGBACK_CONFIG: file.path })
+  const ofWorker = await numberIn(worker, opsPort)
+  expect(await scrape(ofWorker)).toHaveProperty(['ringback_destination_state{handler="works",state="closed"}'], 1)
+  proxy.freeze()
+  await eventually(async () => {
+    const startedAt = performance.now()
+    const samples = await scrape(ofWorker)
+    expect(performance.now() - startedAt).toBeLessThan(5000)
+    expect(Object.keys(samples).filter((name) => name.startsWith('ringback_destination_state{'))).toEqual([])
+    expect(samples).toHaveProperty('ringback_events_stored_total', 0)
+  })
+})
+
+/** Nothing can be stored until `release`. */
+async function lockEvents({ sql }: Database): Promise<{ release: () => Promise<void> } & AsyncDisposable> {
+  const locked = Promise.withResolvers<void>()
+  const end = Promise.withResolvers<void>()
+  const transaction = sql.begin(async (own) => {
+    await own`lock table event_names in exclusive mode`
+    locked.resolve()
+    await end.promise
+  })
+  await Promise.race([locked.promise, transaction])
+  const release = async () => {
+    end.resolve()
+    await transaction
+  }
+  return { release, [Symbol.asyncDispose]: release }
+}
