@@ -59,7 +59,7 @@ test('what people write is an index lookup in each partition, and a time reads o
   for (const condition of ["callback_id = 'x'", "id = '01a20100-2034-72e6-8f19-104d6f900fe4'", "call_id = 'x'"]) {
     expect(await plan(condition)).not.toMatch(/Seq Scan/)
   }
-  expect((await plan('received_at > now()')).match(/events_\d{4}w\d\d/g)).toHaveLength(3)
+  expect(new Set((await plan('received_at > now()')).match(/events_\d{4}w\d\d/g)).size).toBe(3)
   expect(
     (await plan("received_at > now() - interval '1 hour' and received_at <= now()")).match(/Subplans Removed/g),
   ).toHaveLength(1)

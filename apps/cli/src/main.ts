@@ -1,6 +1,8 @@
 #!/usr/bin/env node
 import { Command } from 'commander'
 import { addConfigCommand } from './commands/config.ts'
+import { addDeliveriesCommand } from './commands/deliveries.ts'
+import { addDestinationsCommand } from './commands/destinations.ts'
 import { addDoctorCommand } from './commands/doctor.ts'
 import { addEventsCommand } from './commands/events.ts'
 import { addMigrateCommand } from './commands/migrate.ts'
@@ -20,7 +22,9 @@ for (const add of [
   addProvidersCommand,
   addSendCommand,
   addEventsCommand,
+  addDeliveriesCommand,
   addReplayCommand,
+  addDestinationsCommand,
   addQuarantineCommand,
   addDoctorCommand,
 ]) {

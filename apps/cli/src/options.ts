@@ -26,3 +26,8 @@ export function timeOrAge(text: string): Date {
   if (!Number.isNaN(time.getTime())) return time
   throw new InvalidArgumentError('It must be a time, such as 2026-01-31T12:00Z, or an age, such as 15m.')
 }
+
+/** A pattern in which `*` stands for any characters, for SQL's `like`. */
+export function likePattern(type: string): string {
+  return type.replaceAll(/[\\%_]/g, String.raw`\$&`).replaceAll('*', '%')
+}

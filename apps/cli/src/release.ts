@@ -1,6 +1,7 @@
 import { queuedCallback } from '@ringback/core/callback'
 import type { Config } from '@ringback/core/config'
 import { createMatch } from '@ringback/core/filter'
+import type { WhenFailed } from '@ringback/core/filter'
 import type { GenuineCallback, Reading, Source } from '@ringback/core/providers/provider'
 import type { Sql, TransactionSql } from '@ringback/core/store/connect'
 import { requestsOf } from './quarantined-request.ts'
@@ -96,7 +97,7 @@ async function store(
   if (marked.length === 0) return { kind: 'released_before' }
   const { source, method, url, headers } = row
   const queued = callbacks.map((callback) => queuedCallback(callback, { source, method, url, headers }))
-  const matched = queued.flatMap(createMatch(config.handlers))
+  const matched = queued.flatMap(createMatch(config.handlers, warnWhenFailed))
   const [result] = await sql<{ stored: { stored: number; duplicates: number; deliveries: { id: string }[] } }[]>`
     select store_callbacks(
       ${JSON.stringify(queued)}, '[]', '[]', ${JSON.stringify(matched)}, true
@@ -108,4 +109,8 @@ async function store(
     update deliveries set lease_until = null
     where id in (select json_array_elements_text(${JSON.stringify(deliveries.map(({ id }) => id))}::json)::uuid)`
   return { kind: 'released', as, stored, duplicates }
+}
+
+function warnWhenFailed({ handler, eventId, error }: Parameters<WhenFailed>[0]): void {
+  console.error(`${eventId}: "when" of the handler "${handler}" threw, so it acts on the event: ${error.message}`)
 }

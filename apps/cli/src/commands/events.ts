@@ -6,7 +6,7 @@ import type { PostgresJsDatabase } from 'drizzle-orm/postgres-js'
 import { z } from 'zod'
 import { withDatabase } from '../environment.ts'
 import { print, table, wantsJson } from '../output.ts'
-import { timeOrAge, wholeNumber } from '../options.ts'
+import { likePattern, timeOrAge, wholeNumber } from '../options.ts'
 
 /** `ringback events` and `ringback events show` */
 export function addEventsCommand(program: Command): void {
@@ -72,10 +72,6 @@ function matching(options: ListOptions) {
     options.since === undefined ? undefined : gt(events.receivedAt, options.since),
     options.before === undefined ? undefined : lt(events.id, options.before),
   )
-}
-
-function likePattern(type: string): string {
-  return type.replaceAll(/[\\%_]/g, String.raw`\$&`).replaceAll('*', '%')
 }
 
 async function list(database: PostgresJsDatabase, options: ListOptions, command: Command): Promise<void> {

@@ -1,0 +1,179 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Sql, TransactionSql } from '@ringback/core/store/connect'
+import { fromDeliveries } from './delivery-filter.ts'
+import type { DeliveryFilter, Status } from './delivery-filter.ts'
+
+// Retries and cancels deliveries, any number of them, while workers run and perhaps a second operator does the same.
+// A delivery never runs twice for it: one that has a live lease, or is being changed at this moment, is left alone, and
+// so is one of which an attempt began after we did, for then somebody else has run it already.
+
+export type Change = 'retry' | 'cancel'
+
+/** Which deliveries: by their ids, or by a filter. */
+export type Which = { ids: readonly string[] } | { filter: DeliveryFilter }
+
+export interface ChangeOptions {
+  /** Only those in one of these states. */
+  statuses: readonly Status[]
+  /** Only ids after this one: where a run before stopped. */
+  after?: string | undefined
+  /** How many are changed in a second. */
+  rate?: number | undefined
+  /** Ends the run after the deliveries in hand. */
+  signal: AbortSignal
+  progress: (lookedAt: number) => void
+}
+
+/** How many deliveries there are to change. */
+export interface Counted {
+  total: number
+  byStatus: Partial<Record<Status, number>>
+  /** Of them in a worker's hand just now. */
+  inHand: number
+}
+
+/** What became of the deliveries. */
+export interface Changed {
+  /** By the state that they were in. */
+  changed: Partial<Record<Status, number>>
+  /** Left alone, for a worker or another run has them in hand. */
+  inHand: number
+  /** Left alone for their state. */
+  otherStatus: Partial<Record<Status, number>>
+  /** Where it was stopped: `after` for the next run. */
+  stoppedAfter?: string
+}
+
+const PAGE = 500
+
+interface Seen {
+  id: string
+  receivedAt: string
+  status: Status
+  attempts: number
+}
+
+/** Counts what {@link changeDeliveries} would look at. */
+export async function countDeliveries(sql: Sql, filter: DeliveryFilter, after: string | undefined): Promise<Counted> {
+  const rows = await sql<{ status: Status; count: number; inHand: number }[]>`
+    select d.status, count(*)::integer as count, (count(*) filter (where d.lease_until > now()))::integer as "inHand"
+    ${fromDeliveries(sql, filter)} ${after === undefined ? sql`` : sql`and d.id > ${after}`}
+    group by d.status`
+  return {
+    total: rows.reduce((sum, { count }) => sum + count, 0),
+    byStatus: Object.fromEntries(rows.map(({ status, count }) => [status, count])),
+    inHand: rows.reduce((sum, row) => sum + row.inHand, 0),
+  }
+}
+
+/**
+ * Changes deliveries page by page, in the order of their ids; each page is one transaction. A run that was cut short
+ * has changed what it has changed: the next one finds the others, for they are still in their old state.
+ */
+export async function changeDeliveries(
+  sql: Sql,
+  change: Change,
+  which: Which,
+  { statuses, after, rate, signal, progress }: ChangeOptions,
+): Promise<Changed> {
+  const total: Changed = { changed: {}, inHand: 0, otherStatus: {} }
+  // The database's own clock: attempts are compared with it, and deliveries made from now on are not our concern.
+  const [started] = await sql<{ at: string }[]>`select clock_timestamp()::text as at`
+  const pageSize = rate === undefined ? PAGE : Math.min(PAGE, Math.ceil(rate / 2))
+  let last = after
+  let lookedAt = 0
+  try {
+    for (;;) {
+      const pageStartedAt = performance.now()
+      const page = await nextPage(sql, which, { after: last, startedAt: started!.at, limit: pageSize })
+      const wanted = page.filter(({ status }) => statuses.includes(status))
+      const changed = await sql.begin((transaction) => changePage(transaction, change, wanted, started!.at))
+      for (const { status } of page.filter((seen) => !wanted.includes(seen))) add(total.otherStatus, status)
+      for (const { was } of changed) add(total.changed, was)
+      total.inHand += wanted.length - changed.length
+      last = page.at(-1)?.id ?? last
+      lookedAt += page.length
+      progress(lookedAt)
+      if (page.length < pageSize) return total
+      if (rate !== undefined) await pause((changed.length / rate) * 1000 - (performance.now() - pageStartedAt), signal)
+      if (signal.aborted) return { ...total, ...(last !== undefined && { stoppedAfter: last }) }
+    }
+  } catch (error) {
+    if (lookedAt === 0) throw error
+    throw new Error(`Stopped after ${lookedAt} deliveries; --after ${last} goes on from there`, { cause: error })
+  }
+}
+
+function nextPage(
+  sql: Sql,
+  which: Which,
+  { after, startedAt, limit }: { after: string | undefined; startedAt: string; limit: number },
+): Promise<Seen[]> {
+  const ids = 'ids' in which ? JSON.stringify(which.ids) : undefined
+  return sql<Seen[]>`
+    select d.id, d.event_received_at::text as "receivedAt", d.status, d.attempts
+    ${fromDeliveries(sql, 'filter' in which ? which.filter : {})}
+      ${ids === undefined ? sql`` : sql`and d.id in (select json_array_elements_text(${ids}::json)::uuid)`}
+      ${after === undefined ? sql`` : sql`and d.id > ${after}`}
+      and d.created_at <= ${startedAt}::text::timestamptz
+    order by d.id
+    limit ${limit}`
+}
+
+/** Skips rows that are locked, in place of waiting for them: two that wait for each other's rows would wait for ever. */
+async function changePage(
+  sql: TransactionSql,
+  change: Change,
+  page: Seen[],
+  startedAt: string,
+): Promise<{ was: Status }[]> {
+  if (page.length === 0) return []
+  const taken = sql`
+    taken as materialized (
+      select d.id, d.event_received_at, d.status, d.attempts
+      from json_to_recordset(${JSON.stringify(page)}::json)
+        as p (id uuid, "receivedAt" timestamptz, status text, attempts integer)
+      join deliveries as d
+        on d.id = p.id and d.event_received_at = p."receivedAt" and d.status = p.status and d.attempts = p.attempts
+      where (d.lease_until is null or d.lease_until < now())
+        and not exists (
+          select from attempts as a
+          where a.delivery_id = d.id and a.event_received_at = d.event_received_at and a.number = d.attempts
+            and a.started_at > ${startedAt}::text::timestamptz
+        )
+      for update of d skip locked
+    )`
+  if (change === 'cancel') {
+    return sql<{ was: Status }[]>`
+      with ${taken},
+      abandoned as (
+        update attempts as a
+        set outcome = 'abandoned', duration_ms = extract(epoch from now() - a.started_at) * 1000
+        from taken
+        where a.delivery_id = taken.id and a.event_received_at = taken.event_received_at and a.number = taken.attempts
+          and a.outcome is null
+      )
+      update deliveries as d
+      set status = 'canceled', next_attempt_at = null, lease_until = null, running = false, finished_at = now()
+      from taken
+      where d.id = taken.id and d.event_received_at = taken.event_received_at
+      returning taken.status as was`
+  }
+  return sql<{ was: Status }[]>`
+    with ${taken}
+    update deliveries as d
+    set
+      status = 'pending', next_attempt_at = least(d.next_attempt_at, now()), lease_until = null, finished_at = null,
+      attempts_at_replay = case when taken.status = 'pending' then d.attempts_at_replay else d.attempts end
+    from taken
+    where d.id = taken.id and d.event_received_at = taken.event_received_at
+    returning taken.status as was`
+}
+
+function add(counts: Partial<Record<Status, number>>, status: Status): void {
+  counts[status] = (counts[status] ?? 0) + 1
+}
+
+async function pause(ms: number, signal: AbortSignal): Promise<void> {
+  if (ms > 0) await sleep(ms, undefined, { signal }).catch(() => undefined) // it is looked at again by the caller
+}

@@ -1,0 +1,238 @@
+import { attempts, deliveries, events } from '@ringback/core/store/schema'
+import { Option } from 'commander'
+import type { Command } from 'commander'
+import { and, asc, eq } from 'drizzle-orm'
+import type { PostgresJsDatabase } from 'drizzle-orm/postgres-js'
+import type { Sql } from '@ringback/core/store/connect'
+import { z } from 'zod'
+import { changeDeliveries, countDeliveries } from '../change-deliveries.ts'
+import type { Change, Changed, Counted, Which } from '../change-deliveries.ts'
+import { fieldValue, fromDeliveries, STATUSES } from '../delivery-filter.ts'
+import type { DeliveryFilter, FieldValue, Status } from '../delivery-filter.ts'
+import { withDatabase, withSql } from '../environment.ts'
+import { timeOrAge, wholeNumber } from '../options.ts'
+import { print, showProgress, table, wantsJson } from '../output.ts'
+
+/** `ringback deliveries list`, `show`, `retry` and `cancel` */
+export function addDeliveriesCommand(program: Command): void {
+  const command = program.command('deliveries').description('what handlers have done, and what they are still to do')
+
+  withFilters(command.command('list'))
+    .description('deliveries, the newest first')
+    .option('--before <id>', 'the page after the delivery with this id', uuid)
+    .option('--limit <n>', 'how many', wholeNumber(1, 10_000), 50)
+    .action(
+      async ({ before, limit, ...options }: FilterOptions & { before?: string; limit: number }, self: Command) => {
+        const found = await withSql((sql) => newest(sql, filterOf(options), { before, limit }))
+        if (wantsJson(self)) for (const delivery of found) console.log(JSON.stringify(delivery))
+        else console.log(found.length > 0 ? table(found.map(cells)) : 'No deliveries')
+      },
+    )
+
+  command
+    .command('show')
+    .description('one delivery with its attempts')
+    .argument('<id>', 'the id of a delivery', uuid)
+    .action(async (id: string, _options: unknown, self: Command) => {
+      const value = await withDatabase((database) => show(database, id))
+      print(self, value, JSON.stringify(value, undefined, 2))
+    })
+
+  withBulkOptions(command.command('retry'), 'retry')
+    .description('run deliveries again: dead letters anew, and pending ones now')
+    .action((ids: string[], options: BulkOptions, self: Command) => change('retry', ids, options, self))
+
+  withBulkOptions(command.command('cancel'), 'cancel')
+    .description('end deliveries that are pending; nothing runs them any more')
+    .action((ids: string[], options: BulkOptions, self: Command) => change('cancel', ids, options, self))
+}
+
+interface FilterOptions {
+  source?: string
+  type?: string
+  handler?: string
+  status?: Status
+  since?: Date
+  until?: Date
+  field?: FieldValue[]
+  error?: string
+}
+
+type BulkOptions = FilterOptions & { yes?: boolean; rate?: number; after?: string }
+
+function withFilters(command: Command): Command {
+  return command
+    .option('--source <name>')
+    .option('--type <type>', '"*" stands for any characters')
+    .option('--handler <name>')
+    .addOption(new Option('--status <status>').choices(STATUSES))
+    .option('--since <time>', 'of events received since a time, or an age such as 15m, 2h, 7d', timeOrAge)
+    .option('--until <time>', 'of events received before a time or an age', timeOrAge)
+    .option('--field <path=value>', 'of events whose payload has this value there; may be repeated', fieldValue)
+    .option('--error <text>', 'whose last error has this text in it')
+}
+
+/** What each change takes where no --status is given, and what it can take at all. */
+const TAKES: Record<Change, { usually: readonly Status[]; atMost: readonly Status[] }> = {
+  retry: { usually: ['dead', 'pending'], atMost: STATUSES },
+  cancel: { usually: ['pending'], atMost: ['pending', 'dead'] },
+}
+
+function withBulkOptions(command: Command, name: Change): Command {
+  return withFilters(command.argument('[ids...]', 'which; all that the options name where none is given'))
+    .option('--yes', 'do it; without it, what the options name is only counted')
+    .option('--rate <n>', `how many a second to ${name} at most`, wholeNumber(1, 100_000))
+    .option('--after <id>', 'go on after this id, as a run that was stopped says', uuid)
+}
+
+function uuid(text: string): string {
+  if (z.uuid().safeParse(text).success) return text
+  throw new Error(`"${text}" is no id: ids are those that "ringback deliveries list" prints`)
+}
+
+function filterOf({ status, ...rest }: FilterOptions): DeliveryFilter {
+  return { ...rest, ...(status !== undefined && { status: [status] }) }
+}
+
+interface Listed {
+  id: string
+  createdAt: Date
+  eventId: string
+  source: string
+  type: string
+  handler: string
+  status: Status
+  attempts: number
+  nextAttemptAt: Date | null
+  finishedAt: Date | null
+  lastError: string | null
+}
+
+function newest(
+  sql: Sql,
+  filter: DeliveryFilter,
+  { before, limit }: { before: string | undefined; limit: number },
+): Promise<Listed[]> {
+  return sql<Listed[]>`
+    select
+      d.id, d.created_at as "createdAt", d.event_id as "eventId", e.source, e.type, d.handler, d.status, d.attempts,
+      d.next_attempt_at as "nextAttemptAt", d.finished_at as "finishedAt", d.last_error as "lastError"
+    ${fromDeliveries(sql, filter)} ${before === undefined ? sql`` : sql`and d.id < ${before}`}
+    order by d.id desc
+    limit ${limit}`
+}
+
+const SHOWN_ERROR_LENGTH = 60
+
+function cells({ id, createdAt, source, type, handler, status, attempts: made, nextAttemptAt, lastError }: Listed) {
+  return {
+    id,
+    created: createdAt.toISOString(),
+    source,
+    type,
+    handler,
+    status,
+    attempts: made,
+    next: nextAttemptAt?.toISOString() ?? '',
+    error: (lastError ?? '').replaceAll(/\s+/g, ' ').slice(0, SHOWN_ERROR_LENGTH),
+  }
+}
+
+async function show(database: PostgresJsDatabase, id: string) {
+  const { receivedAt, source, accountId, type, callbackId, callId } = events
+  const [found] = await database
+    .select({ delivery: deliveries, event: { id: events.id, receivedAt, source, accountId, type, callbackId, callId } })
+    .from(deliveries)
+    .innerJoin(events, and(eq(events.id, deliveries.eventId), eq(events.receivedAt, deliveries.eventReceivedAt)))
+    .where(eq(deliveries.id, id))
+  if (found === undefined) throw new Error(`There is no delivery ${id}; it may be older than what is kept`)
+  const runs = await database.select().from(attempts).where(eq(attempts.deliveryId, id)).orderBy(asc(attempts.number))
+  return {
+    ...found.delivery,
+    event: found.event,
+    runs: runs.map(({ deliveryId: _delivery, eventReceivedAt: _event, ...run }) => run),
+  }
+}
+
+async function change(name: Change, ids: string[], options: BulkOptions, self: Command): Promise<void> {
+  const { yes = false, rate, after, ...filterOptions } = options
+  const statuses = statusesOf(name, options.status)
+  const filter = { ...filterOf(filterOptions), status: statuses }
+  const which = whichOf(ids, filterOptions, filter)
+  await withSql(async (sql) => {
+    if ('ids' in which) await assertExist(sql, which.ids)
+    const counted = 'ids' in which ? undefined : await countDeliveries(sql, filter, after)
+    if (counted !== undefined && !yes) return print(self, { dryRun: true, ...counted }, wouldBe(name, counted))
+    const stopping = stopOnSignal()
+    const total = counted?.total ?? ids.length
+    const progress = (lookedAt: number) => showProgress(`${lookedAt} of ${total}`)
+    const { signal } = stopping
+    const result = await changeDeliveries(sql, name, which, { statuses, after, rate, signal, progress }).finally(() => {
+      stopping.end()
+      showProgress('')
+    })
+    print(self, result, became(name, result))
+    if (result.stoppedAfter !== undefined) process.exitCode = 1
+  })
+}
+
+function statusesOf(name: Change, status: Status | undefined): readonly Status[] {
+  const { usually, atMost } = TAKES[name]
+  if (status === undefined) return usually
+  if (!atMost.includes(status)) throw new Error(`What is ${status} cannot be canceled: it has its end already`)
+  return [status]
+}
+
+function whichOf(ids: string[], options: FilterOptions, filter: DeliveryFilter): Which {
+  const { status, ...others } = options
+  const isFiltered = Object.keys(others).length > 0
+  if (ids.length > 0 && isFiltered) throw new Error('Name ids or filters, not both; only --status goes with ids')
+  if (ids.length > 0) return { ids: ids.map(uuid) }
+  if (isFiltered || status !== undefined) return { filter }
+  throw new Error(
+    'Name ids, or say which by --source, --type, --handler, --status, --since, --until, --field or --error',
+  )
+}
+
+async function assertExist(sql: Sql, ids: readonly string[]): Promise<void> {
+  const missing = await sql<{ id: string }[]>`
+    select wanted.id
+    from json_array_elements_text(${JSON.stringify(ids)}::json) as wanted (id)
+    where not exists (select from deliveries as d where d.id = wanted.id::uuid)`
+  if (missing.length > 0) {
+    throw new Error(`There is no delivery ${missing.map(({ id }) => id).join(', ')}; nothing was changed`)
+  }
+}
+
+/** Ctrl-C ends a run between two pages, so that it can say where. */
+function stopOnSignal(): { signal: AbortSignal; end: () => void } {
+  const stopping = new AbortController()
+  const stop = () => stopping.abort()
+  const names = ['SIGINT', 'SIGTERM'] as const
+  for (const name of names) process.once(name, stop)
+  return { signal: stopping.signal, end: () => names.forEach((name) => process.off(name, stop)) }
+}
+
+const DONE: Record<Change, Partial<Record<Status, string>>> = {
+  retry: { pending: 'made due now', dead: 'run again', canceled: 'run again', succeeded: 'run again' },
+  cancel: { pending: 'canceled', dead: 'canceled' },
+}
+
+function wouldBe(name: Change, { total, byStatus, inHand }: Counted): string {
+  if (total === 0) return 'No such delivery'
+  const each = Object.entries(byStatus).map(([status, count]) => `${count} ${status}`)
+  return `Would ${name} ${total}: ${each.join(', ')}${inHand > 0 ? `, ${inHand} of them in a worker's hand, which are left alone` : ''}\nNothing was changed; --yes does it`
+}
+
+function became(name: Change, { changed, inHand, otherStatus, stoppedAfter }: Changed): string {
+  const done = Object.entries(changed).map(([was, count]) => `${count} ${DONE[name][was as Status]} (${was} before)`)
+  const left = [
+    ...(inHand > 0 ? [`${inHand} in hand of a worker or of another run`] : []),
+    ...Object.entries(otherStatus).map(([status, count]) => `${count} ${status}`),
+  ]
+  return [
+    done.join(', ') || 'Nothing was changed',
+    ...(left.length > 0 ? [`Left alone: ${left.join(', ')}`] : []),
+    ...(stoppedAfter !== undefined ? [`Stopped; --after ${stoppedAfter} goes on from there`] : []),
+  ].join('\n')
+}

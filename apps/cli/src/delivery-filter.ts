@@ -1,0 +1,60 @@
+import type { Sql } from '@ringback/core/store/connect'
+import { InvalidArgumentError } from 'commander'
+import type { PendingQuery, Row } from 'postgres'
+import { likePattern } from './options.ts'
+
+/** The states of a delivery. */
+export const STATUSES = ['pending', 'succeeded', 'dead', 'canceled'] as const
+export type Status = (typeof STATUSES)[number]
+
+/** Which deliveries; all that is given must hold. */
+export interface DeliveryFilter {
+  source?: string
+  /** `*` stands for any characters. */
+  type?: string
+  handler?: string
+  status?: readonly Status[]
+  /** Of the event's receipt. */
+  since?: Date
+  until?: Date
+  field?: FieldValue[]
+  /** A part of the last error, whatever its case. */
+  error?: string
+}
+
+/** A field of the payload and its value as text. */
+export interface FieldValue {
+  path: string
+  value: string
+}
+
+/** Reads `path=value`, one of any number of them. */
+export function fieldValue(text: string, before: FieldValue[] = []): FieldValue[] {
+  const [, path, value] = /^([^=]+)=(.*)$/s.exec(text) ?? []
+  if (path === undefined || value === undefined) {
+    throw new InvalidArgumentError('It must be path=value, such as message.to=4930123456.')
+  }
+  return [...before, { path, value }]
+}
+
+/** A delivery as `d` and its event as `e`, where `filter` holds; more conditions may follow. */
+export function fromDeliveries(sql: Sql, filter: DeliveryFilter): PendingQuery<Row[]> {
+  const { source, type, handler, status, since, until, field = [], error } = filter
+  const none = sql``
+  return sql`
+    from deliveries as d
+    join events as e on e.id = d.event_id and e.received_at = d.event_received_at
+    where true
+      ${source === undefined ? none : sql`and e.source = ${source}`}
+      ${type === undefined ? none : sql`and e.type like ${likePattern(type)}`}
+      ${handler === undefined ? none : sql`and d.handler = ${handler}`}
+      ${status === undefined ? none : sql`and d.status in ${sql(status)}`}
+      ${since === undefined ? none : sql`and d.event_received_at >= ${since}`}
+      ${until === undefined ? none : sql`and d.event_received_at < ${until}`}
+      ${error === undefined ? none : sql`and strpos(lower(d.last_error), lower(${error})) > 0`}
+      ${field.length === 0 ? none : sql`and not exists (select from ${fields(sql, field)} where e.payload #>> string_to_array(f.path, '.') is distinct from f.value)`}`
+}
+
+function fields(sql: Sql, field: FieldValue[]): PendingQuery<Row[]> {
+  return sql`json_to_recordset(${JSON.stringify(field)}::json) as f (path text, value text)`
+}
