@@ -20,6 +20,10 @@ export interface Design {
   ingest: string
   worker?: string
   usesRedis: boolean
+  /** Variables beside those that every design gets. */
+  environment?: Record<string, string>
+  /** Whether each event has a delivery, whose end belongs to the run. */
+  hasDeliveries?: boolean
   /** Makes what it needs in its empty database. */
   prepare: (databaseUrl: string) => Promise<void>
 }
@@ -81,6 +85,8 @@ export interface RunningDesign {
   databaseUrl: string
   ingest: Program
   worker: Program | undefined
+  /** Starts one more worker. */
+  addWorker: () => Promise<Program>
   stop: () => Promise<void>
 }
 
@@ -110,6 +116,7 @@ export async function startDesign(
         VOXIMPLANT_ACCOUNT_ID: credentials.accountId,
         VOXIMPLANT_API_KEY: credentials.apiKey,
         VOXIMPLANT_SALT: credentials.salt,
+        ...design.environment,
       },
       logFile: join(servers.dir, `${design.database}-${file.replaceAll('/', '-')}.log`),
     })
@@ -123,6 +130,10 @@ export async function startDesign(
     databaseUrl,
     ingest,
     worker,
+    async addWorker() {
+      if (design.worker === undefined) throw new Error(`${design.name} has no worker`)
+      return startNode(design.worker)
+    },
     stop: async () => void (await Promise.all([ingest.stop(), worker?.stop()])),
   }
 }

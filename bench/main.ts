@@ -10,31 +10,15 @@ import type { LoadRun } from './measure-load.ts'
 import { parseOptions } from './options.ts'
 import { report } from './report.ts'
 import { assertRequirements } from './requirements.ts'
+import { runBench } from './run-bench.ts'
 import { startServers } from './servers.ts'
 
 // Measures Ringback against the designs that one would write otherwise, on the same servers in the same minutes.
 // The page goes to standard output, progress to standard error.
 
-const resources = new AsyncDisposableStack()
-let ending: Promise<void> | undefined
-const end = () => (ending ??= resources.disposeAsync())
-for (const signal of ['SIGINT', 'SIGTERM'] as const) {
-  process.on(signal, () => void end().finally(() => process.exit(130)))
-}
+await runBench(bench)
 
-try {
-  await bench()
-} catch (error) {
-  // What fails once the end has begun fails because of it.
-  if (ending === undefined) {
-    console.error(error instanceof Error ? error.message : error)
-    process.exitCode = 1
-  }
-} finally {
-  await end()
-}
-
-async function bench(): Promise<void> {
+async function bench(resources: AsyncDisposableStack): Promise<void> {
   const options = parseOptions(process.argv.slice(2))
   assertRequirements()
   console.error('starting Redis and Postgres')

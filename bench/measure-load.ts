@@ -50,6 +50,7 @@ export async function measureLoad(
     const load = { url: running.url, bodies, connections, logFile: join(servers.dir, 'wrk.log') }
     const warmUp = await sendLoad(resources, { ...load, skip: 0, seconds: WARM_UP_SECONDS })
     await untilStored(sql, warmUp.sent)
+    if (design.hasDeliveries) await untilDelivered(sql, warmUp.sent)
 
     const before = cpuTimes(servers, running)
     const {
@@ -64,6 +65,7 @@ export async function measureLoad(
     })
     const loadEndedAt = performance.now()
     await untilStored(sql, warmUp.sent + sent)
+    if (design.hasDeliveries) await untilDelivered(sql, warmUp.sent + sent)
     const drainSeconds = (performance.now() - loadEndedAt) / 1000
     const after = cpuTimes(servers, running)
 
@@ -114,4 +116,24 @@ async function untilStored(sql: Sql, sent: number): Promise<void> {
       throw new Error(`LOST: ${sent} callbacks were sent, and only ${rows} of them are in Postgres`)
     await sleep(POLL_INTERVAL_MS)
   }
+}
+
+const DELIVERY_PATIENCE_MS = 120_000
+
+/** Looks only at what is still pending, for counting what is done would take its part of the machine. */
+async function untilDelivered(sql: Sql, sent: number): Promise<void> {
+  const deadline = performance.now() + DELIVERY_PATIENCE_MS
+  for (;;) {
+    const [row] = await sql<{ pending: boolean }[]>`
+      select exists (select from deliveries where status = 'pending') as pending`
+    if (!row!.pending) break
+    if (performance.now() > deadline) throw new Error('Deliveries are still pending two minutes after the last event')
+    await sleep(POLL_INTERVAL_MS)
+  }
+  const [row] = await sql<{ succeeded: number; attempts: number }[]>`
+    select
+      (select count(*)::int from deliveries where status = 'succeeded') as succeeded,
+      (select count(*)::int from attempts) as attempts`
+  if (row!.succeeded !== sent || row!.attempts !== sent)
+    throw new Error(`WRONG: ${sent} events came to ${row!.succeeded} deliveries in ${row!.attempts} attempts`)
 }
