@@ -1,4 +1,16 @@
-import { bigint, boolean, customType, doublePrecision, integer, jsonb, pgTable, smallint, text, timestamp, uuid } from 'drizzle-orm/pg-core'
+import {
+  bigint,
+  boolean,
+  customType,
+  doublePrecision,
+  integer,
+  jsonb,
+  pgTable,
+  smallint,
+  text,
+  timestamp,
+  uuid,
+} from 'drizzle-orm/pg-core'
 import { ALERT_KINDS } from '../alerts.ts'
 
 // The tables as migrations/ make them, for typed queries. Columns only: keys, checks, indexes and partitions are said
