@@ -1,6 +1,7 @@
 import { Hono } from 'hono'
 import type { Context } from 'hono'
 import type { Logger } from '@ringback/core/log'
+import type { Tracing } from '@ringback/core/tracing'
 import type { AnsweredRequest } from './count-requests.ts'
 import type { Body, IngestEnv } from './read-body.ts'
 import { findSource, receiveRequest } from './receive-request.ts'
@@ -14,6 +15,7 @@ export interface AppDependencies extends ReceiveDependencies {
   ready: () => Promise<boolean>
   /** Told of each request when its answer is known. */
   onAnswered: (request: AnsweredRequest) => void
+  tracing?: Tracing | undefined
   log: Logger
 }
 
@@ -57,17 +59,21 @@ export function createApp(deps: AppDependencies): Hono<IngestEnv> {
 
   async function receive(c: Context<IngestEnv>, sourceName: string, token: string | undefined): Promise<Response> {
     const startedAt = performance.now()
-    const outcome = await receiveRequest(deps, incomingRequest(c, sourceName, token))
+    const span = deps.tracing?.receive(c.req.header('traceparent'))
+    const outcome = await receiveRequest(deps, incomingRequest(c, sourceName, token, span?.traceparent))
     const durationMs = performance.now() - startedAt
     logOutcome(deps.log, sourceName, outcome, durationMs)
     deps.onAnswered({ source: sourceName, outcome: outcome.kind, durationMs })
-    return toResponse(c, outcome)
+    const response = toResponse(c, outcome)
+    span?.end(attributesOf(sourceName, outcome, response.status), { failed: response.status >= 500 })
+    return response
   }
 
   function incomingRequest(
     c: Context<IngestEnv>,
     sourceName: string,
     token: string | undefined,
+    traceparent: string | undefined,
   ): IncomingCallbackRequest {
     const incoming = c.env?.incoming
     const { pathname, search } =
@@ -79,6 +85,7 @@ export function createApp(deps: AppDependencies): Hono<IngestEnv> {
       url: pathname + search,
       headers: incoming?.headers ?? Object.fromEntries(c.req.raw.headers),
       remoteAddress: incoming?.socket.remoteAddress,
+      traceparent,
       readBody: () => deps.readBody(c),
     }
   }
@@ -105,6 +112,15 @@ function toResponse(c: Context<IngestEnv>, outcome: Outcome): Response {
       return c.json({ error: 'try again later' }, 503, { 'Retry-After': '5', Connection: 'close' })
     case 'not_durable':
       return c.json({ error: 'try again later' }, 503, { 'Retry-After': '5' })
+  }
+}
+
+/** Nothing that the sender makes up: a source that is none has no name. */
+function attributesOf(source: string, outcome: Outcome, statusCode: number) {
+  return {
+    'ringback.source': outcome.kind === 'unknown_source' ? undefined : source,
+    'ringback.outcome': outcome.kind,
+    'http.response.status_code': statusCode,
   }
 }
 

@@ -8,6 +8,7 @@ import { createRegistry } from '@ringback/core/metrics'
 import type { Registry } from '@ringback/core/metrics'
 import { createProducer, unsafeQueueSettings } from '@ringback/core/queue'
 import type { QueueServer } from '@ringback/core/queue'
+import type { Tracing } from '@ringback/core/tracing'
 import { createAllowance, defaultAllowance } from './allowance.ts'
 import type { AllowanceLimits } from './allowance.ts'
 import { createApp } from './app.ts'
@@ -22,6 +23,8 @@ export interface IngestOptions {
   queue: QueueServer
   /** Where its metrics go; one of its own where it is left out. */
   registry?: Registry
+  /** Where it tells of each request, if anybody wants traces. */
+  tracing?: Tracing | undefined
   log: Logger
   hostname: string
   /** 0 takes any free port. */
@@ -93,6 +96,7 @@ export async function createIngest(options: IngestOptions): Promise<Ingest> {
       metrics.onAnswered(request)
     },
     onRefused: metrics.onRefused,
+    tracing: options.tracing,
     log,
   })
   const { server, port } = await listen(app.fetch, options)

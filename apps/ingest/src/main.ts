@@ -4,6 +4,7 @@ import { createLogger } from '@ringback/core/log'
 import { createRegistry } from '@ringback/core/metrics'
 import { queueServer } from '@ringback/core/queue'
 import { listenForOperators, runService, variables } from '@ringback/core/service'
+import { startTracing } from '@ringback/core/tracing'
 import { createIngest, safeHostname } from './ingest.ts'
 
 const Environment = z.object({
@@ -23,8 +24,10 @@ await runService(async () => {
   const config = await loadConfig(environment.RINGBACK_CONFIG, process.env, { withHandlers: false })
   const log = createLogger('ingest', environment.LOG_LEVEL)
   const registry = createRegistry()
+  const tracing = await startTracing('ringback-ingest', log)
   const ingest = await createIngest({
     config,
+    tracing,
     queue: queueServer({ redisUrl: environment.REDIS_URL, databaseUrl: environment.DATABASE_URL }),
     registry,
     log,
@@ -43,6 +46,7 @@ await runService(async () => {
     async close() {
       await ingest.close()
       await operators.close()
+      await tracing?.close()
     },
   }
 })

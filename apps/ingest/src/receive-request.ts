@@ -20,6 +20,8 @@ export interface IncomingCallbackRequest {
   headers: Record<string, string | string[] | undefined>
   /** Of the connection: a proxy's, if there is one. */
   remoteAddress: string | undefined
+  /** Of the request's span, where traces are on. */
+  traceparent: string | undefined
   readBody: () => Promise<Body>
 }
 
@@ -89,7 +91,8 @@ export async function receiveRequest(deps: ReceiveDependencies, request: Incomin
   from.share = SHARED_BYTES / reading.callbacks.length
   const parts: GroupPart[] = []
   const count = { genuine: 0, forged: 0, unreadable: 0 }
-  const kept = reading.callbacks.length > 0 ? whatIsKept(from, redact) : undefined
+  const kept =
+    reading.callbacks.length > 0 ? { ...whatIsKept(from, redact), traceparent: request.traceparent } : undefined
   for (const callback of reading.callbacks) {
     count[callback.kind] += 1
     if (callback.kind === 'genuine')

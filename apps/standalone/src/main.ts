@@ -9,6 +9,7 @@ import { listenForOperators, runService, variables as known } from '@ringback/co
 import type { Service } from '@ringback/core/service'
 import { connect } from '@ringback/core/store/connect'
 import { migrate } from '@ringback/core/store/migrate'
+import { startTracing } from '@ringback/core/tracing'
 import { createIngest, safeHostname } from '@ringback/ingest/ingest'
 import { createWorker } from '@ringback/worker/worker'
 import { startPostgres } from './embedded-postgres.ts'
@@ -58,11 +59,14 @@ await runService(async (stopping) => {
     await migrateQueue(queue)
 
     const registry = createRegistry()
+    const tracing = await startTracing('ringback-standalone', log)
+    if (tracing !== undefined) started.push(tracing)
     const worker = await createWorker({
       config,
       databaseUrl,
       queue,
       registry,
+      tracing,
       log: createLogger('worker', environment.LOG_LEVEL),
       stopping,
     })
@@ -71,6 +75,7 @@ await runService(async (stopping) => {
       config,
       queue,
       registry,
+      tracing,
       log: createLogger('ingest', environment.LOG_LEVEL),
       hostname: safeHostname(config, environment.HOST, log),
       port: environment.PORT,

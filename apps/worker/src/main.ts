@@ -4,6 +4,7 @@ import { createLogger } from '@ringback/core/log'
 import { createRegistry } from '@ringback/core/metrics'
 import { queueServer } from '@ringback/core/queue'
 import { listenForOperators, runService, variables } from '@ringback/core/service'
+import { startTracing } from '@ringback/core/tracing'
 import { createWorker } from './worker.ts'
 
 const Environment = z.object({
@@ -21,8 +22,10 @@ await runService(async (stopping) => {
   const config = await loadConfig(environment.RINGBACK_CONFIG, process.env)
   const log = createLogger('worker', environment.LOG_LEVEL)
   const registry = createRegistry()
+  const tracing = await startTracing('ringback-worker', log)
   const worker = await createWorker({
     config,
+    tracing,
     databaseUrl: environment.DATABASE_URL,
     queue: queueServer({ redisUrl: environment.REDIS_URL, databaseUrl: environment.DATABASE_URL }),
     registry,
@@ -41,6 +44,7 @@ await runService(async (stopping) => {
     async close() {
       await worker.close()
       await operators.close()
+      await tracing?.close()
     },
   }
 })

@@ -9,6 +9,7 @@ import { nextStep } from '@ringback/core/retry'
 import type { NextStep } from '@ringback/core/retry'
 import { uuidArray } from '@ringback/core/store/connect'
 import type { Sql, TransactionSql } from '@ringback/core/store/connect'
+import type { Tracing } from '@ringback/core/tracing'
 import { admit, settle } from './destination.ts'
 import { addDestinations, countRunning, lockDestination, noteOutcomes, saveDestination } from './destinations-table.ts'
 import { createRunner } from './handlers/runner.ts'
@@ -26,6 +27,7 @@ export interface RunDependencies {
   signal: AbortSignal
   /** Told of each attempt when it is over. */
   onAttempt: (attempt: FinishedAttempt) => void
+  tracing?: Tracing | undefined
 }
 
 /** What is counted of an attempt. */
@@ -136,6 +138,8 @@ interface Claimed {
   occurredAt: Date
   receivedAt: Date
   payload: string
+  /** Of the span of the request that the event came with, if there was one. */
+  traceparent: string | null
   /** Only where the runner needs the request. */
   method?: string
   url?: string
@@ -201,7 +205,8 @@ function claim(sql: Sql | TransactionSql, { handler, runner }: OwnHandler, deliv
       c.id, c.event_received_at::text as "eventReceivedAt", c.attempts as attempt, c.attempts_at_replay as "attemptsAtReplay",
       (extract(epoch from now() - c.created_at) * 1000)::float8 as "ageMs",
       e.id as "eventId", e.source, e.account_id as "accountId", e.callback_id as "callbackId", e.type, e.call_id as "callId",
-      e.verified_by as "verifiedBy", e.occurred_at as "occurredAt", e.received_at as "receivedAt", e.payload::text as payload
+      e.verified_by as "verifiedBy", e.occurred_at as "occurredAt", e.received_at as "receivedAt", e.payload::text as payload,
+      e.traceparent
       ${runner.needsRequest ? sql`, e.method, e.url, e.headers::text as headers, e.raw` : sql``}
     from claimed as c
     join events as e on e.id = c.event_id and e.received_at = c.event_received_at
@@ -237,7 +242,8 @@ const GONE_WAIT_MS = 3_600_000
 async function attempt(deps: RunDependencies, own: OwnHandler, delivery: Claimed): Promise<Finished> {
   const { handler } = own
   const startedAt = performance.now()
-  const result = await runHandler(deps, own, delivery)
+  const span = deps.tracing?.attempt(delivery.traceparent)
+  const result = await runHandler(deps, own, delivery, span?.traceparent)
   const durationMs = Math.round(performance.now() - startedAt)
   const isGone = !result.ok && result.isGone
   const next: NextStep = isGone
@@ -263,11 +269,24 @@ async function attempt(deps: RunDependencies, own: OwnHandler, delivery: Claimed
     },
     'attempt.finished',
   )
+  span?.end(attributesOf(handler.name, delivery, result), { failed: !result.ok })
   const { source, type, id, eventReceivedAt } = delivery
   deps.onAttempt({ source, type, handler: handler.name, ok: result.ok, durationMs, next: next.kind })
   const error = result.ok ? undefined : result.error
   const { ok, report } = result
   return { id, eventReceivedAt, attempt: delivery.attempt, durationMs, ok, isGone, error, report, next }
+}
+
+function attributesOf(handler: string, { id, eventId, source, attempt: number }: Claimed, { ok, report }: Result) {
+  return {
+    'ringback.handler': handler,
+    'ringback.source': source,
+    'ringback.event': eventId,
+    'ringback.delivery': id,
+    'ringback.attempt': number,
+    'ringback.outcome': ok ? 'succeeded' : 'failed',
+    'http.response.status_code': report.statusCode,
+  }
 }
 
 type Result =
@@ -283,13 +302,19 @@ type Result =
     }
 
 /** Runs the handler once. Never throws. */
-async function runHandler(deps: RunDependencies, { handler, runner }: OwnHandler, delivery: Claimed): Promise<Result> {
+async function runHandler(
+  deps: RunDependencies,
+  { handler, runner }: OwnHandler,
+  delivery: Claimed,
+  traceparent: string | undefined,
+): Promise<Result> {
   const { id, attempt: number, attemptsAtReplay, eventId, source, type } = delivery
   const context: HandlerContext = {
     signal: AbortSignal.timeout(runner.timeoutMs),
     // A replay is meant to act again, so it has a key of its own.
     idempotencyKey: attemptsAtReplay === 0 ? id : `${id}-replay-${attemptsAtReplay}`,
     attempt: number,
+    ...(traceparent !== undefined && { traceparent }),
     log: deps.log.child({ eventId, deliveryId: id, handler: handler.name, attempt: number }),
   }
   try {

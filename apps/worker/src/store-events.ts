@@ -6,6 +6,7 @@ import { createMatch } from '@ringback/core/filter'
 import type { Logger } from '@ringback/core/log'
 import type { QueueJob } from '@ringback/core/queue'
 import type { Sql, TransactionSql } from '@ringback/core/store/connect'
+import type { Tracing } from '@ringback/core/tracing'
 import { cleanJson } from './clean-json.ts'
 import type { StoredGroup } from './metrics.ts'
 import { logWhenFailed } from './when-failed.ts'
@@ -24,6 +25,7 @@ export interface StoreDependencies {
   enqueueDeliveries: (job: DeliveriesJob) => Promise<void>
   /** Told of each group that was stored, not again when it comes a second time. */
   onStored?: (group: StoredGroup) => void
+  tracing?: Tracing | undefined
   log: Logger
   /** Fires when the process is to end: a group that waits for Postgres goes back to the queue. */
   signal: AbortSignal
@@ -38,7 +40,8 @@ export function createStoreEvents(deps: StoreDependencies): (job: QueueJob) => P
     const groupId = job.id.replace(/^group-/, '')
     if (group.counted !== undefined) return untilStored(deps, () => storeCounts(deps, groupId, group.counted!))
     const startedAt = performance.now()
-    const stored = await untilStored(deps, () => storeGroup(deps, groupId, group, match(group)))
+    const store = () => untilStored(deps, () => storeGroup(deps, groupId, group, match(group)))
+    const stored = await (deps.tracing === undefined ? store() : traced(deps.tracing, groupId, group, store))
     if (stored === undefined) {
       deps.log.info({ groupId }, 'group.repeated')
       return
@@ -57,6 +60,32 @@ export function createStoreEvents(deps: StoreDependencies): (job: QueueJob) => P
   function match(group: StoreJob): [string, string][] {
     if (deps.handlers.length === 0) return []
     return (JSON.parse(group.callbacks) as QueuedCallback[]).flatMap(matchHandlers)
+  }
+}
+
+/** Stores a group as a span, linked to the requests that it came with. Only here are all its callbacks parsed for that. */
+async function traced(
+  tracing: Tracing,
+  groupId: string,
+  { callbacks }: StoreJob,
+  store: () => Promise<Stored | undefined>,
+): Promise<Stored | undefined> {
+  const span = tracing.store((JSON.parse(callbacks) as QueuedCallback[]).map(({ traceparent }) => traceparent))
+  const name = { 'ringback.group': groupId }
+  try {
+    const stored = await store()
+    const { stored: count, duplicates, deliveries } = stored ?? {}
+    span.end({
+      ...name,
+      'ringback.outcome': stored === undefined ? 'repeated' : 'stored',
+      'ringback.stored': count,
+      'ringback.duplicates': duplicates,
+      'ringback.deliveries': deliveries?.length,
+    })
+    return stored
+  } catch (error) {
+    span.end({ ...name, 'ringback.outcome': 'not_stored' }, { failed: true })
+    throw error
   }
 }
 

@@ -9,6 +9,7 @@ import { createConsumer, createProducer } from '@ringback/core/queue'
 import type { QueueServer } from '@ringback/core/queue'
 import { connect } from '@ringback/core/store/connect'
 import { ensurePartitions, migrationProblem } from '@ringback/core/store/migrate'
+import type { Tracing } from '@ringback/core/tracing'
 import { createEvaluateAlerts } from './alerts/evaluate-alerts.ts'
 import { createAttemptCounter } from './count-attempts.ts'
 import { buryWithoutHandler, enqueueDueDeliveries } from './due-deliveries.ts'
@@ -23,6 +24,8 @@ export interface WorkerOptions {
   queue: QueueServer
   /** Where its metrics go; one of its own where it is left out. */
   registry?: Registry
+  /** Where it tells of groups and attempts, if anybody wants traces. */
+  tracing?: Tracing | undefined
   log: Logger
   /** Groups stored at the same time. */
   concurrency?: number
@@ -49,7 +52,7 @@ const QUEUE_TIMEOUT_MS = 2000
 
 /** Stores what ingest enqueued and runs the handlers. Waits for Postgres and its migrations before it begins. */
 export async function createWorker(options: WorkerOptions): Promise<Worker> {
-  const { config, log, queue } = options
+  const { config, log, queue, tracing } = options
   const concurrency = options.concurrency ?? DEFAULT_CONCURRENCY
   const closing = new AbortController()
   const { signal } = closing
@@ -68,6 +71,7 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
     handlers: config.handlers,
     enqueueDeliveries,
     onStored: metrics.onStored,
+    tracing,
     log,
     signal,
   })
@@ -79,7 +83,15 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
   }
   const queueAgeMs = async () => (await storeQueue.state()).oldestAgeMs
   const monitoringIntervalMs = options.monitoringIntervalMs ?? MONITORING_INTERVAL_MS
-  const deliveryRunner = await createRunDeliveries({ sql, config, random: Math.random, log, signal, onAttempt })
+  const deliveryRunner = await createRunDeliveries({
+    sql,
+    config,
+    random: Math.random,
+    log,
+    signal,
+    onAttempt,
+    tracing,
+  })
   const consume = { concurrency, log, stopping: starting }
   const consumers = [
     await createConsumer(queue, 'store', consume, storeEvents),

@@ -28,6 +28,8 @@ export interface QueuedCallback {
   raw: string
   /** JSON text to store as the payload where `raw` itself is not what Postgres takes as jsonb. */
   payload?: string
+  /** Of the span of its request (W3C Trace Context), where traces are on. */
+  traceparent?: string | undefined
 }
 
 /** One request or callback that was refused. */
@@ -99,7 +101,7 @@ export type DeliveriesJob = z.infer<typeof DeliveriesJob>
 /** A genuine callback as the queue carries it, with a new id, whose time is now. */
 export function queuedCallback(
   callback: GenuineCallback,
-  from: Pick<QueuedCallback, 'source' | 'method' | 'url' | 'headers'>,
+  from: Pick<QueuedCallback, 'source' | 'method' | 'url' | 'headers' | 'traceparent'>,
 ): QueuedCallback {
   const { accountId, callbackId, type, callId, verifiedBy, secret, nonces, previousName, wouldRefuse, payload } =
     callback
@@ -121,6 +123,7 @@ export function queuedCallback(
     headers: from.headers,
     raw: callback.raw.toString('base64'),
     ...(payload !== undefined && { payload }),
+    ...(from.traceparent !== undefined && { traceparent: from.traceparent }),
   }
 }
 

@@ -29,6 +29,8 @@ export interface HandlerContext {
   idempotencyKey: string
   /** The first is 1. */
   attempt: number
+  /** Of the attempt's span (W3C Trace Context), where traces are on: the header by which another service joins the trace. */
+  traceparent?: string
   log: Logger
 }
 

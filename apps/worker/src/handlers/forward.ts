@@ -101,6 +101,7 @@ function keptOf({ headers }: ForwardAction, text: string): string {
 interface Attempt {
   idempotencyKey: string
   attempt: number
+  traceparent?: string
   now: Date
 }
 
@@ -109,7 +110,7 @@ export function createRequest(
   action: Pick<ForwardAction, 'as' | 'headers' | 'signingKeys'>,
   to: string,
   forwarded: Forwarded,
-  { idempotencyKey, attempt, now }: Attempt,
+  { idempotencyKey, attempt, traceparent, now }: Attempt,
 ): OutgoingRequest {
   const { method, url, headers, body } = contentOf(action.as, to, forwarded)
   return {
@@ -122,6 +123,7 @@ export function createRequest(
       'idempotency-key': idempotencyKey,
       'ringback-event-id': forwarded.event.id,
       'ringback-attempt': String(attempt),
+      ...(traceparent !== undefined && { traceparent }),
       ...signatureOf(action.signingKeys, { id: idempotencyKey, body, now }),
     },
     body,

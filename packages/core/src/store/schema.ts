@@ -39,6 +39,7 @@ export const events = pgTable('events', {
   lastDuplicateAt: time('last_duplicate_at'),
   secret: smallint('secret'),
   wouldRefuse: text('would_refuse'),
+  traceparent: text('traceparent'),
 })
 
 export const duplicates = pgTable('duplicates', {
