@@ -1,10 +1,14 @@
 import { defineConfig } from 'vitest/config'
 
+/** About what only a Redis has. */
+const ONLY_REDIS = ['test/redis-*.test.ts']
+
 /** The service tests run once on each queue backend. */
 const services = (['redis', 'postgres'] as const).map((queue) => ({
   test: {
     name: `services:${queue}`,
     include: ['test/**/*.test.ts'],
+    exclude: queue === 'redis' ? [] : ONLY_REDIS,
     provide: { queue },
     testTimeout: 60_000,
     hookTimeout: 60_000,
@@ -14,6 +18,8 @@ const services = (['redis', 'postgres'] as const).map((queue) => ({
 export default defineConfig({
   test: {
     globalSetup: ['test/support/servers.ts'],
+    // Of tests that say they may: those of test/faults.test.ts mostly wait, and each has servers of its own.
+    maxConcurrency: 3,
     projects: [
       { test: { name: 'unit', include: ['apps/*/src/**/*.test.ts', 'packages/*/src/**/*.test.ts'] } },
       ...services,

@@ -30,6 +30,7 @@ export function runApp(app: string, environment: Record<string, string>, args: s
     VOXIMPLANT_API_KEY: demoCredentials.apiKey,
     VOXIMPLANT_SALT: demoCredentials.salt,
     OPS_PORT: '0',
+    SHUTDOWN_DELAY_MS: '0',
     ...environment,
   }
   const child = spawn(process.execPath, [join(root, 'apps', app, 'src/main.ts'), ...args], {

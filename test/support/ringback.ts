@@ -78,6 +78,9 @@ export async function startWorker(
     databaseUrl: database.url,
     queue: database.queue,
     log,
+    onStuck: () => {
+      throw new Error('the worker is stuck')
+    },
     ...options,
   })
   return { ...worker, [Symbol.asyncDispose]: worker.close }

@@ -1,4 +1,4 @@
-import { execFileSync, spawn, spawnSync } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { createServer } from 'node:net'
@@ -15,6 +15,7 @@ import { getContainerRuntimeClient } from 'testcontainers'
 import { PostgreSqlContainer } from '@testcontainers/postgresql'
 import { RedisContainer } from '@testcontainers/redis'
 import type { TestProject } from 'vitest/node'
+import { ensureProgram } from './programs.ts'
 
 // Real servers for the service tests: those that TEST_DATABASE_URL and TEST_REDIS_URL name, else containers where there
 // is an engine that can have the images, else programs on this machine. Never those of DATABASE_URL and REDIS_URL.
@@ -109,7 +110,10 @@ async function redisServer(useContainers: boolean): Promise<Server> {
     ? await orLocal('redis:8', () => new RedisContainer('redis:8').withStartupTimeout(CONTAINER_DEADLINE_MS).start())
     : undefined
   if (container !== undefined) return { url: container.getConnectionUrl(), stop: () => container.stop() }
-  ensureRedisProgram()
+  const program = ensureProgram('redis-server', {
+    package: 'redis-server',
+    otherwise: ', start a container engine, or set TEST_REDIS_URL to a Redis whose data may be lost',
+  })
   const port = await freePort()
   const dataDir = await mkdtemp(join(tmpdir(), 'ringback-redis-'))
   const options = [
@@ -124,7 +128,7 @@ async function redisServer(useContainers: boolean): Promise<Server> {
     '--maxmemory-policy',
     'noeviction',
   ]
-  const server = spawn('redis-server', options, { stdio: 'ignore' })
+  const server = spawn(program, options, { stdio: 'ignore' })
   await accepts(port)
   return {
     url: `redis://127.0.0.1:${port}`,
@@ -145,25 +149,8 @@ async function orLocal<Container>(image: string, start: () => Promise<Container>
   }
 }
 
-function ensureRedisProgram(): void {
-  if (spawnSync('redis-server', ['--version']).status === 0) return
-  if (process.getuid?.() === 0 && spawnSync('apt-get', ['--version']).status === 0) {
-    execFileSync('apt-get', ['update', '-qq'], { stdio: 'ignore' })
-    const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' }
-    execFileSync('apt-get', ['install', '-y', '-qq', '--no-install-recommends', 'redis-server'], {
-      stdio: 'ignore',
-      env,
-    })
-    return
-  }
-  throw new Error(
-    'The service tests need a Redis: install redis-server (Debian: apt-get install redis-server), start a container engine, ' +
-      'or set TEST_REDIS_URL to a Redis whose data may be lost',
-  )
-}
-
 /** A port that nothing listens on at this moment. */
-async function freePort(): Promise<number> {
+export async function freePort(): Promise<number> {
   const probe = createServer().listen(0, '127.0.0.1')
   await once(probe, 'listening')
   const { port } = probe.address() as AddressInfo

@@ -9,16 +9,32 @@ export interface TcpProxy extends AsyncDisposable {
   /** Ends every connection and refuses new ones. */
   cut: () => Promise<void>
   freeze: () => void
-  /** After either. */
+  /** Freezes just the connections, now and from now on, over which something has gone to the server that is like `tag`. */
+  freezeTagged: () => void
+  /** Freezes the connections of this moment for ever; new ones pass. */
+  abandon: () => void
+  /** Leads new connections to another server. */
+  lead: (serverUrl: string) => void
+  /** After any of them but the last two. */
   restore: () => Promise<void>
 }
 
-export async function proxyTo(serverUrl: string): Promise<TcpProxy> {
-  const target = new URL(serverUrl)
+export async function proxyTo(serverUrl: string, { tag = /(?!)/ }: { tag?: RegExp } = {}): Promise<TcpProxy> {
+  let target = new URL(serverUrl)
   const sockets = new Set<Socket>()
+  const tagged = new Set<Socket>()
+  const abandoned = new Set<Socket>()
   let isFrozen = false
+  let areTaggedFrozen = false
   const server = createServer((downstream) => {
     const upstream = connect(Number(target.port), target.hostname)
+    downstream.on('data', (chunk) => {
+      if (!tag.test(String(chunk))) return
+      for (const socket of [downstream, upstream]) {
+        tagged.add(socket)
+        if (areTaggedFrozen) socket.pause()
+      }
+    })
     for (const [from, to] of [
       [downstream, upstream],
       [upstream, downstream],
@@ -28,6 +44,7 @@ export async function proxyTo(serverUrl: string): Promise<TcpProxy> {
       from.on('error', () => {}) // 'close' follows
       from.on('close', () => {
         sockets.delete(from)
+        tagged.delete(from)
         to.destroy()
       })
       if (isFrozen) from.pause()
@@ -43,7 +60,7 @@ export async function proxyTo(serverUrl: string): Promise<TcpProxy> {
   async function cut(): Promise<void> {
     if (!server.listening) return
     server.close()
-    for (const socket of sockets) socket.destroy()
+    for (const socket of [...sockets, ...abandoned]) socket.destroy()
     await once(server, 'close')
   }
   return {
@@ -53,8 +70,23 @@ export async function proxyTo(serverUrl: string): Promise<TcpProxy> {
       isFrozen = true
       for (const socket of sockets) socket.pause()
     },
+    freezeTagged() {
+      areTaggedFrozen = true
+      for (const socket of tagged) socket.pause()
+    },
+    abandon() {
+      for (const socket of sockets) {
+        socket.pause()
+        abandoned.add(socket)
+        sockets.delete(socket)
+      }
+    },
+    lead(otherUrl) {
+      target = new URL(otherUrl)
+    },
     async restore() {
       isFrozen = false
+      areTaggedFrozen = false
       for (const socket of sockets) socket.resume()
       if (server.listening) return
       server.listen(port, '127.0.0.1')

@@ -97,5 +97,5 @@ test('a queue is on REDIS_URL unless another is named, and its name is one that 
   })
   expect(() => actionOf(queue({ name: 'crm' }))).toThrow('REDIS_URL is not set')
   expect(() => actionOf(queue({ name: 'a:b', redisUrl: 'redis://127.0.0.1' }))).toThrow('without ":"')
-  expect(() => actionOf(queue({ name: 'crm', redisUrl: 'postgres://127.0.0.1' }))).toThrow('redisUrl must be')
+  expect(() => actionOf(queue({ name: 'crm', redisUrl: 'postgres://127.0.0.1' }))).toThrow('redisUrl must have')
 })

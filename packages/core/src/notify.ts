@@ -2,6 +2,7 @@ import { z } from 'zod'
 import type { ConfigText, ResolveAction } from './config.ts'
 import { addressList } from './providers/access.ts'
 import type { AddressList } from './providers/access.ts'
+import { redisUrlProblem } from './queue/redis-url.ts'
 
 // Handlers that tell people of an event, or put it on a queue of the user's own: their options, and what becomes of
 // these when the configuration is loaded.
@@ -56,7 +57,7 @@ export interface PagerDutyOptions extends MessageOptions {
 }
 
 export interface QueueOptions {
-  /** `redis://` or `rediss://`; the variable REDIS_URL where it is left out. */
+  /** In any form of the variable REDIS_URL, which is taken where it is left out. */
   redisUrl?: ConfigText
   /** The queue's name. */
   name: string
@@ -202,9 +203,8 @@ export function queue(options: QueueOptions): Resolvable<QueueAction> {
         resolve,
       )
       const redisUrl = resolve.required('redisUrl', given.redisUrl)
-      if (redisUrl !== '' && !/^rediss?:$/.test(URL.parse(redisUrl)?.protocol ?? '')) {
-        resolve.problem('redisUrl must be a URL that begins with redis:// or rediss://')
-      }
+      const problem = redisUrl === '' ? undefined : redisUrlProblem(redisUrl)
+      if (problem !== undefined) resolve.problem(`redisUrl ${problem}`)
       return { kind: 'queue', redisUrl, name, jobName, prefix, jobOptions, timeoutMs }
     },
   }

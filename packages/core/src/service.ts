@@ -4,6 +4,7 @@ import type { AddressInfo } from 'node:net'
 import { z } from 'zod'
 import type { Logger } from './log.ts'
 import type { Registry } from './metrics.ts'
+import { MAX_STORE_SHARDS, redisUrlProblem } from './queue/redis-url.ts'
 
 // What every long-running process of Ringback shares: its part of the environment, its end, its operator's port.
 
@@ -17,13 +18,38 @@ export const variables = {
   databaseUrl: z.string().regex(/^postgres(ql)?:\/\//, 'must be a URL that begins with postgres://'),
   redisUrl: z
     .string()
-    .regex(/^rediss?:\/\//, 'must be a URL that begins with redis:// or rediss://')
+    .superRefine((url, context) => {
+      const problem = redisUrlProblem(url)
+      if (problem !== undefined) context.addIssue({ code: 'custom', message: problem })
+    })
     .optional(),
+  storeShards: z.coerce.number().int().min(1).max(MAX_STORE_SHARDS).default(1),
+  waitReplicas: z.coerce.number().int().min(0).max(10).default(0),
   opsHost: z.string().default('127.0.0.1'),
+  spoolDir: z.string().optional(),
+  spoolMaxBytes: z.coerce
+    .number()
+    .int()
+    .min(1024 * 1024, 'must be at least 1048576 (1 MiB)')
+    .default(1024 ** 3),
+}
+
+/** The part of the environment that says where an ingest's spool lies; undefined where there is to be none. */
+export function spoolPlace(environment: {
+  SPOOL_DIR?: string | undefined
+  SPOOL_MAX_BYTES: number
+}): { dir: string; maxBytes: number } | undefined {
+  const { SPOOL_DIR: dir, SPOOL_MAX_BYTES: maxBytes } = environment
+  return dir === undefined ? undefined : { dir, maxBytes }
 }
 
 export interface Service {
   close: () => Promise<void>
+}
+
+/** A service that may say how long its closing takes at most; 15 s where it does not. */
+export interface RunningService extends Service {
+  closeDeadlineMs?: number
 }
 
 /** Below the 20 s that docker-compose.yml gives a container. */
@@ -31,27 +57,54 @@ const CLOSE_DEADLINE_MS = 15_000
 
 /**
  * Starts a service and closes it at the first SIGTERM or SIGINT; the process then ends with 0, or with 1 if closing took
- * longer than 15 s, failed, or was cut short by a second signal. A start that fails ends the process with 1 and its
- * message. `start` gets a signal that fires when it need not go on.
+ * longer than its deadline, failed, or was cut short by a second signal. A start that fails ends the process with 1 and
+ * its message. `start` gets a signal that fires when it need not go on.
  */
-export async function runService(start: (stopping: AbortSignal) => Promise<Service>): Promise<void> {
+export async function runService(start: (stopping: AbortSignal) => Promise<RunningService>): Promise<void> {
   const stopping = new AbortController()
   const starting = start(stopping.signal)
   const close = async () => {
     if (stopping.signal.aborted) process.exit(1)
     stopping.abort()
-    setTimeout(() => {
-      console.error(`Not closed within ${CLOSE_DEADLINE_MS} ms; ending all the same`)
-      process.exit(1)
-    }, CLOSE_DEADLINE_MS).unref()
-    await starting.then(
-      (service) => service.close(),
-      () => undefined, // a start that was cut short has nothing to close
-    )
+    endAfter(CLOSE_DEADLINE_MS)
+    // A start that was cut short has nothing to close.
+    const service = await starting.catch(() => undefined)
+    if (service?.closeDeadlineMs !== undefined) endAfter(service.closeDeadlineMs)
+    await service?.close()
     process.exit(0)
   }
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => close().catch(fail))
   await starting.catch((error: unknown) => (stopping.signal.aborted ? undefined : fail(error)))
+}
+
+let deadline: NodeJS.Timeout | undefined
+
+/** Ends the process with 1 in `ms` milliseconds, and not at the time that was set before. */
+function endAfter(ms: number): void {
+  clearTimeout(deadline)
+  deadline = setTimeout(() => {
+    console.error(`Not closed within ${ms} ms; ending all the same`)
+    process.exit(1)
+  }, ms).unref()
+}
+
+/**
+ * Closes a part of a service, and goes on after `ms` whether it is closed or not: servers that are away, or frozen, keep
+ * nobody from ending. What took too long or failed is logged as `close.incomplete`. Never rejects.
+ */
+export async function closeWithin(
+  { ms, part, log }: { ms: number; part: string; log: Logger },
+  close: () => Promise<unknown> | undefined,
+): Promise<void> {
+  const { promise: late, reject } = Promise.withResolvers<never>()
+  const timer = setTimeout(() => reject(new Error(`not closed within ${ms} ms`)), ms)
+  try {
+    await Promise.race([close(), late])
+  } catch (error) {
+    log.warn({ part, error: (error as Error).message }, 'close.incomplete')
+  } finally {
+    clearTimeout(timer)
+  }
 }
 
 function fail(error: unknown): never {

@@ -1,8 +1,8 @@
 import { HandlerError } from '@ringback/core/handlers'
 import type { HandledEvent, HandlerContext, QueueAction } from '@ringback/core/handlers'
+import { createFastClient } from '@ringback/core/queue/redis-client'
 import { Queue } from 'bullmq'
 import type { JobsOptions } from 'bullmq'
-import { Redis } from 'ioredis'
 import type { Runner } from './runner.ts'
 
 // An event as a job on a BullMQ queue of the user's own, which is not the one that Ringback itself works with.
@@ -38,18 +38,7 @@ interface Connection {
 }
 
 async function connect({ redisUrl, name, prefix, timeoutMs }: QueueAction): Promise<Connection> {
-  const client = new Redis(redisUrl, {
-    keepAlive: 10_000,
-    lazyConnect: true,
-    // Fail at once while the connection is away, instead of collecting commands.
-    enableOfflineQueue: false,
-    maxRetriesPerRequest: 1,
-    autoResendUnfulfilledCommands: false,
-    connectTimeout: timeoutMs,
-    commandTimeout: timeoutMs,
-    // A frozen server answers nothing and closes nothing: give up on the socket, with all that waits on it.
-    socketTimeout: 2 * timeoutMs,
-  })
+  const client = createFastClient(redisUrl, timeoutMs)
   client.on('error', () => {}) // what waits for it fails with the same error
   try {
     await client.connect()

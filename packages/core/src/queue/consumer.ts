@@ -1,0 +1,218 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { Worker, createPostgresBackend, withBackend } from 'bullmq'
+import type { Job, WorkerOptions } from 'bullmq'
+import type { Logger } from '../log.ts'
+import { createErrorLog } from './error-log.ts'
+import { orPostpone } from './postponed.ts'
+import { BLOCK_SECONDS, createPatientClient } from './redis-client.ts'
+import type { RedisClient } from './redis-client.ts'
+import { MAX_STORE_SHARDS } from './redis-url.ts'
+import { UNLIMITED, shardCount, shardPrefix } from './server.ts'
+import type { QueueName, QueueServer } from './server.ts'
+
+export interface Consumer {
+  /** Finishes the jobs in hand, then closes the connections. Takes as long as the jobs do. */
+  close: () => Promise<void>
+}
+
+/** A job as a processor sees it. */
+export interface QueueJob {
+  id: string
+  /** As it was put in; check it, for an older or newer version of Ringback may have done so. */
+  data: unknown
+}
+
+export interface ConsumerOptions {
+  /** Jobs processed at the same time, over all shards. */
+  concurrency: number
+  log: Logger
+  /** Ends a start that is waiting. */
+  stopping: AbortSignal
+}
+
+type Process = (job: QueueJob) => Promise<void>
+
+/** A server that is there and refuses (full, read-only, its disk full) is asked again after this. */
+const REFUSED_PAUSE_MS = 250
+const FINISH_DEADLINE_MS = 10_000
+const FORCED_CLOSE_MS = 1000
+/** Postgres: a query without an answer for so long is on a dead connection, and the next one takes a new one. */
+const POSTGRES_QUERY_TIMEOUT_MS = 5000
+const POSTGRES_CONNECT_TIMEOUT_MS = 5000
+/** How often it is looked for work in shards that nobody fills any more. */
+const FORMER_SHARDS_INTERVAL_MS = 30_000
+
+/**
+ * Processes jobs, `concurrency` at a time, and waits for the server whenever it is away; on Postgres this waits until it
+ * is there. A job is processed at least once: again if the process dies, and it may be if its event loop is blocked for
+ * 3 s. Rejects only when `stopping` fires.
+ */
+export function createConsumer(
+  server: QueueServer,
+  name: QueueName,
+  options: ConsumerOptions,
+  process: Process,
+): Promise<Consumer> {
+  return server.kind === 'redis'
+    ? createRedisConsumer(server, name, options, process)
+    : createPostgresConsumer(server, name, options, process)
+}
+
+const steady = (Base: typeof Worker) =>
+  class extends Base {
+    // After a failed wait BullMQ waits without an end, which on Redis means 10 s and on Postgres an hour.
+    protected override getBlockTimeout(blockUntil: number): number {
+      return Math.min(super.getBlockTimeout(blockUntil), BLOCK_SECONDS)
+    }
+
+    // BullMQ asks again at once, thousands of times a second.
+    protected override async moveToActive(...args: Parameters<Worker['moveToActive' & keyof Worker]>): Promise<Job> {
+      try {
+        return await super.moveToActive(...(args as [string, string]))
+      } catch (error) {
+        await sleep(REFUSED_PAUSE_MS)
+        throw error
+      }
+    }
+  }
+
+const RedisWorker = steady(Worker)
+const PostgresWorker = steady(withBackend(createPostgresBackend).Worker as unknown as typeof Worker)
+
+const settings = {
+  autorun: false,
+  // A killed worker's jobs are taken up by another within 2 to 4 s.
+  lockDuration: 3000,
+  stalledInterval: 1000,
+  maxStalledCount: UNLIMITED,
+  drainDelay: BLOCK_SECONDS,
+  // After a connection was refused; 15 s by default.
+  runRetryDelay: 1000,
+} satisfies Omit<WorkerOptions, 'connection'>
+
+async function createRedisConsumer(
+  server: QueueServer & { kind: 'redis' },
+  name: QueueName,
+  { concurrency, log }: ConsumerOptions,
+  process: Process,
+): Promise<Consumer> {
+  const onError = createErrorLog(log, name)
+  const client = createPatientClient(server.url)
+  client.on('error', onError)
+  const shards = shardCount(server, name)
+  const processOne = shards > 1 ? atMost(concurrency, process) : process
+  const workers = new Map<number, Worker>()
+  let isClosing = false
+
+  function consume(shard: number): void {
+    const worker = new RedisWorker(name, toProcessor(processOne), {
+      ...settings,
+      concurrency: Math.ceil(concurrency / shards),
+      connection: client,
+      prefix: shardPrefix(server.prefix, shard),
+    })
+    worker.on('error', onError).on('failed', onFailed(log, name))
+    worker.run().catch(onError)
+    workers.set(shard, worker)
+  }
+
+  for (let shard = 0; shard < shards; shard++) consume(shard)
+  const look = () => void consumeFormerShards().catch(onError)
+  const looking = name === 'store' ? setInterval(look, FORMER_SHARDS_INTERVAL_MS) : undefined
+  if (looking !== undefined) look()
+
+  async function consumeFormerShards(): Promise<void> {
+    for (let shard = shards; shard < MAX_STORE_SHARDS; shard++) {
+      if (workers.has(shard) || !(await hasWork(client, `${shardPrefix(server.prefix, shard)}:${name}`))) continue
+      if (isClosing) return
+      log.warn({ queue: name, shard, storeShards: shards }, 'queue.former_shard')
+      consume(shard)
+    }
+  }
+
+  return {
+    close: async () => {
+      isClosing = true
+      clearInterval(looking)
+      await Promise.all([...workers.values()].map((worker) => closeWorker(worker, client.status === 'ready')))
+      client.disconnect()
+    },
+  }
+}
+
+/** Whether a queue holds jobs, in any state that a job of ours can be in. */
+async function hasWork(client: RedisClient, queue: string): Promise<boolean> {
+  return (await client.exists(`${queue}:wait`, `${queue}:active`, `${queue}:delayed`, `${queue}:prioritized`)) > 0
+}
+
+/** Jobs mostly wait for something else: so many connections carry any number of them. */
+const MAX_CONSUMER_POOL = 16
+/** One more listens for jobs. */
+const consumerPool = (concurrency: number) => Math.min(concurrency, MAX_CONSUMER_POOL) + 2
+
+/** How many connections a consumer may open to the database where the queue lives; none where it lives in Redis. */
+export function consumerConnections(server: QueueServer, concurrency: number): number {
+  return server.kind === 'postgres' ? consumerPool(concurrency) + 1 : 0
+}
+
+async function createPostgresConsumer(
+  server: QueueServer & { kind: 'postgres' },
+  name: QueueName,
+  { concurrency, log, stopping }: ConsumerOptions,
+  process: Process,
+): Promise<Consumer> {
+  const onError = createErrorLog(log, name)
+  const connection = {
+    connectionString: server.url,
+    application_name: `ringback ${name} consumer`,
+    max: consumerPool(concurrency),
+    keepAlive: true,
+    connectionTimeoutMillis: POSTGRES_CONNECT_TIMEOUT_MS,
+    query_timeout: POSTGRES_QUERY_TIMEOUT_MS,
+    statement_timeout: POSTGRES_QUERY_TIMEOUT_MS,
+  }
+  for (;;) {
+    const worker = new PostgresWorker(name, toProcessor(process), { ...settings, concurrency, connection })
+    worker.on('error', onError).on('failed', onFailed(log, name))
+    try {
+      // One that runs before its server has answered once never recovers: it asks again without end and without a pause.
+      await worker.waitUntilReady()
+      worker.run().catch(onError)
+      return { close: () => closeWorker(worker, true) }
+    } catch (error) {
+      onError(error as Error)
+      await worker.close(true).catch(onError)
+      await sleep(1000, undefined, { signal: stopping })
+    }
+  }
+}
+
+const toProcessor = (process: Process) => (job: Job, token?: string) =>
+  orPostpone(job, token, () => process({ id: job.id!, data: job.data }))
+
+const onFailed = (log: Logger, name: QueueName) => (job: { id?: string } | undefined, error: Error) =>
+  log.error({ queue: name, jobId: job?.id, error: error.message }, 'job.failed')
+
+/** `process`, of which no more than `limit` run at the same time; the others wait their turn. */
+function atMost(limit: number, process: Process): Process {
+  let running = 0
+  const waiting: (() => void)[] = []
+  return async (job) => {
+    if (running === limit) await new Promise<void>((resolve) => waiting.push(resolve))
+    else running += 1
+    try {
+      await process(job)
+    } finally {
+      const next = waiting.shift()
+      if (next === undefined) running -= 1
+      else next() // takes over this one's place
+    }
+  }
+}
+
+/** Finishes what is in hand, unless the server is away: then nothing can be finished, and another worker does it again. */
+async function closeWorker(worker: Pick<Worker, 'close'>, serverIsThere: boolean): Promise<void> {
+  if (serverIsThere) await Promise.race([worker.close(), sleep(FINISH_DEADLINE_MS, undefined, { ref: false })])
+  // On a dead connection to Postgres a good-bye is never answered.
+  await Promise.race([worker.close(true), sleep(FORCED_CLOSE_MS, undefined, { ref: false })])
+}

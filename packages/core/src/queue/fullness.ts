@@ -1,0 +1,56 @@
+// A Redis over its maxmemory refuses the workers' scripts too, so that nothing would ever drain. Producers stop before
+// that, and what may wait stops earlier.
+
+/** How much of what a server may use it uses: 0 to 1, and 0 where it has no limit. */
+export type ReadUsage = () => Promise<number>
+
+export interface Fullness {
+  /** Throws while the server is nearly full: from 90 % until it is under 85 %. Costs nothing: it asks in the background. */
+  check: () => void
+  /** Asks, unless it has asked within the last half second. Rejects if the server does not answer. */
+  refresh: () => Promise<void>
+  /** Whether less than 70 % is used, as last heard. */
+  hasRoom: () => boolean
+}
+
+const CLOSE_AT = 0.9
+const OPEN_UNDER = 0.85
+const ROOM_UNDER = 0.7
+const REFRESH_INTERVAL_MS = 500
+
+export function createFullness(readUsage: ReadUsage): Fullness {
+  let usage = 0
+  let isClosed = false
+  let askedAt = -Infinity
+  let asking: Promise<void> = Promise.resolve()
+
+  function refresh(): Promise<void> {
+    if (performance.now() - askedAt < REFRESH_INTERVAL_MS) return asking
+    askedAt = performance.now()
+    asking = ask()
+    asking.catch(() => {}) // whoever adds hears it from the server; what was heard last stands
+    return asking
+  }
+
+  async function ask(): Promise<void> {
+    usage = await readUsage()
+    isClosed = usage >= (isClosed ? OPEN_UNDER : CLOSE_AT)
+  }
+
+  return {
+    check() {
+      void refresh().catch(() => {})
+      if (isClosed) throw new Error(`the queue's server is nearly full: ${Math.round(usage * 100)} % of its maxmemory`)
+    },
+    refresh,
+    hasRoom: () => usage < ROOM_UNDER,
+  }
+}
+
+/** The part of maxmemory that is used, from the fields of INFO memory; 0 where there is no maxmemory. */
+export function memoryUsage(info: Map<string, string>): number {
+  const number = (name: string) => Number(info.get(name) ?? 0)
+  const max = number('maxmemory')
+  // What Redis itself compares: its buffers for replicas and the log do not count.
+  return max > 0 ? Math.max(0, number('used_memory') - number('mem_not_counted_for_evict')) / max : 0
+}

@@ -1,0 +1,68 @@
+import type { Queue, QueueOptions } from 'bullmq'
+import type { Logger } from '../log.ts'
+import { queues } from './server.ts'
+import type { QueueName } from './server.ts'
+
+/** All the jobs of one queue, over its shards. */
+export interface QueueState {
+  waiting: number
+  active: number
+  /** How long the oldest waiting job has waited; 0 where there is none. */
+  oldestAgeMs: number
+}
+
+export interface Producer<Data> {
+  /**
+   * Resolves when the job is durable as far as the server's settings go: with `appendfsync always`, on disk; and with
+   * `waitReplicas`, on as many replicas too. Rejects within the time limit, and at once while the server is nearly full
+   * (from 90 % of maxmemory until it is under 85 %); the job may have been added all the same, even to two shards, so what
+   * consumes it must bear it twice.
+   * @param id never used before, without ":" and not only digits (BullMQ's rules)
+   */
+  add: (id: string, data: Data) => Promise<void>
+  /** Resolves if the server takes writes as `add` needs them, rejects otherwise, within the time limit. */
+  probe: () => Promise<void>
+  /** Whether the server has room for what may wait: less than 70 % of maxmemory is used. */
+  hasRoom: () => Promise<boolean>
+  /**
+   * A sentence for people if the server has lost writes that it had acknowledged to this process; what was lost and
+   * overtaken between two calls is not seen. Rejects if the server does not answer.
+   */
+  detectLoss: () => Promise<string | undefined>
+  /** Names the server's data: another after it began empty, or another server took its place. */
+  identity: () => Promise<string>
+  /** Jobs that wait for a consumer. */
+  waiting: () => Promise<number>
+  /** What waits and what is being processed, over all consumers. */
+  state: () => Promise<QueueState>
+  close: () => Promise<void>
+}
+
+export interface ProducerOptions {
+  /** For each call. */
+  timeoutMs: number
+  log: Logger
+}
+
+/** How jobs are kept, on either backend. */
+export function queueOptions(name: QueueName) {
+  return {
+    defaultJobOptions: {
+      attempts: queues[name].maxAttempts,
+      backoff: { type: 'fixed', delay: 1000 },
+      // Nothing is left behind: a queue that keeps finished jobs fills its server.
+      removeOnComplete: true,
+      removeOnFail: true,
+    },
+    streams: { events: { maxLen: 10 } },
+  } satisfies Omit<QueueOptions, 'connection'>
+}
+
+export async function stateOf(queue: Pick<Queue, 'getJobCounts' | 'getJobs'>): Promise<QueueState> {
+  const [counts, [oldest]] = await Promise.all([
+    queue.getJobCounts('waiting', 'active'),
+    queue.getJobs(['waiting'], 0, 0, true),
+  ])
+  const oldestAgeMs = oldest === undefined ? 0 : Math.max(0, Date.now() - oldest.timestamp)
+  return { waiting: counts.waiting ?? 0, active: counts.active ?? 0, oldestAgeMs }
+}

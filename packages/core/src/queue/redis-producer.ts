@@ -1,0 +1,139 @@
+import { createFastClient } from './redis-client.ts'
+import type { Producer, QueueState, ProducerOptions } from './producer.ts'
+import { queueOptions, stateOf } from './producer.ts'
+import { connectRedisShard } from './redis-shard.ts'
+import type { RedisShard } from './redis-shard.ts'
+import { shardCount, shardPrefix } from './server.ts'
+import type { QueueName, QueueServer } from './server.ts'
+import { lazily, withTimeout } from './time-limit.ts'
+
+interface Place {
+  connected: () => Promise<RedisShard>
+  /** Made, if it has been: to close. */
+  current: () => Promise<RedisShard> | undefined
+  /** Whether its server did not do the last thing it was asked for. */
+  isAway: boolean
+}
+
+/** An away shard's server is asked again this often. */
+const RECHECK_INTERVAL_MS = 500
+
+/** Jobs go to the shards in turn; one whose server is away or full is left out until it answers again. */
+export function createRedisProducer<Data extends object>(
+  server: QueueServer & { kind: 'redis' },
+  name: QueueName,
+  { timeoutMs, log }: ProducerOptions,
+): Producer<Data> {
+  const onError = (error: Error) => log.warn({ queue: name, error: error.message }, 'queue.failed')
+  const client = lazily(async () => {
+    const made = createFastClient(server.url, timeoutMs)
+    made.on('error', onError)
+    try {
+      await made.connect()
+      return made
+    } catch (error) {
+      made.disconnect()
+      throw error
+    }
+  })
+  const places = Array.from({ length: shardCount(server, name) }, (_, shard) => createPlace(shard))
+  const isSharded = places.length > 1
+  // A frozen server must leave time for another.
+  const tryMs = isSharded ? timeoutMs / 2 : timeoutMs
+  let turn = 0
+  let rechecking: NodeJS.Timeout | undefined
+
+  function createPlace(shard: number): Place {
+    const { get, current } = lazily(async () =>
+      connectRedisShard({
+        client: await client.get(),
+        name,
+        prefix: shardPrefix(server.prefix, shard),
+        queueOptions: queueOptions(name),
+        waitReplicas: server.waitReplicas ?? 0,
+        timeoutMs: tryMs,
+        onError,
+      }),
+    )
+    return { connected: get, current, isAway: false }
+  }
+
+  const tooSlow = (ms: number) => `the ${name} queue did not answer within ${ms} ms`
+  const within = <Result>(work: Promise<Result>, ms: number) => withTimeout(work, ms, tooSlow(timeoutMs))
+
+  /** Does it on one shard: on the next in turn that is not away, and if that fails on the one after, while time is left. */
+  async function onOne(work: (shard: RedisShard) => Promise<void>): Promise<void> {
+    const deadline = performance.now() + timeoutMs
+    turn = (turn + 1) % places.length
+    const inTurn = [...places.slice(turn), ...places.slice(0, turn)]
+    let cause: unknown
+    for (const place of inTurn.some(({ isAway }) => !isAway) ? inTurn.filter(({ isAway }) => !isAway) : inTurn) {
+      const leftMs = deadline - performance.now()
+      if (leftMs <= 0) break
+      try {
+        await within(place.connected().then(work), Math.min(tryMs, leftMs))
+        place.isAway = false
+        return
+      } catch (error) {
+        cause = error
+        if (isSharded) leaveOut(place)
+      }
+    }
+    throw cause
+  }
+
+  function leaveOut(place: Place): void {
+    place.isAway = true
+    rechecking ??= setInterval(recheck, RECHECK_INTERVAL_MS).unref()
+  }
+
+  function recheck(): void {
+    const away = places.filter(({ isAway }) => isAway)
+    if (away.length === 0) {
+      clearInterval(rechecking)
+      rechecking = undefined
+    }
+    for (const place of away) {
+      within(
+        place.connected().then((shard) => shard.probe()),
+        tryMs,
+      ).then(
+        () => (place.isAway = false),
+        () => {},
+      )
+    }
+  }
+
+  const onAll = <Result>(work: (shard: RedisShard) => Promise<Result>) =>
+    within(Promise.all(places.map((place) => place.connected().then(work))), timeoutMs)
+
+  return {
+    add: (id, data) => onOne((shard) => shard.add(id, data)),
+    probe: () => onOne((shard) => shard.probe()),
+    hasRoom: async () => (await onAll((shard) => shard.hasRoom())).every(Boolean),
+    async detectLoss() {
+      const losses = (await onAll((shard) => shard.detectLoss())).filter((loss) => loss !== undefined)
+      return losses.length > 0 ? losses.join('; ') : undefined
+    },
+    identity: async () => (await onAll((shard) => shard.identity())).join(','),
+    waiting: async () => sum(await onAll(({ queue }) => queue.getWaitingCount())),
+    state: async () => total(await onAll(({ queue }) => stateOf(queue))),
+    async close() {
+      clearInterval(rechecking)
+      const closing = places.map(async ({ current }) => (await current()?.catch(() => undefined))?.close())
+      await Promise.allSettled(closing)
+      const made = await client.current()?.catch(() => undefined)
+      made?.disconnect()
+    },
+  }
+}
+
+const sum = (numbers: number[]) => numbers.reduce((total, number) => total + number, 0)
+
+function total(states: QueueState[]): QueueState {
+  return {
+    waiting: sum(states.map(({ waiting }) => waiting)),
+    active: sum(states.map(({ active }) => active)),
+    oldestAgeMs: Math.max(...states.map(({ oldestAgeMs }) => oldestAgeMs)),
+  }
+}

@@ -1,0 +1,135 @@
+import { randomBytes, randomUUID } from 'node:crypto'
+import { Queue } from 'bullmq'
+import type { QueueOptions } from 'bullmq'
+import type { Redis } from 'ioredis'
+import { createFullness, memoryUsage } from './fullness.ts'
+import type { Fullness } from './fullness.ts'
+import { COUNTER_TTL_MS, createLossDetector } from './loss.ts'
+import { connectionTo, parseInfo } from './redis-client.ts'
+import type { RedisClient } from './redis-client.ts'
+
+/** A queue, or one of the parts of it, on one Redis server. */
+export interface RedisShard {
+  queue: Queue
+  /** Adds a job, and waits until as many replicas have it as are asked for. Rejects at once while the server is full. */
+  add: (id: string, data: object) => Promise<void>
+  probe: () => Promise<void>
+  hasRoom: () => Promise<boolean>
+  detectLoss: () => Promise<string | undefined>
+  identity: () => Promise<string>
+  close: () => Promise<void>
+}
+
+export interface RedisShardOptions {
+  client: RedisClient
+  name: string
+  prefix: string
+  queueOptions: Omit<QueueOptions, 'connection' | 'prefix'>
+  waitReplicas: number
+  /** For an add, all in all. */
+  timeoutMs: number
+  onError: (error: Error) => void
+}
+
+/** Left of the time limit, so that the answer "too few" is still heard: Redis looks at its time limits ten times a second. */
+const ACK_MARGIN_MS = 150
+
+export async function connectRedisShard(options: RedisShardOptions): Promise<RedisShard> {
+  const { client, name, prefix, waitReplicas, timeoutMs } = options
+  const slot = client.isCluster ? await client.cluster('KEYSLOT', prefix) : 0
+  const server = () => connectionTo(client, slot)
+  // A write, for a server that is full or a replica answers reads.
+  const write = async () => void (await client.set(`${prefix}:probe`, '1', 'PX', 10_000))
+  await write()
+  const info = parseInfo(await server().info())
+  const fullness = createFullness(async () => memoryUsage(parseInfo(await server().info('memory'))))
+  const replicated = createReplicated({ server, waitReplicas, timeoutMs, countAcks: ackCounter(info, waitReplicas) })
+
+  const queue = new Queue(name, { ...options.queueOptions, connection: client, prefix })
+  queue.on('error', options.onError)
+  try {
+    await queue.waitUntilReady()
+  } catch (error) {
+    await queue.close().catch(() => undefined)
+    throw error
+  }
+  const counter = `${prefix}:alive:${randomUUID()}`
+  const increment = async () => {
+    const replies = await replicated(() => client.multi().incr(counter).pexpire(counter, COUNTER_TTL_MS).exec())
+    const [error, count] = replies![0]!
+    if (error !== null) throw error
+    return Number(count)
+  }
+  const detect = createLossDetector(increment, () => performance.now())
+
+  return {
+    queue,
+    async add(id, data) {
+      fullness.check()
+      // One script call; what follows it costs nothing unless replicas are waited for.
+      await replicated(() => queue.add(name, data, { jobId: id }))
+    },
+    async probe() {
+      await checkFullness(fullness)
+      await replicated(write)
+    },
+    async hasRoom() {
+      await fullness.refresh()
+      return fullness.hasRoom()
+    },
+    async detectLoss() {
+      const loss = await detect()
+      return loss === undefined ? undefined : `Redis has lost writes: ${loss}`
+    },
+    async identity() {
+      const key = `${prefix}:identity`
+      await client.set(key, randomBytes(16).toString('hex'), 'NX')
+      const identity = await client.get(key)
+      if (identity === null) throw new Error('the queue server keeps no name for its data')
+      return identity
+    },
+    close: () => queue.close(),
+  }
+}
+
+async function checkFullness(fullness: Fullness): Promise<void> {
+  await fullness.refresh()
+  fullness.check()
+}
+
+/** How many replicas have all that this connection wrote; waits for `wanted` of them, up to `ms`. */
+type CountAcks = (connection: Redis, wanted: number, ms: number) => Promise<number>
+
+/** WAITAOF, which tells of disks, where the server has it and keeps a log itself; else WAIT, which tells of memories. */
+function ackCounter(info: Map<string, string>, waitReplicas: number): CountAcks {
+  const [major = 0, minor = 0] = (info.get('redis_version') ?? '').split('.').map(Number)
+  const hasWaitAof = major > 7 || (major === 7 && minor >= 2)
+  if (waitReplicas > 0 && hasWaitAof && info.get('aof_enabled') === '1') {
+    return async (connection, wanted, ms) => ((await connection.call('WAITAOF', 1, wanted, ms)) as [number, number])[1]
+  }
+  return (connection, wanted, ms) => connection.wait(wanted, ms)
+}
+
+function createReplicated(options: {
+  server: () => Redis
+  waitReplicas: number
+  timeoutMs: number
+  countAcks: CountAcks
+}): <Result>(write: () => Promise<Result>) => Promise<Result> {
+  const { server, waitReplicas, timeoutMs, countAcks } = options
+  if (waitReplicas === 0) return (write) => write()
+  return async (write) => {
+    const deadline = performance.now() + Math.max(timeoutMs - ACK_MARGIN_MS, timeoutMs / 2)
+    const connection = server()
+    const { stream } = connection
+    const result = await write()
+    // Replicas are counted for what was written on this very connection; on another, all of them count at once.
+    if (server() !== connection || connection.stream !== stream) {
+      throw new Error('the connection changed before replicas confirmed')
+    }
+    const leftMs = Math.max(1, Math.floor(deadline - performance.now())) // 0 would mean for ever
+    const acks = await countAcks(connection, waitReplicas, leftMs)
+    if (acks < waitReplicas) throw new Error(`${acks} of ${waitReplicas} replicas confirmed in time`)
+    return result
+  }
+}

@@ -1,0 +1,49 @@
+import { expect, test } from 'vitest'
+import { parseRedisUrl, redisUrlProblem } from './redis-url.ts'
+
+test('each form of REDIS_URL says what it says', () => {
+  expect(parseRedisUrl('rediss://:secret@redis:6380/2')).toEqual({
+    kind: 'single',
+    url: 'rediss://:secret@redis:6380/2',
+  })
+  expect(parseRedisUrl('redis+sentinel://:p%40ss@a,b:26380,[::1]:26381/mymaster/3?sentinelPassword=s%26t')).toEqual({
+    kind: 'sentinel',
+    sentinels: [
+      { host: 'a', port: 26379 },
+      { host: 'b', port: 26380 },
+      { host: '::1', port: 26381 },
+    ],
+    name: 'mymaster',
+    database: 3,
+    password: 'p@ss',
+    sentinelPassword: 's&t',
+    isTls: false,
+  })
+  expect(parseRedisUrl('rediss+cluster://ringback:a:b@one:7000,two')).toEqual({
+    kind: 'cluster',
+    nodes: [
+      { host: 'one', port: 7000 },
+      { host: 'two', port: 6379 },
+    ],
+    username: 'ringback',
+    password: 'a:b',
+    isTls: true,
+  })
+})
+
+test.each([
+  ['http://:secret@redis', 'must have one of the forms'],
+  ['redis+sentinel://:secret@a,b', 'lacks the name'],
+  ['redis+sentinel://:secret@a/mymaster/x', 'not a number'],
+  ['redis+sentinel://:secret@a/mymaster/1/2', 'not a number'],
+  ['redis+sentinel://:secret@a/mymaster?password=secret', 'knows no parameter "password"'],
+  ['redis+cluster://:secret@a,b/1', 'has only one'],
+  ['redis+cluster://:secret@a, b', 'not host:port'],
+  ['redis+cluster://:secret@a:0', 'not host:port'],
+  ['redis+cluster://:secret@', 'not host:port'],
+  ['redis+cluster://:secret%@a', 'percent-encoding'],
+  ['redis+cluster://:sec@ret@a', 'percent-encoded'],
+])('%s is refused, and no secret is repeated', (url, problem) => {
+  expect(redisUrlProblem(url)).toContain(problem)
+  expect(redisUrlProblem(url)).not.toContain('secret')
+})

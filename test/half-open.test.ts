@@ -1,0 +1,41 @@
+import { expect, test } from 'vitest'
+import { createConsumer } from '@ringback/core/queue'
+import { expectStored, startLoad, storesMore } from './support/load.ts'
+import { eventually, freshDatabase, log, startIngest, startWorker } from './support/ringback.ts'
+import { proxyTo } from './support/tcp-proxy.ts'
+
+test('connections to the queue that are dead without a word are found, and ingest and worker go on over new ones', async () => {
+  await using database = await freshDatabase()
+  await using way = await proxyTo(database.queue.url)
+  const queue = { ...database.queue, url: way.url }
+  await using ingest = await startIngest(database, { queue })
+  await using _worker = await startWorker(database, { queue })
+  const load = startLoad(ingest.port)
+  await storesMore(database, load, 100)
+  way.abandon()
+  await storesMore(database, load, 100)
+  await load.end()
+  await expectStored(database, load)
+})
+
+test('an idle consumer whose connections die without a word takes the next job all the same', async () => {
+  await using database = await freshDatabase()
+  await using way = await proxyTo(database.queue.url)
+  const done: string[] = []
+  const consumer = await createConsumer(
+    { ...database.queue, url: way.url },
+    'store',
+    { concurrency: 2, log, stopping: new AbortController().signal },
+    async ({ id }) => void done.push(id),
+  )
+  await using _closing = { [Symbol.asyncDispose]: consumer.close }
+  await using ingest = await startIngest(database)
+  const load = startLoad(ingest.port, { senders: 1 })
+  await eventually(async () => expect(done.length).toBeGreaterThan(0))
+  await load.end()
+  way.abandon()
+  const before = done.length
+  const later = startLoad(ingest.port, { senders: 1 })
+  await eventually(async () => expect(done.length).toBeGreaterThan(before))
+  await later.end()
+})

@@ -1,0 +1,171 @@
+import { createProducer, unsafeQueueSettings } from '@ringback/core/queue'
+import type { QueueServer } from '@ringback/core/queue'
+import { expect, test } from 'vitest'
+import { expectStored, startLoad, storesMore } from './support/load.ts'
+import { startRedis } from './support/redis-servers.ts'
+import type { OwnRedis } from './support/redis-servers.ts'
+import { eventually, freshDatabase, log, startIngest, startWorker } from './support/ringback.ts'
+import { proxyTo } from './support/tcp-proxy.ts'
+
+const on = ({ url }: { url: string }): QueueServer & { kind: 'redis' } => ({ kind: 'redis', url, prefix: '{ringback}' })
+
+/** A state that Redis may be in for a while, and how it comes into it and out of it. */
+const STATES: [string, (redis: OwnRedis) => Promise<unknown>, (redis: OwnRedis) => Promise<unknown>][] = [
+  [
+    'a read-only replica',
+    async ({ client }) => {
+      await client.config('SET', 'replica-serve-stale-data', 'yes')
+      await client.replicaof('127.0.0.1', 1)
+    },
+    ({ client }) => client.replicaof('NO', 'ONE'),
+  ],
+  [
+    'full',
+    ({ client }) => client.config('SET', 'maxmemory', '1mb'),
+    ({ client }) => client.config('SET', 'maxmemory', '0'),
+  ],
+  [
+    'without a command that it needs',
+    ({ client }) => client.call('ACL', 'SETUSER', 'default', '-evalsha', '-eval'),
+    ({ client }) => client.call('ACL', 'SETUSER', 'default', '+evalsha', '+eval'),
+  ],
+  ['frozen', async (redis) => redis.kill('SIGSTOP'), async (redis) => redis.kill('SIGCONT')],
+  ['gone', (redis) => redis.stop(), (redis) => redis.restart()],
+]
+
+test.each(STATES)(
+  'while Redis is %s nothing is accepted; afterwards ingest and worker go on, and nothing is lost',
+  async (_state, enter, leave) => {
+    await using redis = await startRedis()
+    await using database = { ...(await freshDatabase()), queue: on(redis) }
+    await using ingest = await startIngest(database)
+    await using _worker = await startWorker(database)
+    const load = startLoad(ingest.port)
+    await storesMore(database, load, 100)
+    await enter(redis)
+    const { refused } = load
+    const before = refused()
+    await eventually(async () => expect(refused()).toBeGreaterThan(before + 100))
+    await leave(redis)
+    await storesMore(database, load, 100)
+    await load.end()
+    await expectStored(database, load)
+  },
+)
+
+test('a Redis that comes back empty is told of, and ingest and worker go on', async () => {
+  await using redis = await startRedis()
+  await using database = { ...(await freshDatabase()), queue: on(redis) }
+  const producer = createProducer(database.queue, 'store', { timeoutMs: 500, log })
+  await using _closing = { [Symbol.asyncDispose]: producer.close }
+  await using ingest = await startIngest(database)
+  await using _worker = await startWorker(database)
+  const load = startLoad(ingest.port)
+  await storesMore(database, load, 100)
+  expect(await producer.detectLoss()).toBe(undefined)
+  expect(await producer.detectLoss()).toBe(undefined)
+  const identity = await producer.identity()
+
+  await redis.restart()
+  expect(await eventually(() => producer.detectLoss())).toBe(undefined)
+  expect(await producer.identity()).toBe(identity)
+
+  await redis.restart({ empty: true })
+  expect(await eventually(() => producer.detectLoss())).toMatch(/^Redis has lost writes/)
+  expect(await producer.detectLoss()).toBe(undefined)
+  expect(await producer.identity()).not.toBe(identity)
+  await storesMore(database, load, 100)
+  await load.end()
+})
+
+test('a Redis behind the same name is another one: it is told of, and ingest and worker go on', async () => {
+  await using first = await startRedis()
+  await using second = await startRedis()
+  await using way = await proxyTo(first.url)
+  await using database = { ...(await freshDatabase()), queue: on(way) }
+  const producer = createProducer(database.queue, 'store', { timeoutMs: 500, log })
+  await using _closing = { [Symbol.asyncDispose]: producer.close }
+  await using ingest = await startIngest(database)
+  await using _worker = await startWorker(database)
+  const load = startLoad(ingest.port)
+  await storesMore(database, load, 100)
+  await producer.detectLoss()
+  const identity = await producer.identity()
+  await way.cut()
+  way.lead(second.url)
+  await way.restore()
+  expect(await eventually(() => producer.detectLoss())).toMatch(/^Redis has lost writes/)
+  expect(await producer.identity()).not.toBe(identity)
+  await storesMore(database, load, 100)
+  await load.end()
+})
+
+test('a Redis that is nearly full refuses what is new, while a worker can still empty it', async () => {
+  await using redis = await startRedis()
+  await using database = { ...(await freshDatabase()), queue: on(redis) }
+  const producer = createProducer(database.queue, 'deliveries', { timeoutMs: 500, log })
+  await using _closing = { [Symbol.asyncDispose]: producer.close }
+  await redis.client.set('ballast', Buffer.alloc(30e6))
+  const used = async () => Number(/used_memory:(\d+)/.exec(await redis.client.info('memory'))![1])
+  expect(await producer.hasRoom()).toBe(true)
+  let next = 0
+  await eventually(async () => {
+    await redis.client.config('SET', 'maxmemory', String(Math.round((await used()) / 0.93)))
+    await expect(producer.add(`job-${(next += 1)}`, {})).rejects.toThrow('nearly full')
+  })
+  await expect(producer.probe()).rejects.toThrow('nearly full')
+  expect(await producer.hasRoom()).toBe(false)
+  // What a worker does: a script that writes.
+  expect(await redis.client.eval('return redis.call("lpush", "left", "1")', 1, 'left')).toBe(1)
+  expect(await unsafeQueueSettings(database.queue)).toContainEqual(expect.stringContaining('of maxmemory is used'))
+
+  await redis.client.config('SET', 'maxmemory', String((await used()) * 4))
+  await eventually(() => producer.probe())
+  expect(await producer.hasRoom()).toBe(true)
+})
+
+test('with fewer replicas than are asked for, nothing is accepted', async () => {
+  await using redis = await startRedis()
+  await using replica = await startRedis(['--replicaof', '127.0.0.1', String(redis.port)])
+  const queue = { ...on(redis), waitReplicas: 1 }
+  const producer = createProducer(queue, 'store', { timeoutMs: 500, log })
+  await using _closing = { [Symbol.asyncDispose]: producer.close }
+  await eventually(() => producer.add('with-replica', {}))
+  await replica.stop()
+  await expect(producer.add('without-replica', {})).rejects.toThrow('0 of 1 replicas')
+  await expect(producer.probe()).rejects.toThrow('0 of 1 replicas')
+})
+
+test('with fewer shards than before, what waits in the others is stored all the same', async () => {
+  await using redis = await startRedis()
+  await using database = { ...(await freshDatabase()), queue: { ...on(redis), storeShards: 5 } }
+  await using ingest = await startIngest(database)
+  const load = startLoad(ingest.port)
+  await eventually(async () => expect(load.accepted.size).toBeGreaterThan(100))
+  await load.end()
+  expect((await redis.client.keys('{ringback_*}:store:wait')).length).toBe(4)
+  await using _worker = await startWorker(database, { queue: on(redis) })
+  await expectStored(database, load)
+})
+
+test('a Redis that does not permit CONFIG is used, and its settings are asked for', async () => {
+  await using redis = await startRedis()
+  await redis.client.call('ACL', 'SETUSER', 'default', '-config')
+  await using database = { ...(await freshDatabase()), queue: on(redis) }
+  await using ingest = await startIngest(database)
+  await using _worker = await startWorker(database)
+  const load = startLoad(ingest.port)
+  await storesMore(database, load, 20)
+  await load.end()
+  const problems = await unsafeQueueSettings(database.queue)
+  expect(problems).toContainEqual(expect.stringContaining('its settings cannot be read'))
+  expect(problems).toContainEqual(expect.stringContaining('maxmemory is not set'))
+})
+
+test('a read-only replica and a missing log are said to be unsafe', async () => {
+  await using redis = await startRedis(['--appendonly', 'no'])
+  await redis.client.replicaof('127.0.0.1', 1)
+  const problems = await unsafeQueueSettings(on(redis))
+  expect(problems).toContainEqual(expect.stringContaining('read-only replica'))
+  expect(problems).toContainEqual(expect.stringContaining('appendonly is off'))
+})

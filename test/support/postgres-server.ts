@@ -1,0 +1,200 @@
+import { readFileSync, readdirSync } from 'node:fs'
+import { once } from 'node:events'
+import { chown, cp, mkdtemp, rm, stat, writeFile } from 'node:fs/promises'
+import { connect as connectSocket, createServer } from 'node:net'
+import type { AddressInfo, Socket } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { inject } from 'vitest'
+import { migrateQueue } from '@ringback/core/queue'
+import type { QueueServer } from '@ringback/core/queue'
+import { connect } from '@ringback/core/store/connect'
+import { migrate } from '@ringback/core/store/migrate'
+import { startPostgres } from '@ringback/standalone/embedded-postgres'
+import type { EmbeddedPostgres } from '@ringback/standalone/embedded-postgres'
+import { freePort } from './servers.ts'
+import type { Database } from './ringback.ts'
+
+/** A Postgres of a test's own, to which anything may be done. */
+export interface PostgresServer extends AsyncDisposable {
+  url: string
+  port: number
+  dataDir: string
+  /** As an operator does. */
+  stop: () => Promise<void>
+  start: () => Promise<void>
+  /** All of its processes stay where they are. */
+  freeze: () => void
+  thaw: () => void
+  /** All of its processes end at once. */
+  kill: () => Promise<void>
+}
+
+export async function ownPostgres(
+  settings: string[] = [],
+  { dataDir, isSafe = false }: { dataDir?: string; isSafe?: boolean } = {},
+): Promise<PostgresServer> {
+  const folder = dataDir ?? (await mkdtemp(join(tmpdir(), 'ringback-own-postgres-')))
+  const ownPort = await freePort()
+  const options = {
+    dataDir: folder,
+    port: ownPort,
+    settings: ['shared_buffers=16MB', ...(isSafe ? [] : ['fsync=off']), ...settings],
+  }
+  let running: EmbeddedPostgres | undefined = await startPostgres(options)
+  const { url } = running
+  const pid = () => Number(readFileSync(join(folder, 'postgres/postmaster.pid'), 'utf8').split('\n')[0])
+
+  async function kill(): Promise<void> {
+    for (const each of family(pid())) signal(each, 'SIGKILL')
+    running = undefined
+    // A child that ended last may still have the port.
+    for (let open = true; open;) open = await accepts(ownPort)
+  }
+  return {
+    url,
+    port: ownPort,
+    dataDir: folder,
+    async stop() {
+      await running?.stop()
+      running = undefined
+    },
+    async start() {
+      running = await startPostgres(options)
+    },
+    freeze() {
+      for (const each of family(pid())) signal(each, 'SIGSTOP')
+    },
+    thaw() {
+      for (const each of family(pid())) signal(each, 'SIGCONT')
+    },
+    kill,
+    async [Symbol.asyncDispose]() {
+      if (running !== undefined) await kill()
+      await rm(folder, { recursive: true, force: true })
+    },
+  }
+}
+
+/** The first process and those that it has started. */
+function family(pid: number): number[] {
+  const children = readdirSync('/proc').filter((name) => {
+    if (!/^\d+$/.test(name)) return false
+    try {
+      return readFileSync(`/proc/${name}/stat`, 'utf8').split(') ')[1]?.split(' ')[1] === String(pid)
+    } catch {
+      return false // it has ended
+    }
+  })
+  return [pid, ...children.map(Number)]
+}
+
+function signal(pid: number, name: NodeJS.Signals): void {
+  try {
+    process.kill(pid, name)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error
+  }
+}
+
+async function accepts(port: number): Promise<boolean> {
+  const socket = connectSocket(port, '127.0.0.1')
+  try {
+    await once(socket, 'connect')
+    return true
+  } catch {
+    return false
+  } finally {
+    socket.destroy()
+  }
+}
+
+let databases = 0
+
+/** A migrated database on such a server, with the queue beside it where the project has it in Postgres. */
+export async function databaseOn(server: { url: string }, tablespace?: string): Promise<Database> {
+  databases += 1
+  const name = `test_${process.pid}_${databases}`
+  const admin = connect(server.url, { max: 1, applicationName: 'ringback tests' })
+  await (tablespace === undefined
+    ? admin`create database ${admin(name)}`
+    : admin`create database ${admin(name)} tablespace ${admin(tablespace)}`)
+  await admin.end()
+  const url = new URL(`/${name}`, server.url).href
+  const sql = connect(url, { max: 5, applicationName: 'ringback tests' })
+  await migrate(sql)
+  const queue: QueueServer =
+    inject('queue') === 'redis'
+      ? { kind: 'redis', url: inject('redisUrl'), prefix: `{${name}-${Date.now()}}` }
+      : { kind: 'postgres', url }
+  await migrateQueue(queue)
+  return { url, sql, queue, [Symbol.asyncDispose]: () => sql.end({ timeout: 1 }) }
+}
+
+/** A copy of a running server, which follows it and can take its place. Names the standby `standby`. */
+export async function standbyOf(primary: PostgresServer): Promise<PostgresServer> {
+  const folder = await mkdtemp(join(tmpdir(), 'ringback-own-postgres-'))
+  const owner = await stat(primary.dataDir)
+  await chown(folder, owner.uid, owner.gid)
+  const cluster = join(folder, 'postgres')
+  const admin = connect(primary.url, { max: 1, applicationName: 'ringback tests' })
+  await admin`select pg_backup_start('standby', true)`
+  await cp(join(primary.dataDir, 'postgres'), cluster, {
+    recursive: true,
+    filter: (path) => !/postmaster\.(pid|opts)$/.test(path),
+  })
+  const [label] = await admin<[{ labelfile: string }]>`select labelfile from pg_backup_stop(false)`
+  await admin.end()
+  await writeFile(join(cluster, 'backup_label'), label.labelfile)
+  await writeFile(join(cluster, 'standby.signal'), '')
+  await ownAll(cluster, owner)
+  const from = `host=127.0.0.1 port=${primary.port} user=ringback password=ringback application_name=standby`
+  const settings = [`primary_conninfo=${from}`, 'hot_standby=on']
+  return ownPostgres(settings, { dataDir: folder })
+}
+
+async function ownAll(folder: string, { uid, gid }: { uid: number; gid: number }): Promise<void> {
+  for (const entry of readdirSync(folder, { recursive: true, encoding: 'utf8' }))
+    await chown(join(folder, entry), uid, gid)
+  await chown(folder, uid, gid)
+}
+
+/** A fixed address that leads to one server, and then to another: connections that exist stay where they are. */
+export interface Switch extends AsyncDisposable {
+  urlOf: (url: string) => string
+  leadTo: (port: number) => void
+}
+
+export async function switchTo(port: number): Promise<Switch> {
+  let target = port
+  const sockets = new Set<Socket>()
+  const server = createServer((downstream) => {
+    const upstream = connectSocket(target, '127.0.0.1')
+    for (const [from, to] of [
+      [downstream, upstream],
+      [upstream, downstream],
+    ] as const) {
+      sockets.add(from)
+      from.pipe(to)
+      from.on('error', () => {}) // 'close' follows
+      from.on('close', () => {
+        sockets.delete(from)
+        to.destroy()
+      })
+    }
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  return {
+    urlOf(url) {
+      const own = new URL(url)
+      own.port = String((server.address() as AddressInfo).port)
+      return own.href
+    },
+    leadTo: (other) => void (target = other),
+    async [Symbol.asyncDispose]() {
+      server.close()
+      for (const socket of sockets) socket.destroy()
+    },
+  }
+}
