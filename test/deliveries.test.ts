@@ -137,7 +137,12 @@ describe('the scanner repairs', () => {
     const { promise: hanging, resolve: endHanging } = Promise.withResolvers<void>()
     let runs = 0
     const hangOnce = () => ((runs += 1) === 1 ? hanging : undefined)
-    const config = withHandlers({ name: 'interrupted', run: code(hangOnce, { timeoutMs: 100_000 }) })
+    // Even where one attempt is all there is: the abandoned one may not have begun.
+    const config = withHandlers({
+      name: 'interrupted',
+      run: code(hangOnce, { timeoutMs: 100_000 }),
+      retry: { maxAttempts: 1 },
+    })
     await using ingest = await startIngest(database, { config })
     await using _slow = await startWorker(database, { config })
     await postCallbacks(ingest, aCallback(1))

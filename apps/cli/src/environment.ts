@@ -25,10 +25,16 @@ export function readConfig(): Promise<Config> {
   return loadConfig(readEnvironment().RINGBACK_CONFIG, process.env)
 }
 
-/** Runs `work` with a connection to the database, and closes it. */
-export async function withSql<Result>(work: (sql: Sql) => Promise<Result>): Promise<Result> {
+/** What a person waits for, over all partitions. */
+const COMMAND_STATEMENT_MS = 300_000
+
+/** Runs `work` with a connection to the database, and closes it. No statement takes longer than `longestStatementMs`. */
+export async function withSql<Result>(
+  work: (sql: Sql) => Promise<Result>,
+  longestStatementMs = COMMAND_STATEMENT_MS,
+): Promise<Result> {
   const url = readEnvironment().DATABASE_URL
-  const sql = connect(url, { max: 1, applicationName: 'ringback cli' })
+  const sql = connect(url, { max: 1, applicationName: 'ringback cli', longestStatementMs })
   try {
     return await work(sql)
   } catch (error) {

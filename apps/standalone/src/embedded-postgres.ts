@@ -228,7 +228,11 @@ async function start(
 
 /** A session that marks the folder as used, for as long as it lives, and makes the database if it is not there. */
 async function hold(port: number, dataDir: string): Promise<Sql> {
-  const session = connect(urlOf(port, 'postgres'), { max: 1, applicationName: 'ringback standalone' })
+  const session = connect(urlOf(port, 'postgres'), {
+    max: 1,
+    applicationName: 'ringback standalone',
+    keepsSession: true,
+  })
   try {
     const [lock] = await session<{ taken: boolean }[]>`select pg_try_advisory_lock(1) as taken`
     if (!lock?.taken)

@@ -1,7 +1,6 @@
 import type { DeliveriesJob } from '@ringback/core/callback'
 import type { Handler } from '@ringback/core/config'
 import type { Logger } from '@ringback/core/log'
-import { nextStep } from '@ringback/core/retry'
 import { uuidArray } from '@ringback/core/store/connect'
 import type { Sql } from '@ringback/core/store/connect'
 
@@ -102,13 +101,15 @@ async function takeDue({ sql, handlers, isFull, log }: ScanDependencies): Promis
   })
 }
 
+/** An attempt that was abandoned may not even have begun, so that it is not to be the last one that there was. */
+const MORE_AFTER_ABANDONED = 2
+
 function isLast(
   handlers: readonly Handler[],
   { handler, attempts, attemptsAtReplay }: { handler: string; attempts: number; attemptsAtReplay: number },
 ): boolean {
   const { retry } = handlers.find(({ name }) => name === handler)!
-  const made = attempts - attemptsAtReplay
-  return nextStep(retry, { attempt: made, ageMs: 0 }, { ok: false, retryable: true }, Math.random).kind === 'dead'
+  return attempts - attemptsAtReplay >= retry.maxAttempts + MORE_AFTER_ABANDONED
 }
 
 /** Makes dead letters of deliveries whose handler has gone from the configuration. */

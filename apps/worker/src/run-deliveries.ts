@@ -15,6 +15,7 @@ import { addDestinations, countRunning, lockDestination, noteOutcomes, saveDesti
 import { createRunner } from './handlers/runner.ts'
 import type { Runner, StoredRequest } from './handlers/runner.ts'
 import { parsePayload } from '@ringback/core/parse-payload'
+import { verdictOn } from './postgres-errors.ts'
 import { createTurns } from './turns.ts'
 import type { TurnLimits } from './turns.ts'
 
@@ -42,10 +43,15 @@ export interface FinishedAttempt {
 }
 
 export interface DeliveryRunner {
-  /** The processor of deliveries jobs: one attempt of each delivery in the job, unless it was made already. */
-  process: (job: QueueJob) => Promise<void>
+  /**
+   * The processor of deliveries jobs: one attempt of each delivery in the job, unless it was made already. It tells
+   * `mayTake` how long those may take that it has begun.
+   */
+  process: (job: QueueJob, mayTake?: (ms: number) => void) => Promise<void>
   /** Whether a handler has as many jobs in hand as it may: what is due for it can stay in Postgres. */
   isFull: (handler: string) => boolean
+  /** How many handlers are running. */
+  running: () => number
   /** Ends the handlers' connections. */
   close: () => Promise<void>
 }
@@ -68,12 +74,13 @@ export async function createRunDeliveries(deps: RunDependencies): Promise<Delive
     deps.config.handlers.map((handler) => [handler.name, createRunner(handler, deps.config.sources)]),
   )
   const turns = createTurns(TURNS)
+  let running = 0
   await addDestinations(
     deps.sql,
     deps.config.handlers.filter(({ limits }) => limits !== undefined).map(({ name }) => name),
   )
 
-  async function process(job: QueueJob): Promise<void> {
+  async function process(job: QueueJob, mayTake?: (ms: number) => void): Promise<void> {
     const { handler: name, deliveries } = DeliveriesJob.parse(job.data)
     const handler = handlers.get(name)
     const runner = runners.get(name)
@@ -81,13 +88,13 @@ export async function createRunDeliveries(deps: RunDependencies): Promise<Delive
     if (handler === undefined || runner === undefined) return
     if (!(await turns.begin(name))) return defer(deps.sql, deliveries, BUSY_WAIT_MS * (1 + deps.random()))
     try {
-      await runAll({ handler, runner }, deliveries)
+      await runAll({ handler, runner }, deliveries, mayTake)
     } finally {
       turns.end(name)
     }
   }
 
-  async function runAll(own: OwnHandler, deliveries: Queued[]): Promise<void> {
+  async function runAll(own: OwnHandler, deliveries: Queued[], mayTake?: (ms: number) => void): Promise<void> {
     let rest = deliveries
     let waitedMs = 0
     while (rest.length > 0) {
@@ -101,14 +108,24 @@ export async function createRunDeliveries(deps: RunDependencies): Promise<Delive
         continue
       }
       rest = rest.slice(begun)
-      const finished = await Promise.all(claimed.map((delivery) => attempt(deps, own, delivery)))
-      await end(deps.sql, own.handler, finished)
+      mayTake?.(leaseMs(own.runner))
+      const attempts = claimed.map((delivery) => counted(attempt(deps, own, delivery)))
+      const isDone = await doneBefore(deps.signal, Promise.all(attempts))
+      if (!isDone) return finishEach(deps.sql, own.handler, { attempts, rest })
+      const finished = await Promise.all(attempts)
+      await untilRecorded(deps, () => end(deps.sql, own.handler, finished))
     }
+  }
+
+  async function counted(attempted: Promise<Finished>): Promise<Finished> {
+    running += 1
+    return attempted.finally(() => (running -= 1))
   }
 
   return {
     process,
     isFull: turns.isFull,
+    running: () => running,
     close: async () => void (await Promise.all([...runners.values()].map((runner) => runner.close()))),
   }
 }
@@ -117,6 +134,8 @@ interface OwnHandler {
   handler: Handler
   runner: Runner
 }
+
+const leaseMs = ({ timeoutMs }: Runner) => timeoutMs + LEASE_MARGIN_MS
 
 type Queued = DeliveriesJob['deliveries'][number]
 
@@ -179,7 +198,6 @@ function claim(sql: Sql | TransactionSql, { handler, runner }: OwnHandler, deliv
   const times = deliveries.map(({ receivedAt }) => receivedAt).toSorted()
   const from = times[0]!
   const to = times.at(-1)!
-  const leaseMs = runner.timeoutMs + LEASE_MARGIN_MS
   return sql<Claimed[]>`
     with wanted as materialized (
       select id, attempt from json_to_recordset(${JSON.stringify(deliveries)}::json) as w (id uuid, attempt integer)
@@ -187,7 +205,7 @@ function claim(sql: Sql | TransactionSql, { handler, runner }: OwnHandler, deliv
     claimed as (
       update deliveries as d
       set
-        attempts = wanted.attempt, lease_until = now() + ${leaseMs} * interval '1 millisecond',
+        attempts = wanted.attempt, lease_until = now() + ${leaseMs(runner)} * interval '1 millisecond',
         running = ${handler.limits?.concurrency !== undefined}
       from wanted
       where d.id = wanted.id
@@ -347,6 +365,51 @@ async function runHandler(
 function storedRequest({ method, url, headers, raw }: Claimed): StoredRequest | undefined {
   if (method === undefined || url === undefined || headers === undefined || raw === undefined) return undefined
   return { method, url, headers: JSON.parse(headers) as Record<string, string>, raw }
+}
+
+/** Whether `work`, which never rejects, is done before `signal` fires. */
+function doneBefore(signal: AbortSignal, work: Promise<unknown>): Promise<boolean> {
+  const { promise, resolve } = Promise.withResolvers<boolean>()
+  const onAbort = () => resolve(false)
+  signal.addEventListener('abort', onAbort)
+  if (signal.aborted) onAbort()
+  void work.then(() => resolve(true))
+  return promise.finally(() => signal.removeEventListener('abort', onAbort))
+}
+
+/**
+ * When the process is to end, each attempt is recorded as soon as it is over, and what has not begun is handed back at
+ * once: else one handler that takes longer than there is time would have all of them run again, or wait.
+ */
+async function finishEach(
+  sql: Sql,
+  handler: Handler,
+  { attempts, rest }: { attempts: Promise<Finished>[]; rest: Queued[] },
+): Promise<void> {
+  await Promise.all([
+    rest.length === 0 ? undefined : defer(sql, rest, 0),
+    ...attempts.map(async (attempted) => end(sql, handler, [await attempted])),
+  ])
+}
+
+/** As long as a lease may be, and longer than most outages: after that another attempt has been made. */
+const RECORD_FOR_MS = 600_000
+
+/**
+ * Tries to record until Postgres takes it, so that an outage makes no handler run twice; a result that comes too late,
+ * or twice, changes nothing. When the process is to end it is given up, and another attempt is made.
+ */
+async function untilRecorded({ log, signal }: RunDependencies, record: () => Promise<void>): Promise<void> {
+  const deadline = performance.now() + RECORD_FOR_MS
+  for (let pauseMs = 100; ; pauseMs = Math.min(pauseMs * 2, 500)) {
+    try {
+      return await record()
+    } catch (error) {
+      if (verdictOn(error) === 'refused' || signal.aborted || performance.now() > deadline) throw error
+      log.warn({ error: (error as Error).message, retryInMs: pauseMs }, 'attempts.not_recorded')
+      await sleep(pauseMs, undefined, { signal }).catch(() => undefined) // ends the pause, not the last try
+    }
+  }
 }
 
 /** Records attempts that are over, and what they say of their destination. */

@@ -4,11 +4,16 @@ import type { DeliveriesJob, QueuedCallback, QueuedDrop, QueuedRefusal } from '@
 import type { Handler } from '@ringback/core/config'
 import { createMatch } from '@ringback/core/filter'
 import type { Logger } from '@ringback/core/log'
+import { PostponedError } from '@ringback/core/queue'
 import type { QueueJob } from '@ringback/core/queue'
 import type { Sql, TransactionSql } from '@ringback/core/store/connect'
 import type { Tracing } from '@ringback/core/tracing'
+import { storeCanaries } from './canary.ts'
 import { cleanJson } from './clean-json.ts'
 import type { StoredGroup } from './metrics.ts'
+import { mayBeTheData, sqlState, TOO_LONG, verdictOn } from './postgres-errors.ts'
+import { createSuspects } from './suspects.ts'
+import type { Suspects } from './suspects.ts'
 import { logWhenFailed } from './when-failed.ts'
 
 /** What storing a group came to; undefined if it had been stored before. */
@@ -25,22 +30,44 @@ export interface StoreDependencies {
   enqueueDeliveries: (job: DeliveriesJob) => Promise<void>
   /** Told of each group that was stored, not again when it comes a second time. */
   onStored?: (group: StoredGroup) => void
+  /** Told when Postgres has answered, if only that it cannot store at this moment. */
+  onAnswer?: () => void
+  /** How long a group that cannot be stored goes back to the queue; 10 s by default, and 30 s where it cannot be read. */
+  postponedMs?: number | undefined
+  /** Told of each group that goes back to the queue for a while, with the reason. */
+  onPostponed?: (reason: 'unreadable' | 'not_stored') => void
   tracing?: Tracing | undefined
   log: Logger
   /** Fires when the process is to end: a group that waits for Postgres goes back to the queue. */
   signal: AbortSignal
 }
 
+interface Dependencies extends StoreDependencies {
+  suspects: Suspects
+}
+
 /** A processor of store jobs: each group in one transaction, whatever it takes, then its deliveries to their queue. */
-export function createStoreEvents(deps: StoreDependencies): (job: QueueJob) => Promise<void> {
+export function createStoreEvents(dependencies: StoreDependencies): (job: QueueJob) => Promise<void> {
+  const deps: Dependencies = { ...dependencies, suspects: createSuspects() }
   const matchHandlers = createMatch(deps.handlers, logWhenFailed(deps.log))
 
   return async (job) => {
-    const group = StoreJob.parse(job.data)
     const groupId = job.id.replace(/^group-/, '')
-    if (group.counted !== undefined) return untilStored(deps, () => storeCounts(deps, groupId, group.counted!))
+    const group = readGroup(deps, groupId, job.data)
+    if (group.counted !== undefined) return untilStored(deps, groupId, () => storeCounts(deps, groupId, group.counted!))
+    if (group.canary === undefined) return storeAndEnqueue(groupId, group)
+    await (isOnlyCanary(group)
+      ? untilStored(deps, groupId, () => storeGroup(deps, groupId, group, []))
+      : storeAndEnqueue(groupId, group))
+    // Last of all, so that it tells of everything before it.
+    await untilStored(deps, groupId, () =>
+      unlessRefused(deps, groupId, () => storeCanaries(deps.sql, group.canary!, deps.log)),
+    )
+  }
+
+  async function storeAndEnqueue(groupId: string, group: StoreJob): Promise<void> {
     const startedAt = performance.now()
-    const store = () => untilStored(deps, () => storeGroup(deps, groupId, group, match(group)))
+    const store = () => untilStored(deps, groupId, () => storeGroup(deps, groupId, group, match(group)))
     const stored = await (deps.tracing === undefined ? store() : traced(deps.tracing, groupId, group, store))
     if (stored === undefined) {
       deps.log.info({ groupId }, 'group.repeated')
@@ -118,22 +145,65 @@ async function enqueueAll(
   }
 }
 
-const LONGEST_PAUSE_MS = 5000
+/** While Postgres is away. */
+const LONGEST_PAUSE_MS = 2000
+/** Of a group that Postgres does not store although it is there, before others have their turn. */
+const TRIES_IN_HAND = 3
+const POSTPONED_MS = 10_000
+/** For a job that this version can't read: a newer worker reads it, and takes it first if there is one. */
+const UNREADABLE_MS = 30_000
 
-/** Tries until it succeeds: what is in the queue was acknowledged, so there is nobody left to tell of a failure. */
-async function untilStored<Result>({ log, signal }: StoreDependencies, store: () => Promise<Result>): Promise<Result> {
+/** A job that this version can't read goes back to the queue, for it was acknowledged. Throws {@link PostponedError}. */
+function readGroup(
+  { log, onPostponed, postponedMs = UNREADABLE_MS }: Dependencies,
+  groupId: string,
+  data: unknown,
+): StoreJob {
+  const { data: group, error } = StoreJob.safeParse(data)
+  if (group !== undefined) return group
+  const version = (data as { version?: unknown } | null | undefined)?.version
+  const fields = error.issues.map(({ path }) => path.join('.'))
+  log.error({ groupId, version: String(version).slice(0, 20), fields, retryInMs: postponedMs }, 'group.unreadable')
+  onPostponed?.('unreadable')
+  throw new PostponedError('this version of the worker cannot read it', postponedMs)
+}
+
+/**
+ * Tries until it succeeds, for what is in the queue was acknowledged, and there is nobody left to tell of a failure.
+ * While Postgres is away it waits with the group in hand. A group that fails while Postgres answers goes back to the
+ * queue for a while (by throwing {@link PostponedError}), so that it takes nobody's place.
+ */
+async function untilStored<Result>(
+  { log, signal, onAnswer, onPostponed, postponedMs = POSTPONED_MS, suspects }: Dependencies,
+  groupId: string,
+  store: () => Promise<Result>,
+): Promise<Result> {
+  let tries = 0
   for (let pauseMs = 100; ; pauseMs = Math.min(pauseMs * 2, LONGEST_PAUSE_MS)) {
     try {
-      return await store()
+      const result = await store()
+      suspects.onStored(groupId)
+      return result
     } catch (error) {
-      log.error({ error: (error as Error).message, retryInMs: pauseMs }, 'group.not_stored')
+      if (sqlState(error) !== undefined) onAnswer?.()
+      const { message } = error as Error
+      if (verdictOn(error) !== 'away' && ((tries += 1) >= TRIES_IN_HAND || sqlState(error) === TOO_LONG)) {
+        const times = suspects.onStuck(groupId)
+        log.error(
+          { groupId, error: message, sqlState: sqlState(error), times, retryInMs: postponedMs },
+          'group.postponed',
+        )
+        onPostponed?.('not_stored')
+        throw new PostponedError('it cannot be stored at this moment', postponedMs)
+      }
+      log.error({ groupId, error: message, sqlState: sqlState(error), retryInMs: pauseMs }, 'group.not_stored')
       await sleep(pauseMs, undefined, { signal })
     }
   }
 }
 
 async function storeGroup(
-  deps: StoreDependencies,
+  deps: Dependencies,
   groupId: string,
   group: StoreJob,
   matched: [string, string][],
@@ -150,38 +220,41 @@ async function storeGroup(
       await makePartitions(sql, group)
       return storeGroup(deps, groupId, group, matched)
     }
+    // A group that keeps failing while others are stored is taken apart too, to find which callback is to blame.
+    const isGuilty = deps.suspects.isGuilty(groupId)
+    const isRefusal = (reason: unknown) => verdictOn(reason) === 'refused' || (isGuilty && mayBeTheData(reason))
     if (!isRefusal(error)) throw error
-    return storePieces(deps, groupId, group, matched)
+    return storePieces(deps, groupId, { group, matched, isRefusal })
   }
 }
 
-/** What ingest has counted, once. Counts that Postgres refuses are given up: they are worth no queue that stands still. */
-async function storeCounts({ sql, log }: StoreDependencies, groupId: string, counted: string): Promise<void> {
-  try {
-    await sql`
+/** What ingest has counted, once. */
+function storeCounts(deps: StoreDependencies, groupId: string, counted: string): Promise<void> {
+  return unlessRefused(deps, groupId, async () => {
+    await deps.sql`
       with claimed as (insert into store_groups (id) values (${groupId}) on conflict do nothing returning id)
       select store_counts(${counted}) from claimed`
+  })
+}
+
+/** What Postgres refuses of ingest's own reports is given up: it is worth no queue that stands still. */
+async function unlessRefused({ log }: StoreDependencies, groupId: string, store: () => Promise<void>): Promise<void> {
+  try {
+    await store()
   } catch (error) {
-    if (!isRefusal(error)) throw error
-    log.error({ groupId, error: (error as Error).message }, 'counts.not_storable')
+    if (verdictOn(error) !== 'refused') throw error
+    log.error({ groupId, error: (error as Error).message }, 'report.not_storable')
   }
+}
+
+/** Such a group goes the way of any other, but it is none that people count. */
+function isOnlyCanary({ callbacks, quarantined, dropped }: StoreJob): boolean {
+  return callbacks === '[]' && quarantined === '[]' && dropped === '[]'
 }
 
 /** Whether names or nonces are to be looked at before storing: a text search, for the JSON is not parsed here. */
 function hasNames({ callbacks }: StoreJob): boolean {
   return callbacks.includes('"nonces":') || callbacks.includes('"previousName":')
-}
-
-/** SQLSTATE classes by which Postgres says that it will never take these data, however often it is asked. */
-const REFUSALS = [
-  '22', // data exception: a text that is no jsonb, a date out of range
-  '23', // a constraint does not hold
-  '54', // a limit of the program: nesting, an index entry too large
-]
-
-function isRefusal(error: unknown): boolean {
-  const code = (error as { code?: unknown }).code
-  return typeof code === 'string' && code.length === 5 && REFUSALS.some((prefix) => code.startsWith(prefix))
 }
 
 /** Postgres says it with the code of a check constraint, and names none. */
@@ -210,8 +283,11 @@ async function makePartitions(sql: Sql, group: StoreJob): Promise<void> {
 function storePieces(
   { sql, log }: StoreDependencies,
   groupId: string,
-  group: StoreJob,
-  matched: [string, string][],
+  {
+    group,
+    matched,
+    isRefusal,
+  }: { group: StoreJob; matched: [string, string][]; isRefusal: (error: unknown) => boolean },
 ): Promise<Stored | undefined> {
   return sql.begin(async (transaction) => {
     const [claimed] =

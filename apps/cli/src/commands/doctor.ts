@@ -2,13 +2,15 @@ import type { Config } from '@ringback/core/config'
 import type { Source } from '@ringback/core/providers/provider'
 import { publicUrl } from '@ringback/core/providers/request-origin'
 import { isBaseUrl } from '@ringback/core/providers/source'
+import type { Sql } from '@ringback/core/store/connect'
+import { unsafeDatabaseSettings } from '@ringback/core/store/unsafe-settings'
 import type { Command } from 'commander'
 import { followSample } from '../doctor/follow-sample.ts'
 import type { Finding, Report } from '../doctor/finding.ts'
 import { lookBack } from '../doctor/look-back.ts'
 import { probeUrl } from '../doctor/probe-url.ts'
 import { sendSample } from '../doctor/send-sample.ts'
-import { readConfig, withDatabase } from '../environment.ts'
+import { readConfig, withDatabase, withSql } from '../environment.ts'
 import { wholeNumber } from '../options.ts'
 import { print } from '../output.ts'
 
@@ -83,6 +85,7 @@ async function examine(examination: Examination): Promise<void> {
   const startedAt = Date.now()
   const sample = isRingback ? await sendSample(url, { source, secret: options.secret, report }) : undefined
   try {
+    await withSql((sql) => reportUnsafeSettings(sql, report))
     await withDatabase(async (database) => {
       if (sample !== undefined) {
         // The clock there may be behind, and is read to the second.
@@ -96,6 +99,10 @@ async function examine(examination: Examination): Promise<void> {
   } catch (error) {
     report('problem', `The database cannot be read: ${(error as Error).message}`)
   }
+}
+
+async function reportUnsafeSettings(sql: Sql, report: Report): Promise<void> {
+  for (const { problem, mend } of await unsafeDatabaseSettings(sql)) report('note', `Postgres: ${problem}; ${mend}`)
 }
 
 /** The URL that belongs into the provider's settings. */

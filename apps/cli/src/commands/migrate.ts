@@ -1,4 +1,5 @@
 import { migrateQueue, queueServer } from '@ringback/core/queue'
+import { LONG_WORK_MS } from '@ringback/core/store/connect'
 import { migrate } from '@ringback/core/store/migrate'
 import type { Command } from 'commander'
 import { readEnvironment, withSql } from '../environment.ts'
@@ -19,7 +20,7 @@ export function addMigrateCommand(program: Command): void {
           )
         }
         return migrate(sql)
-      })
+      }, LONG_WORK_MS)
       await migrateQueue(queueServer({ redisUrl, databaseUrl }))
       print(
         command,

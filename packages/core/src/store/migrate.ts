@@ -21,7 +21,7 @@ export async function migrate(sql: Sql): Promise<string[]> {
       )`
   })
   const files = await migrationFiles()
-  const unknown = (await appliedMigrations(sql)).filter((name) => !files.includes(name))
+  const unknown = await unknownMigrations(sql)
   if (unknown.length > 0) {
     throw new Error(
       `The database has the migration ${unknown.join(', ')}, and this version of Ringback ends at ${files.at(-1)}. ` +
@@ -69,10 +69,20 @@ export async function ensurePartitions(sql: Sql): Promise<void> {
   await sql`select ensure_partitions(now(), now() + interval '14 days')`
 }
 
+/** Migrations that the database has and this version does not know: a newer one has been here. */
+export async function unknownMigrations(sql: Sql): Promise<string[]> {
+  const files = await migrationFiles()
+  return (await appliedIfAny(sql)).filter((name) => !files.includes(name))
+}
+
+async function appliedIfAny(sql: Sql): Promise<string[]> {
+  const [table] = await sql<{ exists: boolean }[]>`select to_regclass('ringback_migrations') is not null as exists`
+  return table?.exists ? appliedMigrations(sql) : []
+}
+
 /** What keeps this version from working with the database as it is; undefined if nothing does. */
 export async function migrationProblem(sql: Sql): Promise<string | undefined> {
-  const [table] = await sql<{ exists: boolean }[]>`select to_regclass('ringback_migrations') is not null as exists`
-  const applied = table?.exists ? await appliedMigrations(sql) : []
+  const applied = await appliedIfAny(sql)
   const missing = (await migrationFiles()).filter((name) => !applied.includes(name))
   return missing.length > 0
     ? `the database lacks the migration ${missing.join(', ')}: run "ringback migrate"`

@@ -133,3 +133,25 @@ export const alerts = pgTable('alerts', {
   text: text('text').notNull(),
   details: jsonb('details').$type<Record<string, unknown>>().notNull(),
 })
+
+export const ingests = pgTable('ingests', {
+  name: text('name').notNull(),
+  host: text('host').notNull(),
+  startedAt: time('started_at').notNull(),
+  canarySentAt: time('canary_sent_at').notNull(),
+  canaryStoredAt: time('canary_stored_at').notNull().defaultNow(),
+  spoolGroups: bigint('spool_groups', { mode: 'number' }),
+  spoolBytes: bigint('spool_bytes', { mode: 'number' }),
+  leftAt: time('left_at'),
+})
+
+export const workers = pgTable('workers', {
+  name: text('name').notNull(),
+  seenAt: time('seen_at').notNull().defaultNow(),
+})
+
+export const queueLosses = pgTable('queue_losses', {
+  detectedAt: time('detected_at').notNull(),
+  detectedBy: text('detected_by').notNull(),
+  description: text('description').notNull(),
+})

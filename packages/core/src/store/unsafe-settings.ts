@@ -1,0 +1,206 @@
+import type { Sql } from './connect.ts'
+import { unknownMigrations } from './migrate.ts'
+
+/** Something about a Postgres server that loses data, or stops Ringback one day. */
+export interface UnsafeSetting {
+  problem: string
+  mend: string
+}
+
+export interface UnsafeSettingsOptions {
+  /** Connections that one worker may open, its queue's included. */
+  connectionsPerWorker?: number
+  /** The size of a worker's own pool, from which it is told how many workers there are. */
+  workerPool?: number
+  /** This process's clock, in ms since 1970. */
+  now?: () => number
+}
+
+const MINIMUM_VERSION = 180_000
+const MAX_SKEW_MS = 5000
+const MAX_KEPT_WAL_BYTES = 4 * 2 ** 30
+
+/**
+ * What is unsafe about the server and the database, each with its mend. How full the server's disk is can't be asked
+ * through SQL. Throws if the database does not answer.
+ */
+export async function unsafeDatabaseSettings(
+  sql: Sql,
+  { connectionsPerWorker = 0, workerPool = 1, now = Date.now }: UnsafeSettingsOptions = {},
+): Promise<UnsafeSetting[]> {
+  const askedAt = now()
+  const server = await readServer(sql)
+  const skewMs = Math.abs(server.clockMs - (askedAt + now()) / 2)
+  return [
+    ...durability(server),
+    ...versionAndEncoding(server),
+    ...(skewMs > MAX_SKEW_MS
+      ? [
+          {
+            problem: `the clocks of this machine and of the database are ${Math.round(skewMs / 1000)} s apart, so times of events, retries and leases are wrong`,
+            mend: 'keep both in step by NTP',
+          },
+        ]
+      : []),
+    ...(await connections(sql, server, { connectionsPerWorker, workerPool })),
+    ...(await invalidIndexes(sql)),
+    ...(await forgottenSlots(sql)),
+    ...(await migrationsFromLater(sql)),
+  ]
+}
+
+interface Server {
+  version: string
+  versionNumber: number
+  fsync: string
+  fullPageWrites: string
+  synchronousCommit: string
+  encoding: string
+  /** What is left of max_connections for those who are no superusers. */
+  connections: number
+  isStandby: boolean
+  isReadOnly: boolean
+  clockMs: number
+}
+
+async function readServer(sql: Sql): Promise<Server> {
+  const [server] = await sql<[Server]>`
+    select
+      current_setting('server_version') as version,
+      current_setting('server_version_num')::integer as "versionNumber",
+      current_setting('fsync') as fsync,
+      current_setting('full_page_writes') as "fullPageWrites",
+      current_setting('synchronous_commit') as "synchronousCommit",
+      current_setting('server_encoding') as encoding,
+      current_setting('max_connections')::integer
+        - current_setting('superuser_reserved_connections')::integer
+        - coalesce(current_setting('reserved_connections', true)::integer, 0) as connections,
+      pg_is_in_recovery() as "isStandby",
+      current_setting('default_transaction_read_only') = 'on' as "isReadOnly",
+      (extract(epoch from clock_timestamp()) * 1000)::float8 as "clockMs"`
+  return server
+}
+
+function durability(server: Server): UnsafeSetting[] {
+  const found: UnsafeSetting[] = []
+  if (server.fsync === 'off') {
+    found.push({
+      problem: 'fsync is off, so a crash of the machine may destroy the database, with all that was stored',
+      mend: 'set "fsync = on"',
+    })
+  }
+  if (server.fullPageWrites === 'off') {
+    found.push({
+      problem: 'full_page_writes is off, so a crash of the machine may leave pages half written',
+      mend: 'set "full_page_writes = on", unless the file system writes pages as a whole (ZFS)',
+    })
+  }
+  if (server.synchronousCommit === 'off') {
+    found.push({
+      problem:
+        'synchronous_commit is off, so a crash loses the last moments of what was stored, and the queue has forgotten it',
+      mend: 'set "synchronous_commit = on", for the server, the database and the role',
+    })
+  }
+  if (server.isStandby) {
+    found.push({
+      problem: 'the database is a standby, which takes no writes: the worker waits until it is promoted',
+      mend: 'let DATABASE_URL lead to the primary',
+    })
+  } else if (server.isReadOnly) {
+    found.push({
+      problem: 'default_transaction_read_only is on: the worker waits until it is off',
+      mend: 'set "default_transaction_read_only = off", for the server, the database and the role',
+    })
+  }
+  return found
+}
+
+function versionAndEncoding({ version, versionNumber, encoding }: Server): UnsafeSetting[] {
+  const found: UnsafeSetting[] = []
+  if (versionNumber < MINIMUM_VERSION) {
+    found.push({
+      problem: `this is Postgres ${version}, and Ringback needs 18`,
+      mend: 'upgrade to Postgres 18 or later',
+    })
+  }
+  if (encoding !== 'UTF8') {
+    found.push({
+      problem: `the database's encoding is ${encoding}, so texts are not compared as characters`,
+      mend: 'create the database with encoding UTF8',
+    })
+  }
+  return found
+}
+
+/** Whether the workers that are there could all open what they may, and whether anything is left already. */
+async function connections(
+  sql: Sql,
+  { connections: allowed }: Server,
+  { connectionsPerWorker, workerPool }: { connectionsPerWorker: number; workerPool: number },
+): Promise<UnsafeSetting[]> {
+  const [open] = await sql<[{ all: number; ofWorkers: number; ofOthers: number }]>`
+    select
+      count(*)::integer as all,
+      count(*) filter (where application_name = 'ringback worker')::integer as "ofWorkers",
+      count(*) filter (where application_name not like 'ringback %')::integer as "ofOthers"
+    from pg_stat_activity
+    where backend_type = 'client backend'`
+  const workers = Math.max(1, Math.ceil(open.ofWorkers / workerPool))
+  const needed = workers * connectionsPerWorker + open.ofOthers
+  const mend = `raise max_connections, lower WORKER_CONCURRENCY, or run fewer workers`
+  if (needed > allowed) {
+    return [
+      {
+        problem: `max_connections leaves ${allowed}, and ${workers} worker${workers === 1 ? '' : 's'} may open ${workers * connectionsPerWorker} beside ${open.ofOthers} of others`,
+        mend,
+      },
+    ]
+  }
+  if (open.all >= allowed * 0.9)
+    return [{ problem: `${open.all} of ${allowed} connections are in use: soon new ones are refused`, mend }]
+  return []
+}
+
+/** A unique index that is invalid may hold doubles; any other is not used. One that is being built is invalid, too. */
+async function invalidIndexes(sql: Sql): Promise<UnsafeSetting[]> {
+  const indexes = await sql<{ name: string; table: string }[]>`
+    select i.indexrelid::regclass::text as name, i.indrelid::regclass::text as table
+    from pg_index as i
+    join pg_class as c on c.oid = i.indexrelid
+    where not i.indisvalid
+      and c.relkind = 'i'
+      and c.relnamespace not in ('pg_catalog'::regnamespace, 'pg_toast'::regnamespace)
+      and not exists (select from pg_stat_progress_create_index as p where p.index_relid = i.indexrelid)
+    order by 1`
+  return indexes.map(({ name, table }) => ({
+    problem: `the index ${name} of ${table} is invalid: it is not used, and if it is unique it keeps out nothing`,
+    mend: `"reindex index concurrently ${name}"`,
+  }))
+}
+
+/** A replica that is gone for good, or a backup that was not finished: the usual reason why a disk fills up. */
+async function forgottenSlots(sql: Sql): Promise<UnsafeSetting[]> {
+  const slots = await sql<{ name: string; kept: string }[]>`
+    select slot_name as name, pg_size_pretty(kept) as kept
+    from pg_replication_slots,
+      pg_wal_lsn_diff(
+        case when pg_is_in_recovery() then pg_last_wal_receive_lsn() else pg_current_wal_lsn() end, restart_lsn
+      ) as kept
+    where not active and kept > ${MAX_KEPT_WAL_BYTES}::text::numeric`
+  return slots.map(({ name, kept }) => ({
+    problem: `nobody reads the replication slot ${name}, for which the server keeps ${kept} of WAL until its disk is full`,
+    mend: `start its replica, or "select pg_drop_replication_slot('${name}')", and set max_slot_wal_keep_size`,
+  }))
+}
+
+async function migrationsFromLater(sql: Sql): Promise<UnsafeSetting[]> {
+  const unknown = await unknownMigrations(sql)
+  if (unknown.length === 0) return []
+  return [
+    {
+      problem: `the database has the migration ${unknown.join(', ')}, of a later version of Ringback than this one`,
+      mend: 'run that version everywhere',
+    },
+  ]
+}

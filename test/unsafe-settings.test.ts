@@ -1,0 +1,97 @@
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { connect } from '@ringback/core/store/connect'
+import { migrate, unknownMigrations } from '@ringback/core/store/migrate'
+import { unsafeDatabaseSettings } from '@ringback/core/store/unsafe-settings'
+import type { UnsafeSettingsOptions } from '@ringback/core/store/unsafe-settings'
+import { ownPostgres } from './support/postgres-server.ts'
+import type { PostgresServer } from './support/postgres-server.ts'
+
+let server: PostgresServer
+
+beforeAll(async () => {
+  server = await ownPostgres(['max_connections=30'], { isSafe: true })
+  await query(async (sql) => void (await migrate(sql)))
+})
+
+afterAll(() => server[Symbol.asyncDispose]())
+
+async function query(work: (sql: ReturnType<typeof connect>) => Promise<void>): Promise<void> {
+  const sql = connect(server.url, { max: 1, applicationName: 'ringback tests' })
+  await work(sql).finally(() => sql.end())
+}
+
+/** What a process that starts now would find. */
+async function problems(options?: UnsafeSettingsOptions, url = server.url): Promise<string> {
+  const sql = connect(url, { max: 1, applicationName: 'ringback tests' })
+  const found = await unsafeDatabaseSettings(sql, options).finally(() => sql.end())
+  for (const { mend } of found) expect(mend).not.toBe('')
+  return found.map(({ problem }) => problem).join('\n')
+}
+
+test('a server as it should be has nothing that is unsafe', async () => {
+  expect(await problems({ connectionsPerWorker: 20, workerPool: 11 })).toBe('')
+})
+
+const SETTINGS: [string, RegExp][] = [
+  ['fsync', /fsync is off/],
+  ['full_page_writes', /full_page_writes is off/],
+  ['synchronous_commit', /synchronous_commit is off/],
+]
+
+test.each(SETTINGS)('%s off is found', async (name, problem) => {
+  await query(async (sql) => {
+    await sql.unsafe(`alter system set ${name} = off`)
+    await sql`select pg_reload_conf()`
+  })
+  await expect.poll(() => problems()).toMatch(problem)
+  await query(async (sql) => {
+    await sql.unsafe(`alter system set ${name} = on`)
+    await sql`select pg_reload_conf()`
+  })
+  await expect.poll(() => problems()).toBe('')
+})
+
+test('a database that takes no writes is found', async () => {
+  await query(async (sql) => void (await sql`alter database ringback set default_transaction_read_only = on`))
+  expect(await problems()).toMatch(/default_transaction_read_only is on/)
+  await query(async (sql) => {
+    await sql`set default_transaction_read_only = off`
+    await sql`alter database ringback reset default_transaction_read_only`
+  })
+})
+
+test('pools that are larger than max_connections are found', async () => {
+  expect(await problems({ connectionsPerWorker: 40, workerPool: 11 })).toMatch(/1 worker may open 40/)
+})
+
+test('a clock that is wrong is found', async () => {
+  expect(await problems({ now: () => Date.now() - 20_000 })).toMatch(/clocks .* are (19|20|21) s apart/)
+  expect(await problems({ now: () => Date.now() + 3000 })).toBe('')
+})
+
+test('an invalid index is found', async () => {
+  await query(async (sql) => {
+    await sql`create table doubles (id integer)`
+    await sql`insert into doubles values (1), (1)`
+    await sql`create unique index concurrently doubles_id on doubles (id)`.catch(() => undefined)
+  })
+  expect(await problems()).toMatch(/index doubles_id of doubles is invalid/)
+  await query(async (sql) => void (await sql`drop table doubles`))
+})
+
+test('migrations of a later version are found', async () => {
+  await query(async (sql) => {
+    await sql`insert into ringback_migrations (name) values ('9999_later.sql')`
+    expect(await unknownMigrations(sql)).toEqual(['9999_later.sql'])
+  })
+  expect(await problems()).toMatch(/9999_later\.sql, of a later version/)
+  await query(async (sql) => void (await sql`delete from ringback_migrations where name = '9999_later.sql'`))
+})
+
+test('an encoding that is not UTF8 is found', async () => {
+  await query(
+    async (sql) =>
+      void (await sql`create database latin encoding 'SQL_ASCII' locale 'C' locale_provider libc template template0`),
+  )
+  expect(await problems({}, server.url.replace(/ringback$/, 'latin'))).toMatch(/encoding is SQL_ASCII/)
+})
