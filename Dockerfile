@@ -23,5 +23,7 @@ COPY packages/core/src packages/core/src
 COPY apps/cli/src apps/cli/src
 COPY apps/ingest/src apps/ingest/src
 COPY apps/worker/src apps/worker/src
+# A new volume takes its owner from here.
+RUN install -d -o node -g node /var/lib/ringback/spool
 USER node
 CMD ["node", "apps/ingest/src/main.ts"]

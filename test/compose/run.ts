@@ -41,7 +41,7 @@ const folder = await mkdtemp(join(tmpdir(), 'ringback-compose-'))
 const envFile = await writeEnvFile(values)
 
 const CALLBACKS_PER_REQUEST = 5
-const tally = { names: 0, sent: 0, answered: 0, forgeriesSent: 0, forgeriesAnswered: 0 }
+const tally = { names: 0, sent: 0, answered: 0, refusals: 0, forgeriesSent: 0, forgeriesAnswered: 0 }
 
 for (const signal of ['SIGINT', 'SIGTERM'] as const)
   process.once(signal, () => void tearDown().then(() => process.exit(1)))
@@ -81,6 +81,12 @@ async function checkEverything(): Promise<void> {
     await underLoad(() => compose('restart', service))
     await storedExactly(`sent during docker compose restart ${service}`)
   }
+  await compose('stop', 'redis')
+  const { refusals } = tally
+  for (let i = 0; i < 50; i++) await sendRequest()
+  assert.equal(tally.refusals, refusals)
+  await compose('start', 'redis')
+  await storedExactly('sent while redis was stopped, and answered at once')
   for (const service of ['ingest', 'worker']) {
     await underLoad(() => stopAndStart(service))
     await storedExactly(`sent while ${service} was stopped, with exit code 0, and started again`)
@@ -192,6 +198,7 @@ async function post(body: string, expected: number): Promise<number> {
       () => 'no answer',
     )
     assert.ok([expected, 503, 'no answer'].includes(status), `ingest answered ${status} instead of ${expected}`)
+    if (status !== expected) tally.refusals += 1
     return status === expected
   })
   return tries
@@ -200,8 +207,8 @@ async function post(body: string, expected: number): Promise<number> {
 /** Everything that was answered is stored, once. What had to be sent again may have been counted as a duplicate, or not. */
 async function storedExactly(when: string): Promise<void> {
   await until('everything is stored', async () => {
-    const { refused } = await stored()
-    return refused >= tally.forgeriesAnswered && (await waitingGroups()) === 0
+    const { events, refused } = await stored()
+    return events >= tally.names && refused >= tally.forgeriesAnswered && (await waitingGroups()) === 0
   })
   const { events, distinct, duplicates, refused } = await stored()
   assert.equal(events, tally.names)

@@ -10,6 +10,7 @@ import { addProvidersCommand } from './commands/providers.ts'
 import { addQuarantineCommand } from './commands/quarantine.ts'
 import { addReplayCommand } from './commands/replay.ts'
 import { addSendCommand } from './commands/send.ts'
+import { addSpoolCommand } from './commands/spool.ts'
 
 const program = new Command('ringback')
   .description('Operates Ringback: what it has stored, what is still to do, and a sender to try it with.')
@@ -26,6 +27,7 @@ for (const add of [
   addReplayCommand,
   addDestinationsCommand,
   addQuarantineCommand,
+  addSpoolCommand,
   addDoctorCommand,
 ]) {
   add(program)

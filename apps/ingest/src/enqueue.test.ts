@@ -2,14 +2,16 @@ import { setImmediate } from 'node:timers/promises'
 import { afterEach, describe, expect, test, vi } from 'vitest'
 import type { QueuedDrop, StoreJob } from '@ringback/core/callback'
 import { createLogger } from '@ringback/core/log'
+import type { SpooledGroup } from '@ringback/core/spool'
 import { createEnqueuer } from './enqueue.ts'
+import type { EnqueueOptions } from './enqueue.ts'
 
 // The producer here is a function that the test answers by hand: what a queue does when it is slow, or away, in the
 // order that a test needs. Real queues are in test/.
 
 afterEach(() => vi.useRealTimers())
 
-function controlledQueue({ deadlineMs = 1000 } = {}) {
+function controlledQueue({ spool }: Pick<EnqueueOptions, 'spool'> = {}) {
   const adds: { id: string; job: StoreJob; succeed: () => void; fail: (error: Error) => void }[] = []
   let isUp = true
   const enqueuer = createEnqueuer({
@@ -18,8 +20,9 @@ function controlledQueue({ deadlineMs = 1000 } = {}) {
       probe: () => (isUp ? Promise.resolve() : Promise.reject(new Error('down'))),
       close: () => Promise.resolve(),
     },
+    spool,
     log: createLogger('test', 'silent'),
-    deadlineMs,
+    deadlineMs: 1000,
     addTimeoutMs: 400,
   })
   /** The job that is the `number`th to be added, as soon as it is. */
@@ -106,15 +109,88 @@ describe('when the queue fails', () => {
     await enqueuer.close()
   })
 
-  test('what cannot be durable before its deadline is refused in time', async () => {
-    vi.useFakeTimers({ toFake: ['performance'] })
-    const { enqueuer, adds, job } = controlledQueue({ deadlineMs: 1000 })
+  test('an answer leaves before its deadline, however long the queue takes', async () => {
+    vi.useFakeTimers({ toFake: ['performance', 'setInterval', 'clearInterval'] })
+    const { enqueuer, adds, job } = controlledQueue()
+    const travelling = expect(enqueuer.enqueue([part('a')])).rejects.toThrow('before the deadline')
+    await job(1)
+    await vi.advanceTimersByTimeAsync(500)
+    const later = enqueuer.enqueue([part('b')])
+    await vi.advanceTimersByTimeAsync(500)
+    await travelling
+    adds[0]!.succeed()
+    ;(await job(2)).succeed()
+    await later
+  })
+})
+
+describe('when the queue fails and there is a spool', () => {
+  function controlledSpool() {
+    const groups: SpooledGroup[] = []
+    let failure: Error | undefined
+    return {
+      groups,
+      fail: (error: Error) => (failure = error),
+      spool: {
+        append: (group: SpooledGroup) =>
+          failure === undefined ? Promise.resolve(void groups.push(group)) : Promise.reject(failure),
+        probe: () => (failure === undefined ? Promise.resolve() : Promise.reject(failure)),
+      },
+    }
+  }
+
+  test('the group goes to the spool under the id that it had, with what waits and what comes, until a probe succeeds', async () => {
+    vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] })
+    const { spool, groups } = controlledSpool()
+    const { enqueuer, adds, job, setUp } = controlledQueue({ spool })
+    setUp(false)
     const first = enqueuer.enqueue([part('a')])
     await job(1)
-    const late = expect(enqueuer.enqueue([part('b')])).rejects.toThrow(/too slow/)
-    vi.advanceTimersByTime(601)
+    const waiting = enqueuer.enqueue([part('b')])
+    adds[0]!.fail(new Error('timed out, perhaps applied'))
+    await Promise.all([first, waiting])
+    await enqueuer.enqueue([part('c')])
+    expect(groups.map(({ job: spooled }) => callbacksIn(spooled as StoreJob))).toEqual([['a'], ['b'], ['c']])
+    expect(groups[0]!.id).toBe(adds[0]!.id)
+    expect(adds).toHaveLength(1)
+    expect(enqueuer.isQueueAway()).toBe(true)
+    await enqueuer.probe()
+
+    setUp(true)
+    await vi.advanceTimersByTimeAsync(250)
+    expect(enqueuer.isQueueAway()).toBe(false)
+    const recovered = enqueuer.enqueue([part('d')])
+    ;(await job(2)).succeed()
+    await recovered
+    expect(groups).toHaveLength(3)
+  })
+
+  test('what has waited too long for a slow queue goes to the spool, and the queue is not given up', async () => {
+    vi.useFakeTimers({ toFake: ['performance', 'setInterval', 'clearInterval'] })
+    const { spool, groups } = controlledSpool()
+    const { enqueuer, adds, job } = controlledQueue({ spool })
+    const first = enqueuer.enqueue([part('a')])
+    await job(1)
+    const waiting = enqueuer.enqueue([part('b')])
+    await vi.advanceTimersByTimeAsync(450)
     adds[0]!.succeed()
-    await Promise.all([first, late])
+    await Promise.all([first, waiting])
+    expect(groups.map(({ job: spooled }) => callbacksIn(spooled as StoreJob))).toEqual([['b']])
+    const next = enqueuer.enqueue([part('c')])
+    ;(await job(2)).succeed()
+    await next
+  })
+
+  test('a request is refused only if the spool fails as well, and ingest is then not ready', async () => {
+    const { spool, fail } = controlledSpool()
+    const { enqueuer, job, setUp } = controlledQueue({ spool })
+    setUp(false)
+    fail(new Error('no space left on the device'))
+    const refused = expect(enqueuer.enqueue([part('a')])).rejects.toThrow('no space left')
+    ;(await job(1)).fail(new Error('gone'))
+    await refused
+    await expect(enqueuer.probe()).rejects.toThrow('no space left')
+    await enqueuer.close()
   })
 })
 

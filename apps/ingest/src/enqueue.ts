@@ -4,10 +4,12 @@ import { storeJob } from '@ringback/core/callback'
 import type { GroupPart, QueuedDrop, StoreJob } from '@ringback/core/callback'
 import type { Logger } from '@ringback/core/log'
 import type { Producer } from '@ringback/core/queue'
+import type { Spool } from '@ringback/core/spool'
 import { createCounts } from './counts.ts'
 
-// Group commit. While one job is on its way to the queue, what arrives gathers, and goes as the next job: idle, a
-// callback goes at once; loaded, one job carries dozens and its cost is shared between them.
+// Group commit. While one group is on its way to the queue, what arrives gathers, and goes as the next group: idle, a
+// callback goes at once; loaded, one job carries dozens and its cost is shared between them. While the queue is away,
+// groups go to the spool.
 
 /** Makes parts durable. */
 interface Enqueue {
@@ -19,6 +21,8 @@ export interface Enqueuer {
   enqueue: Enqueue
   /** Counts a refusal that is not kept. The counts follow within about a second. */
   countDropped: (source: string, reason: string) => void
+  /** Whether the queue has failed and not answered a probe since. */
+  isQueueAway: () => boolean
   /** Rejects if nothing can be made durable just now. */
   probe: () => Promise<void>
   /** Waits for what is on its way. Nothing may be enqueued any more. */
@@ -27,12 +31,14 @@ export interface Enqueuer {
 
 export interface EnqueueOptions {
   producer: Pick<Producer<StoreJob>, 'add' | 'probe' | 'close'>
+  /** Where groups go while the queue is away; without it they are refused. */
+  spool?: Pick<Spool, 'append' | 'probe'> | undefined
   log: Logger
   /** From the arrival of parts to the answer. */
   deadlineMs: number
   /** The producer's own time limit. */
   addTimeoutMs: number
-  /** Told of each group that has become durable. */
+  /** Told of each group that has become durable, by its size; canaries do not count. */
   onGroup?: (size: number) => void
 }
 
@@ -44,6 +50,10 @@ const MAX_PENDING_BYTES = 64 * 1024 * 1024
 const FEW = 4
 const MAX_GATHER_MS = 3
 const PROBE_INTERVAL_MS = 250
+/** How often it is looked for what has waited as long as it may. */
+const OVERDUE_INTERVAL_MS = 50
+/** What a sync of the spool may take on a busy disk. */
+const SPOOL_RESERVE_MS = 150
 const DROPPED_INTERVAL_MS = 1000
 
 interface Pending {
@@ -59,11 +69,14 @@ interface Ticket {
   reject: (cause: unknown) => void
 }
 
-export function createEnqueuer({ producer, log, deadlineMs, addTimeoutMs, onGroup }: EnqueueOptions): Enqueuer {
+export function createEnqueuer({ producer, spool, log, deadlineMs, addTimeoutMs, onGroup }: EnqueueOptions): Enqueuer {
   let pending: Pending[] = []
   let pendingBytes = 0
   let inFlight: Promise<void> | undefined
   let scheduled = false
+  /** The group that is in flight. */
+  let travelling: Pending[] = []
+  let overdueTimer: NodeJS.Timeout | undefined
   /** Why the queue takes nothing, from the first failure until a probe succeeds. */
   let outage: { cause: unknown; timer: NodeJS.Timeout } | undefined
   const drops = createCounts<QueuedDrop>({
@@ -79,7 +92,7 @@ export function createEnqueuer({ producer, log, deadlineMs, addTimeoutMs, onGrou
   }
 
   function enqueue(parts: GroupPart[]): Promise<void> {
-    if (outage !== undefined) return Promise.reject(outage.cause)
+    if (outage !== undefined && spool === undefined) return Promise.reject(outage.cause)
     if (pendingBytes > MAX_PENDING_BYTES) return Promise.reject(new Error('too much is waiting for the queue'))
     return new Promise((resolve, reject) => {
       const ticket = { remaining: parts.length, arrivedAt: performance.now(), resolve, reject }
@@ -87,6 +100,7 @@ export function createEnqueuer({ producer, log, deadlineMs, addTimeoutMs, onGrou
         pending.push({ part, ticket })
         pendingBytes += part.json.length
       }
+      overdueTimer ??= setInterval(rejectOverdue, OVERDUE_INTERVAL_MS)
       schedule()
     })
   }
@@ -116,22 +130,42 @@ export function createEnqueuer({ producer, log, deadlineMs, addTimeoutMs, onGrou
   }
 
   async function flush(): Promise<void> {
-    rejectOverdue()
     const group = takeGroup()
     if (group.length === 0) return
+    travelling = group
     try {
-      // Here callbacks become durable: the answer 200 leaves only after this line.
-      await producer.add(`group-${randomUUIDv7()}`, storeJob(group.map(({ part }) => part)))
+      await makeDurable(`group-${randomUUIDv7()}`, storeJob(group.map(({ part }) => part)), group[0]!.ticket)
     } catch (cause) {
       for (const { ticket } of group) ticket.reject(cause)
-      startOutage(cause)
       return
+    } finally {
+      travelling = []
     }
-    onGroup?.(group.length)
+    const size = group.filter(({ part }) => part.kind !== 'canary').length
+    if (size > 0) onGroup?.(size)
     for (const { ticket } of group) {
       ticket.remaining -= 1
       if (ticket.remaining === 0) ticket.resolve()
     }
+  }
+
+  // Here callbacks become durable: the answer 200 leaves only after this function.
+  async function makeDurable(id: string, job: StoreJob, oldest: Ticket): Promise<void> {
+    if (outage === undefined && (spool === undefined || hasTimeForQueue(oldest))) {
+      try {
+        return await producer.add(id, job)
+      } catch (cause) {
+        startOutage(cause)
+        if (spool === undefined) throw cause
+      }
+    }
+    // Under the same id: an add that failed may have been applied all the same, and the worker then stores it once.
+    await spool!.append({ id, at: Date.now(), job })
+  }
+
+  /** Otherwise nothing would be left of its deadline for the spool, should the queue be away: a slow queue is not waited for. */
+  function hasTimeForQueue({ arrivedAt }: Ticket): boolean {
+    return performance.now() - arrivedAt < deadlineMs - addTimeoutMs - SPOOL_RESERVE_MS
   }
 
   function takeGroup(): Pending[] {
@@ -153,15 +187,22 @@ export function createEnqueuer({ producer, log, deadlineMs, addTimeoutMs, onGrou
     return taken
   }
 
-  /** What could not be durable before its deadline, should the next job take as long as it may. */
+  /** Whatever the queue and the disk do, an answer leaves before the deadline. What was on its way may be durable all the same. */
   function rejectOverdue(): void {
-    const latestArrival = performance.now() - (deadlineMs - addTimeoutMs)
-    const firstInTime = pending.findIndex(({ ticket }) => ticket.arrivedAt >= latestArrival)
+    if (pending.length === 0 && travelling.length === 0) {
+      clearInterval(overdueTimer)
+      overdueTimer = undefined
+      return
+    }
+    const latestArrival = performance.now() - deadlineMs
+    const firstInTime = pending.findIndex(({ ticket }) => ticket.arrivedAt > latestArrival)
     const overdue = take(firstInTime === -1 ? pending.length : firstInTime)
-    for (const { ticket } of overdue) ticket.reject(new Error('the queue is too slow to keep the deadline'))
+    for (const { ticket } of [...overdue, ...travelling]) {
+      if (ticket.arrivedAt <= latestArrival) ticket.reject(new Error('nothing was durable before the deadline'))
+    }
   }
 
-  // After one failure everything fails at once instead of waiting for its own: senders try again sooner, and a frozen
+  // After one failure nothing else is tried until a probe succeeds: nobody waits for a failure of his own, and a frozen
   // queue server does not find a heap of jobs when it thaws.
   function startOutage(cause: unknown): void {
     log.error({ error: (cause as Error).message, waiting: pending.length }, 'queue.unavailable')
@@ -177,16 +218,28 @@ export function createEnqueuer({ producer, log, deadlineMs, addTimeoutMs, onGrou
       log.info('queue.available')
     }, PROBE_INTERVAL_MS)
     outage = { cause, timer }
-    for (const { ticket } of take(pending.length)) ticket.reject(cause)
+    if (spool === undefined) for (const { ticket } of take(pending.length)) ticket.reject(cause)
+  }
+
+  async function probe(): Promise<void> {
+    try {
+      if (outage !== undefined) throw outage.cause
+      await producer.probe()
+    } catch (cause) {
+      if (spool === undefined) throw cause
+      await spool.probe()
+    }
   }
 
   return {
     enqueue,
     countDropped,
-    probe: () => (outage === undefined ? producer.probe() : Promise.reject(outage.cause)),
+    isQueueAway: () => outage !== undefined,
+    probe,
     async close() {
       while (pending.length > 0 || scheduled || inFlight !== undefined) await setImmediatePromise()
       clearInterval(outage?.timer)
+      clearInterval(overdueTimer)
       await drops.close()
       await producer.close()
     },

@@ -1,5 +1,6 @@
-import { Counter, Histogram, SECONDS } from '@ringback/core/metrics'
+import { Counter, Gauge, Histogram, SECONDS } from '@ringback/core/metrics'
 import type { Registry } from '@ringback/core/metrics'
+import type { SpoolUsage } from '@ringback/core/spool'
 import type { AnsweredRequest } from './count-requests.ts'
 
 /** What ingest tells its metrics. */
@@ -8,6 +9,8 @@ export interface IngestMetrics {
   onRefused: (source: string, reason: string) => void
   /** A job has become durable, with so many callbacks and refusals. */
   onGroup: (size: number) => void
+  /** A canary has become durable. */
+  onCanary: () => void
 }
 
 type Outcome = AnsweredRequest['outcome']
@@ -43,6 +46,11 @@ export function createIngestMetrics(registry: Registry): IngestMetrics {
     buckets: [1, 2, 4, 8, 16, 32, 64, 128, 256, 500],
     registers,
   })
+  const canaries = new Counter({
+    name: 'ringback_canary_sent_total',
+    help: 'Canaries that became durable like callbacks. None is sent while the queue is away.',
+    registers,
+  })
   const counters = new Map<string, Map<Outcome, { inc: () => void }>>()
   const histograms = new Map<string, { observe: (seconds: number) => void }>()
 
@@ -59,5 +67,24 @@ export function createIngestMetrics(registry: Registry): IngestMetrics {
     },
     onRefused: (source, reason) => refusals.inc({ source, reason }),
     onGroup: (size) => groups.observe(size),
+    onCanary: () => canaries.inc(),
   }
+}
+
+/** What waits in this ingest's own spool. */
+export function createSpoolMetrics(registry: Registry, usage: () => SpoolUsage): void {
+  const gauge = (name: string, help: string, read: (usage: SpoolUsage) => number) =>
+    new Gauge({
+      name,
+      help,
+      registers: [registry],
+      collect() {
+        this.set(read(usage()))
+      },
+    })
+  gauge('ringback_spool_groups', 'Groups that wait on this ingest’s disk for the queue.', ({ groups }) => groups)
+  gauge('ringback_spool_bytes', 'Bytes that this ingest’s spool takes on its disk.', ({ bytes }) => bytes)
+  gauge('ringback_spool_oldest_age_seconds', 'For how long the oldest of them has waited.', ({ oldestAt }) =>
+    oldestAt === undefined ? 0 : Math.max(0, (Date.now() - oldestAt) / 1000),
+  )
 }

@@ -1,0 +1,80 @@
+import type { StoreJob } from '@ringback/core/callback'
+import { parseEnvironment } from '@ringback/core/config'
+import { createLogger } from '@ringback/core/log'
+import { createProducer, queueServer } from '@ringback/core/queue'
+import { variables } from '@ringback/core/service'
+import { describeSpool, holdsGroups, openSpool, spoolFolders } from '@ringback/core/spool'
+import type { SpooledGroup } from '@ringback/core/spool'
+import type { Command } from 'commander'
+import { z } from 'zod'
+import { print, showProgress, table, wantsJson } from '../output.ts'
+
+const ADD_TIMEOUT_MS = 5000
+
+/** `ringback spool list` and `drain` */
+export function addSpoolCommand(program: Command): void {
+  const command = program.command('spool').description('groups that wait on disk for a queue that was away')
+  command
+    .command('list')
+    .description('the spools in SPOOL_DIR, and what waits in each')
+    .action(async (_options: unknown, self: Command) => {
+      const { SPOOL_DIR: dir } = parseEnvironment(z.object({ SPOOL_DIR: z.string() }), process.env)
+      const spools = await describeAll(dir)
+      const rows = spools.map((spool) => ({ ...spool, held: spool.held ? 'yes' : 'no' }))
+      print(self, spools, spools.length > 0 ? table(rows) : `There is no spool in ${dir}`)
+    })
+  command
+    .command('drain')
+    .description('give to the queue what waits in spools that no ingest holds; an ingest that runs does so by itself')
+    .action(drainAll)
+}
+
+async function describeAll(dir: string) {
+  const folders = await spoolFolders(dir)
+  return Promise.all(
+    folders.map(async (folder) => {
+      const { oldestAt, ...spool } = await describeSpool(folder)
+      return { folder, ...spool, oldestAt: oldestAt === undefined ? '' : new Date(oldestAt).toISOString() }
+    }),
+  )
+}
+
+const DrainEnvironment = z
+  .object({ SPOOL_DIR: z.string(), REDIS_URL: variables.redisUrl, DATABASE_URL: variables.databaseUrl.optional() })
+  .refine(({ REDIS_URL, DATABASE_URL }) => REDIS_URL !== undefined || DATABASE_URL !== undefined, {
+    path: ['REDIS_URL'],
+    message: 'is needed, or DATABASE_URL where the queue is in Postgres: the same as ingest and worker have',
+  })
+
+async function drainAll(_options: unknown, self: Command): Promise<void> {
+  const environment = parseEnvironment(DrainEnvironment, process.env)
+  const log = createLogger('cli', 'silent')
+  const server = queueServer({ redisUrl: environment.REDIS_URL, databaseUrl: environment.DATABASE_URL })
+  const producer = createProducer<StoreJob>(server, 'store', { timeoutMs: ADD_TIMEOUT_MS, log })
+  const held: string[] = []
+  let drained = 0
+  try {
+    for (const folder of await spoolFolders(environment.SPOOL_DIR)) {
+      if (!(await holdsGroups(folder))) continue
+      const spool = await openSpool(folder, { maxBytes: 0, log })
+      if (spool === undefined) {
+        held.push(folder)
+        continue
+      }
+      const add = async ({ id, job }: SpooledGroup) => {
+        await producer.add(id, job as StoreJob)
+        drained += 1
+        showProgress(`${drained} groups drained`)
+      }
+      await spool.drain(add).finally(() => spool.close())
+    }
+  } finally {
+    showProgress('')
+    await producer.close()
+  }
+  if (wantsJson(self)) console.log(JSON.stringify({ drained, held }))
+  else console.log(`${drained} groups were given to the queue`)
+  if (held.length > 0) {
+    throw new Error(`Not drained, for they are held by an ingest that runs and drains them itself: ${held.join(', ')}`)
+  }
+}

@@ -1,0 +1,80 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { StoreJob } from '@ringback/core/callback'
+import type { Logger } from '@ringback/core/log'
+import type { Producer } from '@ringback/core/queue'
+import { holdsGroups, openSpool, spoolFolders } from '@ringback/core/spool'
+import type { Spool, SpooledGroup } from '@ringback/core/spool'
+
+export interface DrainOptions {
+  /** Where the spools lie, each in a sub-folder. */
+  dir: string
+  own: Spool
+  maxBytes: number
+  producer: Pick<Producer<StoreJob>, 'add' | 'hasRoom'>
+  isQueueAway: () => boolean
+  log: Logger
+  /** Between two looks at what waits. */
+  intervalMs?: number
+}
+
+const INTERVAL_MS = 1000
+
+/**
+ * From now on gives what is spooled to the queue, whenever the queue takes groups and has room: one group at a time, so
+ * that new callbacks are not held up. First this ingest's own spool, then those that nobody holds: of ingests that are gone.
+ */
+export function drainSpools(options: DrainOptions): { close: () => Promise<void> } {
+  const { dir, own, maxBytes, producer, isQueueAway, log } = options
+  const closing = new AbortController()
+  const { signal } = closing
+
+  const mayDrain = async () => !isQueueAway() && (await producer.hasRoom())
+
+  async function add({ id, job }: SpooledGroup): Promise<void> {
+    signal.throwIfAborted()
+    if (!(await mayDrain())) throw new Error('the queue is away, or has no room for what may wait')
+    // It may be there, by an add that timed out or a drain that was cut short: the worker stores it once.
+    await producer.add(id, job as StoreJob)
+  }
+
+  async function drain(spool: Spool): Promise<void> {
+    const { groups, bytes } = spool.usage()
+    if (bytes === 0 || !(await mayDrain())) return
+    try {
+      await spool.drain(add)
+    } finally {
+      const { groups: left } = spool.usage()
+      log.info({ folder: spool.folder, drained: groups - left, left }, 'spool.drained')
+    }
+  }
+
+  async function drainAbandoned(): Promise<void> {
+    for (const folder of await spoolFolders(dir)) {
+      if (folder === own.folder || !(await holdsGroups(folder)) || !(await mayDrain())) continue
+      const abandoned = await openSpool(folder, { maxBytes, log })
+      if (abandoned === undefined) continue
+      log.warn({ folder, ...abandoned.usage() }, 'spool.adopted')
+      await drain(abandoned).finally(() => abandoned.close())
+    }
+  }
+
+  async function run(): Promise<void> {
+    while (!signal.aborted) {
+      try {
+        await drain(own)
+        await drainAbandoned()
+      } catch (error) {
+        if (!signal.aborted) log.warn({ error: (error as Error).message }, 'spool.waits')
+      }
+      await sleep(options.intervalMs ?? INTERVAL_MS, undefined, { signal }).catch(() => undefined)
+    }
+  }
+  const running = run()
+
+  return {
+    close: () => {
+      closing.abort()
+      return running
+    },
+  }
+}

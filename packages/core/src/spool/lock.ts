@@ -1,0 +1,27 @@
+import { join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
+
+/** A folder that this process holds until it unlocks it or ends, in whatever way it ends. */
+export interface FolderLock {
+  unlock: () => void
+}
+
+/**
+ * Locks a folder, or returns undefined where another holder has it. Node has no file locks of its own, and SQLite's are the
+ * operating system's: they go with their process, so a lock never outlives a kill, and a process that is only frozen keeps
+ * its. The database itself stays empty.
+ * @throws if the folder is not there or cannot be written
+ */
+export function lockFolder(folder: string): FolderLock | undefined {
+  const database = new DatabaseSync(join(folder, 'lock'), { timeout: 0 })
+  try {
+    database.exec('begin exclusive')
+    return { unlock: () => database.close() }
+  } catch (error) {
+    database.close()
+    if ((error as { errcode?: unknown }).errcode === SQLITE_BUSY) return undefined
+    throw error
+  }
+}
+
+const SQLITE_BUSY = 5

@@ -1,0 +1,69 @@
+import { crc32 } from 'node:zlib'
+
+// How a group lies in a segment: a header of 12 bytes (magic, length, CRC-32 of what follows) and the group as JSON.
+// What was written halfway when the machine died is told by its checksum, and was acknowledged to nobody.
+
+/** A group as the spool keeps it. */
+export interface SpooledGroup {
+  /** The id that its job has, or will have, in the queue. */
+  id: string
+  /** When it came to the spool: ms since 1970. */
+  at: number
+  /** The job's data, as it was given. */
+  job: object
+}
+
+/** What a segment holds, in order: groups, and stretches of bytes that are none. */
+export type SegmentPart =
+  | { kind: 'group'; group: SpooledGroup; end: number }
+  | { kind: 'damaged'; bytes: number; end: number; isLast: boolean }
+
+const MAGIC = Buffer.from('RBS1')
+const HEADER_BYTES = 12
+
+export function encodeGroup(group: SpooledGroup): Buffer {
+  const json = Buffer.from(JSON.stringify(group))
+  const header = Buffer.allocUnsafe(HEADER_BYTES)
+  MAGIC.copy(header)
+  header.writeUInt32LE(json.length, 4)
+  header.writeUInt32LE(crc32(json), 8)
+  return Buffer.concat([header, json])
+}
+
+/**
+ * Reads a segment from byte `start`, which must be where a part begins. Never throws: after damage it goes on at the next
+ * group that is whole.
+ */
+export function* readSegment(segment: Buffer, start = 0): Generator<SegmentPart> {
+  let position = start
+  while (position < segment.length) {
+    const read = readGroup(segment, position)
+    if (read !== undefined) {
+      yield { kind: 'group', ...read }
+      position = read.end
+      continue
+    }
+    const next = nextGroup(segment, position + 1)
+    const end = next ?? segment.length
+    yield { kind: 'damaged', bytes: end - position, end, isLast: next === undefined }
+    position = end
+  }
+}
+
+function readGroup(segment: Buffer, position: number): { group: SpooledGroup; end: number } | undefined {
+  const begin = position + HEADER_BYTES
+  if (begin > segment.length || !MAGIC.equals(segment.subarray(position, position + MAGIC.length))) return undefined
+  const end = begin + segment.readUInt32LE(position + 4)
+  if (end > segment.length) return undefined
+  const json = segment.subarray(begin, end)
+  if (crc32(json) !== segment.readUInt32LE(position + 8)) return undefined
+  return { group: JSON.parse(json.toString()) as SpooledGroup, end }
+}
+
+function nextGroup(segment: Buffer, from: number): number | undefined {
+  for (let position = from; ; position += 1) {
+    position = segment.indexOf(MAGIC, position)
+    if (position === -1) return undefined
+    if (readGroup(segment, position) !== undefined) return position
+  }
+}

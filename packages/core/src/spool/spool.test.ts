@@ -1,0 +1,200 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { appendFile, mkdtemp, open, readFile, readdir, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, expect, test } from 'vitest'
+import { createLogger } from '../log.ts'
+import { encodeGroup, readSegment } from './records.ts'
+import { holdsGroups, openOwnSpool, openSpool, spoolFolders } from './spool.ts'
+import type { Spool, SpooledGroup } from './spool.ts'
+
+const options = { maxBytes: 100_000_000, log: createLogger('test', 'silent') }
+
+const folders: string[] = []
+afterEach(async () => {
+  for (const folder of folders.splice(0)) await rm(folder, { recursive: true })
+})
+
+async function aFolder(): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), 'ringback-spool-'))
+  folders.push(folder)
+  return folder
+}
+
+const aGroup = (number: number, bytes = 10): SpooledGroup => ({
+  id: `group-${number}`,
+  at: 1_700_000_000_000 + number,
+  job: { version: '1', callbacks: 'я'.repeat(bytes / 2) },
+})
+
+async function drained(spool: Spool): Promise<string[]> {
+  const ids: string[] = []
+  await spool.drain(async ({ id }) => void ids.push(id))
+  return ids
+}
+
+const segmentsIn = async (folder: string) => (await readdir(folder)).filter((name) => name.endsWith('.groups'))
+
+test('groups come back as they were given, in their order, after a restart too, and leave no file behind', async () => {
+  const folder = await aFolder()
+  const before = (await openSpool(folder, options))!
+  for (let number = 1; number <= 3; number++) await before.append(aGroup(number))
+  await before.close()
+
+  const spool = (await openSpool(folder, options))!
+  await spool.append(aGroup(4))
+  expect(spool.usage()).toMatchObject({ groups: 4, oldestAt: aGroup(1).at })
+  const groups: SpooledGroup[] = []
+  await spool.drain(async (group) => void groups.push(group))
+  expect(groups).toEqual([1, 2, 3, 4].map((number) => aGroup(number)))
+  expect(spool.usage()).toEqual({ groups: 0, bytes: 0, oldestAt: undefined })
+  expect(await segmentsIn(folder)).toEqual([])
+  await spool.close()
+})
+
+test('a drain that fails goes on with the group that failed', async () => {
+  const spool = (await openSpool(await aFolder(), options))!
+  for (let number = 1; number <= 3; number++) await spool.append(aGroup(number))
+  const taken: string[] = []
+  const failing = spool.drain(async ({ id }) => {
+    if (id === 'group-2') throw new Error('the queue is away')
+    taken.push(id)
+  })
+  await expect(failing).rejects.toThrow('the queue is away')
+  expect(spool.usage().groups).toBe(2)
+  await spool.append(aGroup(4))
+  expect([...taken, ...(await drained(spool))]).toEqual(['group-1', 'group-2', 'group-3', 'group-4'])
+  await spool.close()
+})
+
+test('a process that is killed in the middle of a drain leaves every group that was not given to its end', async () => {
+  const folder = await aFolder()
+  const spool = (await openSpool(folder, options))!
+  // Three files' worth.
+  for (let number = 1; number <= 20; number++) await spool.append(aGroup(number, 1_000_000))
+  await spool.close()
+  const program = `
+    import { openSpool } from ${JSON.stringify(join(import.meta.dirname, 'spool.ts'))}
+    const spool = await openSpool(${JSON.stringify(folder)}, { maxBytes: 1e9, log: { info() {}, error() {} } })
+    await spool.drain(async ({ id }) => {
+      if (id === 'group-12') process.kill(process.pid, 'SIGKILL')
+    })`
+  const child = spawn(process.execPath, ['--input-type=module', '-e', program], { stdio: 'inherit' })
+  expect(await once(child, 'exit')).toEqual([null, 'SIGKILL'])
+
+  const after = (await openSpool(folder, options))!
+  const ids = await drained(after)
+  expect(ids).toEqual(expect.arrayContaining(Array.from({ length: 9 }, (_, index) => `group-${index + 12}`)))
+  expect(ids.length).toBeLessThan(20)
+  await after.close()
+})
+
+test('a spool has one holder at a time, and a killed one holds nothing', async () => {
+  const dir = await aFolder()
+  const first = await openOwnSpool(dir, options)
+  const second = await openOwnSpool(dir, options)
+  expect(await spoolFolders(dir)).toEqual([first.folder, second.folder])
+  expect(await openSpool(first.folder, options)).toBeUndefined()
+  const program = `
+    import { openOwnSpool } from ${JSON.stringify(join(import.meta.dirname, 'spool.ts'))}
+    const spool = await openOwnSpool(${JSON.stringify(dir)}, { maxBytes: 1e9, log: {} })
+    await spool.append(${JSON.stringify(aGroup(1))})
+    console.log(spool.folder)
+    setInterval(() => {}, 1000)`
+  const child = spawn(process.execPath, ['--input-type=module', '-e', program], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
+  const [printed] = await once(child.stdout, 'data')
+  const theirs = String(printed).trim()
+  expect(theirs).toBe(join(dir, '2'))
+  expect(await openSpool(theirs, options)).toBeUndefined()
+  child.kill('SIGKILL')
+  await once(child, 'exit')
+  expect(await holdsGroups(theirs)).toBe(true)
+  const adopted = (await openSpool(theirs, options))!
+  expect(await drained(adopted)).toEqual(['group-1'])
+  for (const spool of [first, second, adopted]) await spool.close()
+})
+
+test('what was written halfway is left out, and what lies before and after damage is kept', async () => {
+  const folder = await aFolder()
+  const path = join(folder, '000000000001.groups')
+  const whole = [1, 2, 3].map((number) => encodeGroup(aGroup(number)))
+  await writeFile(path, Buffer.concat([...whole, whole[0]!.subarray(0, 20)]))
+  const spool = (await openSpool(folder, options))!
+  expect(await drained(spool)).toEqual(['group-1', 'group-2', 'group-3'])
+  expect(await segmentsIn(folder)).toEqual([])
+  await spool.close()
+
+  await writeFile(path, Buffer.concat(whole))
+  const file = await open(path, 'r+')
+  await file.write('XX', whole[0]!.length + 20)
+  await file.close()
+  const damaged = (await openSpool(folder, options))!
+  expect(await drained(damaged)).toEqual(['group-1', 'group-3'])
+  expect(await readdir(folder)).toContain('000000000001.groups.damaged')
+  await damaged.close()
+})
+
+test('whatever bytes a segment holds, reading it ends and takes nothing for a group that is none', async () => {
+  const group = encodeGroup(aGroup(1, 1000))
+  for (let round = 0; round < 500; round++) {
+    const bytes = Buffer.from(group)
+    const at = (round * 7919) % bytes.length
+    bytes[at] = bytes[at]! ^ (1 + (round % 255))
+    for (const part of readSegment(bytes)) expect(part.kind).toBe('damaged')
+  }
+  for (let length = 0; length < group.length; length += 13) {
+    expect([...readSegment(group.subarray(0, length))].every(({ kind }) => kind === 'damaged')).toBe(true)
+  }
+})
+
+test('a spool refuses what would take it beyond its bound, and takes groups again when it is drained', async () => {
+  const spool = (await openSpool(await aFolder(), { ...options, maxBytes: 5000 }))!
+  await spool.append(aGroup(1, 3000))
+  await expect(spool.append(aGroup(2, 3000))).rejects.toThrow('the spool is full')
+  expect(await drained(spool)).toEqual(['group-1'])
+  await spool.append(aGroup(2, 3000))
+  await spool.close()
+})
+
+test('a group is in the file when append resolves', async () => {
+  const folder = await aFolder()
+  const spool = (await openSpool(folder, options))!
+  for (let number = 1; number <= 5; number++) {
+    await spool.append(aGroup(number))
+    const content = await readFile(join(folder, '000000000001.groups'))
+    expect([...readSegment(content)]).toHaveLength(number)
+  }
+  await spool.close()
+})
+
+test('when the disk takes no more, append rejects, and all that was appended before is kept', async () => {
+  const folder = await aFolder()
+  // A file may not grow beyond 8 KiB: the write that would do so is cut short, as on a disk that is full.
+  const program = `
+    import { openSpool } from ${JSON.stringify(join(import.meta.dirname, 'spool.ts'))}
+    const spool = await openSpool(${JSON.stringify(folder)}, { maxBytes: 1e9, log: {} })
+    const appended = []
+    for (let number = 1; number <= 12; number++) {
+      const id = 'group-' + number
+      await spool.append({ id, at: number, job: { callbacks: 'x'.repeat(3000) } }).then(() => appended.push(id), () => {})
+    }
+    console.log(appended.join())`
+  const limited = ['-c', 'ulimit -f 8; exec "$0" "$@"', process.execPath, '--input-type=module', '-e', program]
+  const child = spawn('bash', limited, { stdio: ['ignore', 'pipe', 'inherit'] })
+  const [printed] = await once(child.stdout, 'data')
+  const appended = String(printed).trim().split(',')
+  expect(appended.length).toBeGreaterThan(4)
+  expect(appended.length).toBeLessThan(12)
+  const spool = (await openSpool(folder, options))!
+  expect(await drained(spool)).toEqual(appended)
+  await spool.close()
+})
+
+test('a folder that cannot be made is an error that names it', async () => {
+  const folder = await aFolder()
+  await appendFile(join(folder, 'file'), '')
+  await expect(openOwnSpool(join(folder, 'file'), options)).rejects.toThrow(join(folder, 'file'))
+})

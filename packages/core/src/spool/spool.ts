@@ -1,0 +1,278 @@
+import { mkdir, open, readdir, readFile, rename, statfs, unlink } from 'node:fs/promises'
+import type { FileHandle } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { Logger } from '../log.ts'
+import { lockFolder } from './lock.ts'
+import { encodeGroup, readSegment } from './records.ts'
+import type { SpooledGroup } from './records.ts'
+
+// Where groups wait while the queue is away: append-only files in a folder that one process at a time holds. A group is
+// on disk (written and synced, and so is the entry of its file in the folder) when append resolves.
+
+export type { SpooledGroup } from './records.ts'
+
+/** How much waits in a spool. */
+export interface SpoolUsage {
+  groups: number
+  /** Of the files on disk, those included that are drained in part. */
+  bytes: number
+  /** When the oldest group came: ms since 1970. Undefined where nothing waits. */
+  oldestAt: number | undefined
+}
+
+export interface Spool {
+  folder: string
+  /** Resolves when the group is on disk. Rejects if that cannot be, or if the spool would grow beyond its bound. */
+  append: (group: SpooledGroup) => Promise<void>
+  usage: () => SpoolUsage
+  /** Rejects if a group could not be appended just now. */
+  probe: () => Promise<void>
+  /**
+   * Gives each group to `add`, the oldest first and one at a time, and forgets it when its file has been given whole:
+   * after a crash some are given again. Resolves when nothing is left; rejects with what `add` rejects with, and begins
+   * there the next time.
+   */
+  drain: (add: (group: SpooledGroup) => Promise<void>) => Promise<void>
+  /** Lets go of the folder. Waits for what is being written. */
+  close: () => Promise<void>
+}
+
+export interface SpoolOptions {
+  /** Past it, append rejects. */
+  maxBytes: number
+  log: Logger
+}
+
+interface Segment {
+  path: string
+  bytes: number
+  groups: number
+  oldestAt: number
+  /** Where draining goes on. */
+  position: number
+}
+
+/** A file of it is given up when it has been drained whole, so it is small. */
+const SEGMENT_BYTES = 8 * 1024 * 1024
+const SUFFIX = '.groups'
+
+/**
+ * Opens the spool in `folder`, with what an earlier process has left there; undefined where another process holds it.
+ * @throws if the folder cannot be made or written
+ */
+export async function openSpool(folder: string, { maxBytes, log }: SpoolOptions): Promise<Spool | undefined> {
+  await mkdir(folder, { recursive: true })
+  const lock = lockFolder(folder)
+  if (lock === undefined) return undefined
+
+  const sealed = await findSegments(folder).catch((error: unknown) => {
+    lock.unlock()
+    throw error
+  })
+  let nextNumber = sealed.length === 0 ? 1 : numberOf(sealed.at(-1)!.path) + 1
+  let active: { file: FileHandle; segment: Segment } | undefined
+  let lastWork: Promise<unknown> = Promise.resolve()
+
+  /** One thing at a time is done to the active segment. */
+  function inTurn<Result>(work: () => Promise<Result>): Promise<Result> {
+    const result = lastWork.then(work)
+    lastWork = result.catch(() => undefined)
+    return result
+  }
+
+  const segments = () => (active === undefined ? sealed : [...sealed, active.segment])
+  const bytesInUse = () => usageOf(segments()).bytes
+
+  async function write(group: SpooledGroup): Promise<void> {
+    const record = encodeGroup(group)
+    if (bytesInUse() + record.length > maxBytes) throw full()
+    active ??= await createSegment()
+    const { file, segment } = active
+    try {
+      await file.appendFile(record)
+      await file.datasync()
+    } catch (error) {
+      await giveUpWriting()
+      throw error
+    }
+    if (segment.groups === 0) segment.oldestAt = group.at
+    segment.bytes += record.length
+    segment.groups += 1
+    if (segment.bytes >= SEGMENT_BYTES) await seal()
+  }
+
+  async function probe(): Promise<void> {
+    if (bytesInUse() >= maxBytes) throw full()
+    const file = await open(join(folder, 'probe'), 'w')
+    try {
+      await file.write('probe')
+      await file.datasync()
+    } finally {
+      await file.close()
+    }
+  }
+
+  const full = () => new Error(`the spool is full: it may hold ${maxBytes} bytes`)
+
+  async function createSegment(): Promise<{ file: FileHandle; segment: Segment }> {
+    const path = join(folder, String(nextNumber).padStart(12, '0') + SUFFIX)
+    const file = await open(path, 'ax')
+    nextNumber += 1
+    try {
+      await syncFolder(folder)
+    } catch (error) {
+      await file.close()
+      throw error
+    }
+    return { file, segment: { path, bytes: 0, groups: 0, oldestAt: 0, position: 0 } }
+  }
+
+  async function seal(): Promise<void> {
+    if (active === undefined) return
+    const { file, segment } = active
+    active = undefined
+    sealed.push(segment)
+    await file.close()
+  }
+
+  /** After a failed write or sync nobody knows what the file's end holds. What was acknowledged before it is kept. */
+  async function giveUpWriting(): Promise<void> {
+    const { file, segment } = active!
+    await file.truncate(segment.bytes).catch(() => undefined)
+    if (segment.groups > 0) return seal()
+    active = undefined
+    await file.close()
+    await unlink(segment.path).catch(() => undefined)
+  }
+
+  async function drainSegment(segment: Segment, add: (group: SpooledGroup) => Promise<void>): Promise<void> {
+    const content = await readFile(segment.path)
+    let isDamaged = false
+    for (const part of readSegment(content, segment.position)) {
+      if (part.kind === 'group') {
+        await add(part.group)
+        segment.groups -= 1
+      } else if (part.isLast) {
+        log.info({ path: segment.path, bytes: part.bytes }, 'spool.unfinished')
+      } else {
+        isDamaged = true
+        log.error({ path: segment.path, bytes: part.bytes }, 'spool.damaged')
+      }
+      segment.position = part.end
+    }
+    if (isDamaged) await rename(segment.path, `${segment.path}.damaged`)
+    else await unlink(segment.path)
+  }
+
+  return {
+    folder,
+    append: (group) => inTurn(() => write(group)),
+    probe,
+    usage: () => usageOf(segments()),
+    async drain(add) {
+      await inTurn(seal)
+      while (sealed.length > 0) {
+        await drainSegment(sealed[0]!, add)
+        sealed.shift()
+      }
+    },
+    async close() {
+      await inTurn(seal)
+      lock.unlock()
+    },
+  }
+}
+
+function usageOf(segments: Segment[]): SpoolUsage {
+  return {
+    groups: segments.reduce((total, { groups }) => total + groups, 0),
+    bytes: segments.reduce((total, { bytes }) => total + bytes, 0),
+    oldestAt: segments.find(({ groups }) => groups > 0)?.oldestAt,
+  }
+}
+
+function numberOf(path: string): number {
+  return Number(path.slice(-SUFFIX.length - 12, -SUFFIX.length))
+}
+
+/** Without it a crash of the machine may take the file's name, and with it all that was synced. */
+async function syncFolder(folder: string): Promise<void> {
+  const handle = await open(folder)
+  try {
+    await handle.sync()
+  } finally {
+    await handle.close()
+  }
+}
+
+async function findSegments(folder: string): Promise<Segment[]> {
+  const segments: Segment[] = []
+  for (const path of await segmentPaths(folder)) {
+    const content = await readFile(path)
+    const groups = [...readSegment(content)].flatMap((part) => (part.kind === 'group' ? [part.group] : []))
+    segments.push({
+      path,
+      bytes: content.length,
+      groups: groups.length,
+      oldestAt: groups[0]?.at ?? 0,
+      position: 0,
+    })
+  }
+  return segments
+}
+
+async function segmentPaths(folder: string): Promise<string[]> {
+  const names = await readdir(folder)
+  return names
+    .filter((name) => /^\d{12}\.groups$/.test(name))
+    .toSorted()
+    .map((name) => join(folder, name))
+}
+
+/** The sub-folders of `SPOOL_DIR` that are spools: each ingest takes the first that nobody holds. */
+export async function spoolFolders(dir: string): Promise<string[]> {
+  const names = await readdir(dir).catch(() => [])
+  return names
+    .filter((name) => /^\d{1,4}$/.test(name))
+    .toSorted((a, b) => Number(a) - Number(b))
+    .map((name) => join(dir, name))
+}
+
+/** What waits in a spool, held by another process or not. @throws if the folder cannot be read and written */
+export async function describeSpool(folder: string): Promise<SpoolUsage & { held: boolean }> {
+  const lock = lockFolder(folder)
+  lock?.unlock()
+  return { held: lock === undefined, ...usageOf(await findSegments(folder)) }
+}
+
+/** Whether something waits in a spool, held or not. */
+export async function holdsGroups(folder: string): Promise<boolean> {
+  return (await segmentPaths(folder)).length > 0
+}
+
+const MOST_SPOOLS = 1000
+
+/** The first spool of `dir` that nobody holds, or a new one. @throws if `dir` cannot be made or written */
+export async function openOwnSpool(dir: string, options: SpoolOptions): Promise<Spool> {
+  for (let number = 0; number < MOST_SPOOLS; number++) {
+    const spool = await openSpool(join(dir, String(number)), options)
+    if (spool !== undefined) return spool
+  }
+  throw new Error(`all ${MOST_SPOOLS} spools in ${dir} are held by other processes`)
+}
+
+/** By the numbers that Linux has for them (statfs(2)). */
+const UNSAFE_FILE_SYSTEMS = new Map([
+  [0x01021994, 'tmpfs'],
+  [0x858458f6, 'ramfs'],
+  [0x794c7630, 'overlayfs'],
+])
+
+/** What is unsafe about the folder, with its mend; undefined where nothing is. @throws if the folder is not there */
+export async function unsafeSpool(dir: string): Promise<string | undefined> {
+  const { type } = await statfs(dir)
+  const name = UNSAFE_FILE_SYSTEMS.get(type)
+  if (name === undefined) return undefined
+  const what = name === 'overlayfs' ? 'goes with the container' : 'goes with the machine’s memory'
+  return `SPOOL_DIR lies on ${name}, which ${what}: mount a disk or a volume there`
+}

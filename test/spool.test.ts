@@ -1,0 +1,157 @@
+import { readdir, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+import { holdsGroups, openSpool } from '@ringback/core/spool'
+import { runCli, temporaryFolder } from './support/processes.ts'
+import {
+  aCallback,
+  eventually,
+  freshDatabase,
+  log,
+  postCallbacks,
+  startIngest,
+  startWorker,
+} from './support/ringback.ts'
+import type { Database } from './support/ringback.ts'
+import { proxyTo } from './support/tcp-proxy.ts'
+
+const MAX_BYTES = 100_000_000
+/** A second, and what a busy machine adds to it. */
+const DEADLINE_MS = 1500
+
+/** Sends callbacks first..last at once, and expects 200 for each in time. */
+async function sendAll(ingest: { port: number }, first: number, last: number): Promise<void> {
+  const ids = Array.from({ length: last - first + 1 }, (_, index) => first + index)
+  await Promise.all(
+    ids.map(async (id) => {
+      const startedAt = performance.now()
+      expect((await postCallbacks(ingest, aCallback(id))).status).toBe(200)
+      expect(performance.now() - startedAt).toBeLessThan(DEADLINE_MS)
+    }),
+  )
+}
+
+async function expectStoredOnce(database: Database, count: number): Promise<void> {
+  await eventually(async () => expect(await database.sql`select from events`).toHaveLength(count))
+  expect(await database.sql`select from events where duplicates > 0`).toHaveLength(0)
+}
+
+test.each([
+  ['away', 'cut'],
+  ['frozen', 'freeze'],
+] as const)(
+  'while the queue is %s every request is answered 200 in time, and stored once when it is back',
+  async (_state, fault) => {
+    await using database = await freshDatabase()
+    await using way = await proxyTo(database.queue.url)
+    await using dir = await temporaryFolder()
+    const queue = { ...database.queue, url: way.url }
+    await using ingest = await startIngest(database, { queue, spool: { dir: dir.path, maxBytes: MAX_BYTES } })
+    await sendAll(ingest, 1, 20)
+
+    await way[fault]()
+    await sendAll(ingest, 21, 70)
+    await sendAll(ingest, 71, 120)
+    expect(await ingest.ready()).toBe(true)
+    expect(await holdsGroups(join(dir.path, '0'))).toBe(true)
+
+    await way.restore()
+    await using _worker = await startWorker(database)
+    await sendAll(ingest, 121, 140)
+    await expectStoredOnce(database, 140)
+    await eventually(async () => expect(await holdsGroups(join(dir.path, '0'))).toBe(false))
+  },
+)
+
+test('an ingest that starts while the queue is away accepts at once', async () => {
+  await using database = await freshDatabase()
+  await using way = await proxyTo(database.queue.url)
+  await using dir = await temporaryFolder()
+  await way.cut()
+  const queue = { ...database.queue, url: way.url }
+  await using ingest = await startIngest(database, { queue, spool: { dir: dir.path, maxBytes: MAX_BYTES } })
+  await sendAll(ingest, 1, 5)
+  await way.restore()
+  await using _worker = await startWorker(database)
+  await expectStoredOnce(database, 5)
+})
+
+test('what an ingest leaves behind is adopted by another that shares the folder', async () => {
+  await using database = await freshDatabase()
+  await using way = await proxyTo(database.queue.url)
+  await using dir = await temporaryFolder()
+  const spool = { dir: dir.path, maxBytes: MAX_BYTES }
+  await using _neighbour = await startIngest(database, { spool })
+  {
+    await using ingest = await startIngest(database, { queue: { ...database.queue, url: way.url }, spool })
+    await way.cut()
+    await sendAll(ingest, 1, 10)
+    expect(await holdsGroups(join(dir.path, '1'))).toBe(true)
+  }
+  await using _worker = await startWorker(database)
+  await expectStoredOnce(database, 10)
+})
+
+test('where the folder cannot be written ingest starts, and refuses only while the queue is away', async () => {
+  await using database = await freshDatabase()
+  await using way = await proxyTo(database.queue.url)
+  await using dir = await temporaryFolder()
+  await writeFile(join(dir.path, 'file'), '')
+  const queue = { ...database.queue, url: way.url }
+  const spool = { dir: join(dir.path, 'file'), maxBytes: MAX_BYTES }
+  await using ingest = await startIngest(database, { queue, spool })
+  await sendAll(ingest, 1, 1)
+  await way.cut()
+  await eventually(async () => expect((await postCallbacks(ingest, aCallback(2))).status).toBe(503))
+  expect(await ingest.ready()).toBe(false)
+})
+
+test('a spool that is full refuses, and what it holds is kept', async () => {
+  await using database = await freshDatabase()
+  await using way = await proxyTo(database.queue.url)
+  await using dir = await temporaryFolder()
+  const queue = { ...database.queue, url: way.url }
+  await using ingest = await startIngest(database, { queue, spool: { dir: dir.path, maxBytes: 4000 } })
+  await way.cut()
+  let accepted = 0
+  await eventually(async () => {
+    const { status } = await postCallbacks(ingest, aCallback(accepted + 1))
+    if (status === 200) accepted += 1
+    expect(status).toBe(503)
+  })
+  expect(accepted).toBeGreaterThan(0)
+  await way.restore()
+  await using _worker = await startWorker(database)
+  await eventually(async () => expect((await postCallbacks(ingest, aCallback(accepted + 1))).status).toBe(200))
+  await eventually(async () => expect(await database.sql`select from events`).toHaveLength(accepted + 1))
+})
+
+test('ringback spool lists what waits, and drains what no ingest holds', async () => {
+  await using database = await freshDatabase()
+  await using way = await proxyTo(database.queue.url)
+  await using dir = await temporaryFolder()
+  const spool = { dir: dir.path, maxBytes: MAX_BYTES }
+  await way.cut()
+  {
+    await using ingest = await startIngest(database, { queue: { ...database.queue, url: way.url }, spool })
+    await sendAll(ingest, 1, 10)
+    const { output } = await runCli({ SPOOL_DIR: dir.path }, '--json', 'spool', 'list')
+    expect(JSON.parse(output)).toMatchObject([{ folder: join(dir.path, '0'), held: true }])
+  }
+  const { output } = await runCli({ SPOOL_DIR: dir.path }, '--json', 'spool', 'list')
+  expect(JSON.parse(output)).toMatchObject([{ held: false, groups: expect.any(Number), oldestAt: expect.any(String) }])
+  // The processes of the CLI know no prefix, so what it drains is looked for in the spool only.
+  const environment =
+    database.queue.kind === 'redis' ? { REDIS_URL: database.queue.url } : { DATABASE_URL: database.url }
+  const drained = await runCli({ SPOOL_DIR: dir.path, ...environment }, '--json', 'spool', 'drain')
+  expect(drained).toMatchObject({ code: 0 })
+  expect(await holdsGroups(join(dir.path, '0'))).toBe(false)
+  expect(await readdir(join(dir.path, '0'))).not.toContain('000000000001.groups')
+
+  const held = (await openSpool(join(dir.path, '0'), { maxBytes: MAX_BYTES, log }))!
+  await held.append({ id: 'group-x', at: Date.now(), job: {} })
+  const refused = await runCli({ SPOOL_DIR: dir.path, ...environment }, 'spool', 'drain')
+  expect(refused.code).toBe(1)
+  expect(refused.output).toMatch(/held/)
+  await held.close()
+})
