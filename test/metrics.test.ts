@@ -91,6 +91,7 @@ test('ingest and worker count on /metrics just what they did', async () => {
       'ringback_queue_jobs{queue="deliveries",state="waiting"}': 0,
       'ringback_queue_oldest_job_age_seconds{queue="store"}': 0,
     })
+    expect(samples.ringback_canary_age_seconds).toBeLessThan(60)
     expect(samples.ringback_received_to_stored_seconds_sum).toBeLessThan(60)
     expect(Object.keys(samples).filter((name) => /unheard|made-up/.test(name))).toEqual([])
   })
@@ -109,10 +110,9 @@ test('what waits in the queue is seen, with its age', async () => {
   for (let id = 1; id <= 3; id++) await postCallbacks({ port }, aCallback(id))
   await eventually(async () => {
     const samples = await scrape(ofWorker)
-    expect(samples).toMatchObject({
-      'ringback_queue_jobs{queue="store",state="active"}': 1,
-      'ringback_queue_jobs{queue="store",state="waiting"}': 2,
-    })
+    expect(samples).toHaveProperty(['ringback_queue_jobs{queue="store",state="active"}'], 1)
+    // With the canaries of that time.
+    expect(samples['ringback_queue_jobs{queue="store",state="waiting"}']).toBeGreaterThanOrEqual(2)
     const age = samples['ringback_queue_oldest_job_age_seconds{queue="store"}']
     expect(age).toBeGreaterThan(0)
     expect(age).toBeLessThan(60)

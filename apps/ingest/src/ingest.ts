@@ -1,6 +1,3 @@
-import { createServer } from 'node:http'
-import type { Server } from 'node:http'
-import { serve } from '@hono/node-server'
 import type { QueuedCounts, StoreJob } from '@ringback/core/callback'
 import type { Config } from '@ringback/core/config'
 import type { Logger } from '@ringback/core/log'
@@ -8,19 +5,27 @@ import { createRegistry } from '@ringback/core/metrics'
 import type { Registry } from '@ringback/core/metrics'
 import { createProducer, unsafeQueueSettings } from '@ringback/core/queue'
 import type { QueueServer } from '@ringback/core/queue'
+import { closeWithin } from '@ringback/core/service'
+import { openOwnSpool, unsafeSpool } from '@ringback/core/spool'
+import type { Spool } from '@ringback/core/spool'
 import type { Tracing } from '@ringback/core/tracing'
 import { createAllowance, defaultAllowance } from './allowance.ts'
 import type { AllowanceLimits } from './allowance.ts'
 import { createApp } from './app.ts'
+import { startCanary } from './canary.ts'
 import { createCountRequests } from './count-requests.ts'
 import { createCounts } from './counts.ts'
+import { drainSpools } from './drain-spools.ts'
 import { createEnqueuer } from './enqueue.ts'
-import { createIngestMetrics } from './metrics.ts'
+import { listen } from './http-server.ts'
+import { createIngestMetrics, createSpoolMetrics } from './metrics.ts'
 import { createBodyReader } from './read-body.ts'
 
 export interface IngestOptions {
   config: Pick<Config, 'sources' | 'sourcesOff' | 'origin' | 'credentialDigest'>
   queue: QueueServer
+  /** Where callbacks go while the queue is away: a folder, which other ingests may share. Without it they are refused. */
+  spool?: SpoolPlace | undefined
   /** Where its metrics go; one of its own where it is left out. */
   registry?: Registry
   /** Where it tells of each request, if anybody wants traces. */
@@ -30,17 +35,30 @@ export interface IngestOptions {
   /** 0 takes any free port. */
   port: number
   rootSource?: string | undefined
+  /** How long `close` goes on taking requests, so that load balancers see that it is not ready; 0 where it is left out. */
+  shutdownDelayMs?: number | undefined
   maxBodyBytes?: number
   allowance?: AllowanceLimits
   /** How often counts of requests go to the worker. */
   countsIntervalMs?: number
+  /** How often a canary goes the way of callbacks. */
+  canaryIntervalMs?: number
+}
+
+export interface SpoolPlace {
+  dir: string
+  /** Of this ingest's own spool. */
+  maxBytes: number
 }
 
 export interface Ingest {
   port: number
   /** Whether callbacks can be made durable just now. */
   ready: () => Promise<boolean>
-  /** Refuses new connections, answers what is in hand, and hands over what is counted. */
+  /**
+   * Is not ready from now on; takes everything for `shutdownDelayMs` more, then refuses new connections, answers what is
+   * in hand, and hands over what is counted. Never longer than `shutdownDelayMs` and 7 s, whatever is down.
+   */
   close: () => Promise<void>
 }
 
@@ -51,8 +69,9 @@ const MAX_READING_BYTES = 96 * 1024 * 1024
 const DEADLINE_MS = 1000
 const ADD_TIMEOUT_MS = 400
 const COUNTS_INTERVAL_MS = 10_000
+const CANARY_INTERVAL_MS = 5000
 
-/** Listens for callbacks. Starts and answers also while the queue is away; nothing is then accepted. */
+/** Listens for callbacks. Starts and answers also while the queue is away; they then wait in the spool, if there is one. */
 export async function createIngest(options: IngestOptions): Promise<Ingest> {
   const { config, queue, log } = options
   if (options.rootSource !== undefined && !config.sources.has(options.rootSource)) {
@@ -60,15 +79,21 @@ export async function createIngest(options: IngestOptions): Promise<Ingest> {
       `ROOT_SOURCE names "${options.rootSource}", which is no source that is on; those are: ${[...config.sources.keys()].join(', ')}`,
     )
   }
-  const metrics = createIngestMetrics(options.registry ?? createRegistry())
+  const registry = options.registry ?? createRegistry()
+  const metrics = createIngestMetrics(registry)
   const producer = createProducer<StoreJob>(queue, 'store', { timeoutMs: ADD_TIMEOUT_MS, log })
+  const spool = await openSpoolIfAny(options)
+  if (spool !== undefined) createSpoolMetrics(registry, spool.usage)
   const enqueuer = createEnqueuer({
     producer,
+    spool,
     log,
     deadlineMs: DEADLINE_MS,
     addTimeoutMs: ADD_TIMEOUT_MS,
     onGroup: metrics.onGroup,
   })
+  const draining =
+    spool && drainSpools({ ...options.spool!, own: spool, producer, isQueueAway: enqueuer.isQueueAway, log })
   const requestCounts = createCounts<QueuedCounts>({
     kind: 'counted',
     intervalMs: options.countsIntervalMs ?? COUNTS_INTERVAL_MS,
@@ -76,9 +101,11 @@ export async function createIngest(options: IngestOptions): Promise<Ingest> {
     log,
   })
   const countRequest = createCountRequests(requestCounts, Date.now)
-  const ready = () =>
+  let isLeaving = false
+  const ready = async () =>
+    !isLeaving &&
     enqueuer.probe().then(
-      () => true,
+      () => !isLeaving,
       () => false,
     )
   const app = createApp({
@@ -99,23 +126,70 @@ export async function createIngest(options: IngestOptions): Promise<Ingest> {
     tracing: options.tracing,
     log,
   })
-  const { server, port } = await listen(app.fetch, options)
+  const server = await listen(app.fetch, options)
   for (const [source, { isSignatureOff, shadow }] of config.sources) {
     if (isSignatureOff) log.warn({ source }, 'source.unsigned')
     if (shadow) log.warn({ source }, 'source.shadow')
   }
   for (const source of config.sourcesOff) log.warn({ source }, 'source.off')
-  for (const problem of await unsafeQueueSettings(queue)) log.warn({ problem }, 'queue.unsafe')
-  log.info({ port, sources: [...config.sources.keys()] }, 'ingest.listening')
+  // Not waited for: a server that is away must delay neither the start nor the end.
+  void warnOfUnsafeSettings(queue, log)
+  const canary = startCanary({
+    enqueuer,
+    intervalMs: options.canaryIntervalMs ?? CANARY_INTERVAL_MS,
+    spool: spool?.usage,
+    detectLoss: () => producer.detectLoss(),
+    onSent: metrics.onCanary,
+    log,
+  })
+  log.info({ port: server.port, sources: [...config.sources.keys()] }, 'ingest.listening')
   return {
-    port,
+    port: server.port,
     ready,
     async close() {
-      await closeServer(server)
-      await requestCounts.close()
-      await enqueuer.close()
+      isLeaving = true
+      await server.close(options.shutdownDelayMs ?? 0)
+      await Promise.all([
+        closeWithin({ ms: 1000, part: 'drain', log }, () => draining?.close()),
+        closeWithin({ ms: 1000, part: 'counts', log }, requestCounts.close),
+        closeWithin({ ms: 1000, part: 'canary', log }, canary.close),
+      ])
+      await closeWithin({ ms: 2000, part: 'queue', log }, enqueuer.close)
+      await closeWithin({ ms: 1000, part: 'spool', log }, () => spool?.close())
       log.info('ingest.closed')
     },
+  }
+}
+
+async function warnOfUnsafeSettings(queue: QueueServer, log: Logger): Promise<void> {
+  for (const problem of await unsafeQueueSettings(queue)) log.warn({ problem }, 'queue.unsafe')
+}
+
+/** Without a place that can be written ingest works as long as the queue does, and says so. */
+async function openSpoolIfAny({ spool: place, log }: IngestOptions): Promise<Spool | undefined> {
+  if (place === undefined) {
+    log.warn(
+      { problem: 'while the queue is away callbacks are answered 503: set SPOOL_DIR to a folder on a disk' },
+      'spool.off',
+    )
+    return undefined
+  }
+  try {
+    const spool = await openOwnSpool(place.dir, { maxBytes: place.maxBytes, log })
+    const problem = await unsafeSpool(spool.folder)
+    if (problem !== undefined) log.warn({ problem }, 'spool.unsafe')
+    log.info({ folder: spool.folder, ...spool.usage() }, 'spool.opened')
+    return spool
+  } catch (error) {
+    const reason = (error as Error).message
+    log.error(
+      {
+        dir: place.dir,
+        problem: `SPOOL_DIR cannot be used (${reason}), so while the queue is away callbacks are answered 503`,
+      },
+      'spool.off',
+    )
+    return undefined
   }
 }
 
@@ -125,43 +199,4 @@ export function safeHostname(config: Pick<Config, 'sources'>, hostname: string, 
   if (demo.length === 0) return hostname
   log.warn({ sources: demo, hostname: '127.0.0.1' }, 'credentials.demo')
   return '127.0.0.1'
-}
-
-function listen(fetch: Parameters<typeof serve>[0]['fetch'], { hostname, port }: IngestOptions) {
-  return new Promise<{ server: Server; port: number }>((resolve, reject) => {
-    const server = serve(
-      {
-        fetch,
-        createServer,
-        hostname,
-        port,
-        serverOptions: {
-          headersTimeout: 10_000,
-          requestTimeout: 15_000,
-          // Longer than a proxy keeps its idle connections, so that it is never the proxy that finds one closed.
-          keepAliveTimeout: 75_000,
-          maxHeaderSize: 16 * 1024,
-        },
-      },
-      (info) => resolve({ server, port: info.port }),
-    ) as Server
-    server.once('error', (error: NodeJS.ErrnoException) => {
-      reject(
-        error.code === 'EADDRINUSE' ? new Error(`Port ${port} is taken; set PORT to another`, { cause: error }) : error,
-      )
-    })
-  })
-}
-
-/** Clients that keep their connection are told to leave with their next answer, and cut off after 5 s. */
-function closeServer(server: Server): Promise<void> {
-  return new Promise((resolve) => {
-    server.prependListener('request', (_request, response) => response.setHeader('Connection', 'close'))
-    const timer = setTimeout(() => server.closeAllConnections(), 5000)
-    server.close(() => {
-      clearTimeout(timer)
-      resolve()
-    })
-    server.closeIdleConnections()
-  })
 }

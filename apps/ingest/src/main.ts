@@ -3,7 +3,7 @@ import { loadConfig, parseEnvironment } from '@ringback/core/config'
 import { createLogger } from '@ringback/core/log'
 import { createRegistry } from '@ringback/core/metrics'
 import { queueServer } from '@ringback/core/queue'
-import { listenForOperators, runService, variables } from '@ringback/core/service'
+import { closeWithin, listenForOperators, runService, spoolPlace, variables } from '@ringback/core/service'
 import { startTracing } from '@ringback/core/tracing'
 import { createIngest, safeHostname } from './ingest.ts'
 
@@ -13,9 +13,14 @@ const Environment = z.object({
   OPS_PORT: variables.port.default(9464),
   OPS_HOST: variables.opsHost,
   REDIS_URL: variables.redisUrl,
+  STORE_SHARDS: variables.storeShards,
+  REDIS_WAIT_REPLICAS: variables.waitReplicas,
   DATABASE_URL: variables.databaseUrl.optional(),
   RINGBACK_CONFIG: variables.configFile,
   ROOT_SOURCE: z.string().optional(),
+  SPOOL_DIR: variables.spoolDir,
+  SPOOL_MAX_BYTES: variables.spoolMaxBytes,
+  SHUTDOWN_DELAY_MS: z.coerce.number().int().min(0).max(60_000).default(5000),
   LOG_LEVEL: variables.logLevel,
 })
 
@@ -28,12 +33,19 @@ await runService(async () => {
   const ingest = await createIngest({
     config,
     tracing,
-    queue: queueServer({ redisUrl: environment.REDIS_URL, databaseUrl: environment.DATABASE_URL }),
+    queue: queueServer({
+      redisUrl: environment.REDIS_URL,
+      databaseUrl: environment.DATABASE_URL,
+      storeShards: environment.STORE_SHARDS,
+      waitReplicas: environment.REDIS_WAIT_REPLICAS,
+    }),
+    spool: spoolPlace(environment),
     registry,
     log,
     hostname: safeHostname(config, environment.HOST, log),
     port: environment.PORT,
     rootSource: environment.ROOT_SOURCE,
+    shutdownDelayMs: environment.SHUTDOWN_DELAY_MS,
   })
   const operators = await listenForOperators({
     hostname: environment.OPS_HOST,
@@ -43,10 +55,12 @@ await runService(async () => {
     log,
   })
   return {
+    // Below the 20 s that docker-compose.yml gives a container, unless the delay is longer than its default.
+    closeDeadlineMs: environment.SHUTDOWN_DELAY_MS + 10_000,
     async close() {
       await ingest.close()
+      await closeWithin({ ms: 2000, part: 'traces', log }, () => tracing?.close())
       await operators.close()
-      await tracing?.close()
     },
   }
 })

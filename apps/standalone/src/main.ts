@@ -1,3 +1,4 @@
+import { join } from 'node:path'
 import { z } from 'zod'
 import { loadConfig, parseEnvironment } from '@ringback/core/config'
 import type { Environment } from '@ringback/core/config'
@@ -7,7 +8,7 @@ import { createRegistry } from '@ringback/core/metrics'
 import { migrateQueue, queueServer } from '@ringback/core/queue'
 import { listenForOperators, runService, variables as known } from '@ringback/core/service'
 import type { Service } from '@ringback/core/service'
-import { connect } from '@ringback/core/store/connect'
+import { connect, LONG_WORK_MS } from '@ringback/core/store/connect'
 import { migrate } from '@ringback/core/store/migrate'
 import { startTracing } from '@ringback/core/tracing'
 import { createIngest, safeHostname } from '@ringback/ingest/ingest'
@@ -27,10 +28,17 @@ const Variables = z.object({
   RINGBACK_DATA_DIR: z.string().optional(),
   DATABASE_URL: known.databaseUrl.optional(),
   REDIS_URL: known.redisUrl,
+  STORE_SHARDS: known.storeShards,
+  REDIS_WAIT_REPLICAS: known.waitReplicas,
   RINGBACK_CONFIG: known.configFile,
   ROOT_SOURCE: z.string().optional(),
+  SPOOL_DIR: known.spoolDir,
+  SPOOL_MAX_BYTES: known.spoolMaxBytes,
   LOG_LEVEL: known.logLevel,
 })
+
+/** For a stuck worker: what does not end in this time is left. */
+const STUCK_CLOSE_MS = 15_000
 
 await runService(async (stopping) => {
   const environment = parseEnvironment(Variables, process.env)
@@ -43,8 +51,14 @@ await runService(async (stopping) => {
   const close = async () => {
     for (const service of started.splice(0).toReversed()) await service.close()
   }
+  // The embedded Postgres ends in good order; its own start would otherwise wait for it.
+  const endStuck = () => {
+    setTimeout(() => process.exit(1), STUCK_CLOSE_MS).unref()
+    void close().finally(() => process.exit(1))
+  }
   try {
     let databaseUrl = environment.DATABASE_URL
+    let spoolDir = environment.SPOOL_DIR
     if (databaseUrl === undefined) {
       const postgres = await startPostgres({
         dataDir: environment.RINGBACK_DATA_DIR,
@@ -52,9 +66,19 @@ await runService(async (stopping) => {
       })
       started.push({ close: postgres.stop })
       databaseUrl = postgres.url
+      spoolDir ??= join(postgres.dataDir, 'spool')
     }
-    const queue = queueServer({ redisUrl: environment.REDIS_URL, databaseUrl })
-    const sql = connect(databaseUrl, { max: 1, applicationName: 'ringback migrate' })
+    const queue = queueServer({
+      redisUrl: environment.REDIS_URL,
+      databaseUrl,
+      storeShards: environment.STORE_SHARDS,
+      waitReplicas: environment.REDIS_WAIT_REPLICAS,
+    })
+    const sql = connect(databaseUrl, {
+      max: 1,
+      applicationName: 'ringback migrate',
+      longestStatementMs: LONG_WORK_MS,
+    })
     await migrate(sql).finally(() => sql.end())
     await migrateQueue(queue)
 
@@ -69,11 +93,14 @@ await runService(async (stopping) => {
       tracing,
       log: createLogger('worker', environment.LOG_LEVEL),
       stopping,
+      onStuck: endStuck,
     })
     started.push(worker)
+    spoolDir ??= join(environment.RINGBACK_DATA_DIR ?? '.ringback', 'spool')
     const ingest = await createIngest({
       config,
       queue,
+      spool: { dir: spoolDir, maxBytes: environment.SPOOL_MAX_BYTES },
       registry,
       tracing,
       log: createLogger('ingest', environment.LOG_LEVEL),

@@ -3,16 +3,19 @@ import { loadConfig, parseEnvironment } from '@ringback/core/config'
 import { createLogger } from '@ringback/core/log'
 import { createRegistry } from '@ringback/core/metrics'
 import { queueServer } from '@ringback/core/queue'
-import { listenForOperators, runService, variables } from '@ringback/core/service'
+import { closeWithin, listenForOperators, runService, variables } from '@ringback/core/service'
 import { startTracing } from '@ringback/core/tracing'
 import { createWorker } from './worker.ts'
 
 const Environment = z.object({
   DATABASE_URL: variables.databaseUrl,
   REDIS_URL: variables.redisUrl,
+  STORE_SHARDS: variables.storeShards,
+  REDIS_WAIT_REPLICAS: variables.waitReplicas,
   OPS_PORT: variables.port.default(9465),
   OPS_HOST: variables.opsHost,
   WORKER_CONCURRENCY: z.coerce.number().int().min(1).max(100).default(8),
+  STUCK_AFTER_SECONDS: z.coerce.number().min(10).max(86_400).default(60),
   RINGBACK_CONFIG: variables.configFile,
   LOG_LEVEL: variables.logLevel,
 })
@@ -27,11 +30,19 @@ await runService(async (stopping) => {
     config,
     tracing,
     databaseUrl: environment.DATABASE_URL,
-    queue: queueServer({ redisUrl: environment.REDIS_URL, databaseUrl: environment.DATABASE_URL }),
+    queue: queueServer({
+      redisUrl: environment.REDIS_URL,
+      databaseUrl: environment.DATABASE_URL,
+      storeShards: environment.STORE_SHARDS,
+      waitReplicas: environment.REDIS_WAIT_REPLICAS,
+    }),
     registry,
     log,
     concurrency: environment.WORKER_CONCURRENCY,
     stopping,
+    stuckAfterMs: environment.STUCK_AFTER_SECONDS * 1000,
+    // Its supervisor starts another. What it had in hand is taken up by others, as after a crash.
+    onStuck: () => process.exit(1),
   })
   const operators = await listenForOperators({
     hostname: environment.OPS_HOST,
@@ -43,8 +54,8 @@ await runService(async (stopping) => {
   return {
     async close() {
       await worker.close()
+      await closeWithin({ ms: 2000, part: 'traces', log }, () => tracing?.close())
       await operators.close()
-      await tracing?.close()
     },
   }
 })

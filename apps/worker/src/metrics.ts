@@ -2,6 +2,7 @@ import { Counter, Gauge, Histogram, readForScrape, SECONDS } from '@ringback/cor
 import type { Registry } from '@ringback/core/metrics'
 import type { QueueState } from '@ringback/core/queue'
 import type { Sql } from '@ringback/core/store/connect'
+import { addCanaryAge } from './canary.ts'
 import type { Destination } from './destination.ts'
 import type { FinishedAttempt } from './run-deliveries.ts'
 
@@ -20,6 +21,7 @@ export interface StoredGroup {
 export interface WorkerMetrics {
   onStored: (group: StoredGroup) => void
   onAttempt: (attempt: FinishedAttempt) => void
+  onPostponed: (reason: string) => void
 }
 
 const STATES: readonly Destination['state'][] = ['closed', 'open', 'half_open', 'disabled']
@@ -54,6 +56,12 @@ export function createWorkerMetrics(
     labelNames: ['reason'] as const,
     registers,
   })
+  const postponed = new Counter({
+    name: 'ringback_groups_postponed_total',
+    help: 'Groups that went back to the queue for a while; reason is unreadable or not_stored.',
+    labelNames: ['reason'] as const,
+    registers,
+  })
   const attempts = new Counter({
     name: 'ringback_delivery_attempts_total',
     help: 'Attempts that are over; outcome is succeeded or failed.',
@@ -75,6 +83,7 @@ export function createWorkerMetrics(
   })
   addDestinationStates(registry, sql)
   addQueueStates(registry, queues)
+  addCanaryAge(registry, sql)
 
   return {
     onStored({ stored, duplicates: again, quarantined: reasons, durationMs, ageMs }) {
@@ -84,6 +93,7 @@ export function createWorkerMetrics(
       duplicates.inc(again)
       for (const reason of reasons) quarantined.inc({ reason })
     },
+    onPostponed: (reason) => postponed.inc({ reason }),
     onAttempt({ handler, ok, durationMs, next }) {
       attempts.inc({ handler, outcome: ok ? 'succeeded' : 'failed' })
       attemptSeconds.observe({ handler }, durationMs / 1000)

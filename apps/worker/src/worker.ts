@@ -1,22 +1,32 @@
 import { randomUUIDv7 } from 'node:crypto'
+import { hostname } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { DeliveriesJob, StoreJob } from '@ringback/core/callback'
 import type { Config } from '@ringback/core/config'
 import type { Logger } from '@ringback/core/log'
 import { createRegistry } from '@ringback/core/metrics'
 import type { Registry } from '@ringback/core/metrics'
-import { createConsumer, createProducer } from '@ringback/core/queue'
+import { consumerConnections, createConsumer, createProducer } from '@ringback/core/queue'
 import type { QueueServer } from '@ringback/core/queue'
+import { closeWithin } from '@ringback/core/service'
 import { connect } from '@ringback/core/store/connect'
+import type { Sql } from '@ringback/core/store/connect'
 import { ensurePartitions, migrationProblem } from '@ringback/core/store/migrate'
+import { unsafeDatabaseSettings } from '@ringback/core/store/unsafe-settings'
 import type { Tracing } from '@ringback/core/tracing'
 import { createEvaluateAlerts } from './alerts/evaluate-alerts.ts'
 import { createAttemptCounter } from './count-attempts.ts'
+import { deleteOldRows } from './delete-old-rows.ts'
 import { buryWithoutHandler, enqueueDueDeliveries } from './due-deliveries.ts'
+import { createHands } from './hands.ts'
+import { beat, forgetProcesses, probePostgres } from './heartbeat.ts'
 import { createWorkerMetrics } from './metrics.ts'
+import { createDetectLosses } from './queue-losses.ts'
+import { createReady } from './readiness.ts'
 import { createRunDeliveries } from './run-deliveries.ts'
 import type { FinishedAttempt } from './run-deliveries.ts'
 import { createStoreEvents } from './store-events.ts'
+import { runWatchdog } from './watchdog.ts'
 
 export interface WorkerOptions {
   config: Config
@@ -31,6 +41,14 @@ export interface WorkerOptions {
   concurrency?: number
   /** How often attempts that were counted are written, and how often it is looked for what is an alert. */
   monitoringIntervalMs?: number
+  /** See connect.ts. */
+  longestStatementMs?: number
+  /** How long a group that cannot be stored, while others can, goes back to the queue. */
+  postponedMs?: number
+  /** After how long without any movement, while there is work and nothing hinders it, the worker is taken for stuck. */
+  stuckAfterMs?: number
+  /** Called once, when it is stuck: is to end the process with a code that is not 0. */
+  onStuck: () => void
   /** Ends a start that is waiting. */
   stopping?: AbortSignal
 }
@@ -38,7 +56,10 @@ export interface WorkerOptions {
 export interface Worker {
   /** Whether Postgres and the queue answer. */
   ready: () => Promise<boolean>
-  /** Finishes the jobs in hand. */
+  /**
+   * Takes no more jobs and finishes those in hand, as far as 10 s go: what has not begun goes back at once, and attempts
+   * that take longer are left to their leases. Never longer than 12 s, whatever is down.
+   */
   close: () => Promise<void>
 }
 
@@ -47,30 +68,65 @@ const DEFAULT_CONCURRENCY = 8
 const DELIVERIES_CONCURRENCY = 64
 const SCAN_INTERVAL_MS = 1000
 const MAINTENANCE_INTERVAL_MS = 60_000
+const SETTINGS_INTERVAL_MS = 3_600_000
 const MONITORING_INTERVAL_MS = 5000
 const QUEUE_TIMEOUT_MS = 2000
+const READY_TIMEOUT_MS = 2000
+/** Longer than Postgres has for its statements. */
+const STUCK_AFTER_MS = 60_000
+/** As long as a handler may take by default; what follows has its own time within the 15 s that a process has to end. */
+const FINISH_MS = 10_000
 
-/** Stores what ingest enqueued and runs the handlers. Waits for Postgres and its migrations before it begins. */
-export async function createWorker(options: WorkerOptions): Promise<Worker> {
+/**
+ * Stores what ingest enqueued and runs the handlers. Waits for Postgres and its migrations before it begins; rejects as
+ * soon as `stopping` fires, for until then it has nothing in hand that another worker would not take up.
+ */
+export function createWorker(options: WorkerOptions): Promise<Worker> {
+  const { stopping } = options
+  return stopping === undefined ? startWorker(options) : Promise.race([startWorker(options), abortOf(stopping)])
+}
+
+function abortOf(signal: AbortSignal): Promise<never> {
+  return new Promise((_resolve, reject) => {
+    if (signal.aborted) reject(signal.reason)
+    signal.addEventListener('abort', () => reject(signal.reason), { once: true })
+  })
+}
+
+async function startWorker(options: WorkerOptions): Promise<Worker> {
   const { config, log, queue, tracing } = options
   const concurrency = options.concurrency ?? DEFAULT_CONCURRENCY
   const closing = new AbortController()
   const { signal } = closing
   const starting = options.stopping ?? signal
-  const sql = connect(options.databaseUrl, { max: concurrency + 3, applicationName: 'ringback worker' })
+  const workerPool = concurrency + 3
+  const sql = connect(options.databaseUrl, {
+    max: workerPool,
+    applicationName: 'ringback worker',
+    ...(options.longestStatementMs !== undefined && { longestStatementMs: options.longestStatementMs }),
+  })
 
-  await untilMigrated()
+  await untilItSucceeds(() => assertMigrated(sql))
 
   const deliveriesQueue = createProducer<DeliveriesJob>(queue, 'deliveries', { timeoutMs: QUEUE_TIMEOUT_MS, log })
   const storeQueue = createProducer<StoreJob>(queue, 'store', { timeoutMs: QUEUE_TIMEOUT_MS, log })
   const queues = { store: storeQueue.state, deliveries: deliveriesQueue.state }
   const metrics = createWorkerMetrics(options.registry ?? createRegistry(), { sql, queues })
+  const stuckAfterMs = options.stuckAfterMs ?? STUCK_AFTER_MS
+  const hands = {
+    store: createHands(concurrency, stuckAfterMs),
+    deliveries: createHands(DELIVERIES_CONCURRENCY, stuckAfterMs),
+  }
+  const ownName = `${hostname()}:${process.pid}`
   const enqueueDeliveries = (job: DeliveriesJob) => deliveriesQueue.add(`deliveries-${randomUUIDv7()}`, job)
   const storeEvents = createStoreEvents({
     sql,
     handlers: config.handlers,
     enqueueDeliveries,
     onStored: metrics.onStored,
+    onAnswer: hands.store.move,
+    onPostponed: metrics.onPostponed,
+    postponedMs: options.postponedMs,
     tracing,
     log,
     signal,
@@ -83,23 +139,14 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
   }
   const queueAgeMs = async () => (await storeQueue.state()).oldestAgeMs
   const monitoringIntervalMs = options.monitoringIntervalMs ?? MONITORING_INTERVAL_MS
-  const deliveryRunner = await createRunDeliveries({
-    sql,
-    config,
-    random: Math.random,
-    log,
-    signal,
-    onAttempt,
-    tracing,
-  })
+  const deliveryRunner = await untilItSucceeds(() =>
+    createRunDeliveries({ sql, config, random: Math.random, log, signal, onAttempt, tracing }),
+  )
   const consume = { concurrency, log, stopping: starting }
   const consumers = [
-    await createConsumer(queue, 'store', consume, storeEvents),
-    await createConsumer(
-      queue,
-      'deliveries',
-      { ...consume, concurrency: DELIVERIES_CONCURRENCY },
-      deliveryRunner.process,
+    await createConsumer(queue, 'store', consume, (job) => hands.store.take(() => storeEvents(job))),
+    await createConsumer(queue, 'deliveries', { ...consume, concurrency: DELIVERIES_CONCURRENCY }, (job) =>
+      hands.deliveries.take((mayTake) => deliveryRunner.process(job, mayTake)),
     ),
   ]
   const loops = [
@@ -112,42 +159,69 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
     repeat('maintenance', MAINTENANCE_INTERVAL_MS, async () => {
       await ensurePartitions(sql)
       await buryWithoutHandler({ sql, handlers: config.handlers, log })
-      await sql`delete from store_groups where stored_at < now() - interval '7 days'`
-      await sql`delete from nonces where received_at < now() - interval '90 days'`
-      await sql`delete from source_minutes where minute < now() - interval '30 days'`
-      await sql`delete from delivery_minutes where minute < now() - interval '30 days'`
+      await deleteOldRows(sql, signal)
+      await beat(sql, ownName)
+      await forgetProcesses(sql)
     }),
+    repeat('settings', SETTINGS_INTERVAL_MS, logUnsafeSettings),
     repeat('counts', monitoringIntervalMs, attemptCounter.flush),
     repeat('alerts', monitoringIntervalMs, createEvaluateAlerts({ sql, config, queueAgeMs, log })),
+    repeat(
+      'losses',
+      monitoringIntervalMs,
+      createDetectLosses({ sql, producers: [storeQueue, deliveriesQueue], worker: ownName, log }),
+    ),
+    runWatchdog({
+      queues: [
+        { name: 'store', state: storeQueue.state, hands: hands.store },
+        { name: 'deliveries', state: deliveriesQueue.state, hands: hands.deliveries },
+      ],
+      probe: () => Promise.all([storeQueue.probe(), probePostgres(options.databaseUrl, ownName)]),
+      stuckAfterMs,
+      exit: options.onStuck,
+      log,
+      signal,
+    }),
   ]
   log.info({ handlers: config.handlers.map(({ name }) => name) }, 'worker.started')
 
   return {
-    ready: () =>
-      Promise.all([sql`select 1`, deliveriesQueue.probe()]).then(
-        () => true,
-        () => false,
-      ),
+    ready: createReady([async () => void (await sql`select 1`), () => deliveriesQueue.probe()], READY_TIMEOUT_MS),
     async close() {
       closing.abort()
-      await Promise.all(loops)
-      await Promise.all(consumers.map((consumer) => consumer.close()))
-      await deliveryRunner.close()
-      await attemptCounter.flush().catch((error: Error) => log.warn({ error: error.message }, 'counts.lost'))
-      await deliveriesQueue.close()
-      await storeQueue.close()
-      await sql.end({ timeout: 5 })
+      const jobs = [...loops, ...consumers.map((consumer) => consumer.close())]
+      await closeWithin({ ms: FINISH_MS, part: 'jobs', log }, () => Promise.all(jobs))
+      const left = deliveryRunner.running()
+      if (left > 0) log.warn({ count: left }, 'attempts.left')
+      await Promise.all([
+        closeWithin({ ms: 1000, part: 'handlers', log }, deliveryRunner.close),
+        closeWithin({ ms: 1000, part: 'counts', log }, attemptCounter.flush),
+      ])
+      await Promise.all([
+        closeWithin({ ms: 1000, part: 'deliveries queue', log }, deliveriesQueue.close),
+        closeWithin({ ms: 1000, part: 'store queue', log }, storeQueue.close),
+        sql.end({ timeout: 1 }),
+      ])
       log.info('worker.closed')
     },
   }
 
-  async function untilMigrated(): Promise<void> {
+  /** At the start: Postgres may be away, lack migrations, or take no writes. */
+  async function untilItSucceeds<Result>(work: () => Promise<Result>): Promise<Result> {
     for (;;) {
-      const problem = await migrationProblem(sql).catch((error: Error) => error.message)
-      if (problem === undefined) return
-      log.warn({ problem }, 'worker.waiting')
-      await sleep(1000, undefined, { signal: starting })
+      try {
+        return await work()
+      } catch (error) {
+        log.warn({ problem: (error as Error).message }, 'worker.waiting')
+        await sleep(1000, undefined, { signal: starting })
+      }
     }
+  }
+
+  async function logUnsafeSettings(): Promise<void> {
+    const connectionsPerWorker = workerPool + queueConnections(queue, concurrency)
+    for (const setting of await unsafeDatabaseSettings(sql, { connectionsPerWorker, workerPool }))
+      log.warn(setting, 'database.unsafe')
   }
 
   /** Runs `work` again and again until the worker stops; what fails is logged and tried the next time. */
@@ -157,4 +231,18 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
       await sleep(intervalMs, undefined, { signal }).catch(() => undefined) // ends the pause, not the loop's last turn
     }
   }
+}
+
+async function assertMigrated(sql: Sql): Promise<void> {
+  const problem = await migrationProblem(sql)
+  if (problem !== undefined) throw new Error(problem)
+}
+
+/** Of a producer on Postgres: its pool, and one that probes. */
+const PRODUCER_CONNECTIONS = 5
+
+/** How many connections a worker may open to the database for its queues. */
+function queueConnections(queue: QueueServer, concurrency: number): number {
+  const ofConsumers = consumerConnections(queue, concurrency) + consumerConnections(queue, DELIVERIES_CONCURRENCY)
+  return queue.kind === 'postgres' ? ofConsumers + 2 * PRODUCER_CONNECTIONS : ofConsumers
 }

@@ -11,6 +11,9 @@ export const ALERT_KINDS = [
   'store_lagging',
   'quarantine_filling',
   'calls_unended',
+  'canary_late',
+  'spool_in_use',
+  'queue_data_lost',
 ] as const
 
 export type AlertKind = (typeof ALERT_KINDS)[number]
@@ -29,6 +32,8 @@ export interface AlertPolicy {
   quarantinedIn5Minutes: number
   /** A call is to have ended so long after its first event; 0 watches no calls. */
   unendedCallMinutes: number
+  /** From the last canary of an ingest that came through. */
+  canarySeconds: number
   /** Kinds that are not looked for. */
   disabled: AlertKind[]
 }
@@ -40,6 +45,7 @@ export const defaultAlerts: AlertPolicy = {
   storeLagSeconds: 60,
   quarantinedIn5Minutes: 100,
   unendedCallMinutes: 0,
+  canarySeconds: 60,
   disabled: [],
 }
 
@@ -47,7 +53,7 @@ export const defaultAlerts: AlertPolicy = {
 export interface AlertNotice {
   alert_id: string
   kind: AlertKind
-  /** The handler or source that it is about; empty where it is about Ringback as a whole. */
+  /** The handler, source or ingest that it is about; empty where it is about Ringback as a whole. */
   subject: string
   /** One sentence for people. */
   text: string

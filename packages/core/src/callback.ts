@@ -74,6 +74,21 @@ export interface QueuedCounts {
   lastRefusedAt?: number
 }
 
+/** What an ingest sends every few seconds by the way of its callbacks, to show that the way works. Times are in ms since 1970. */
+export interface QueuedCanary {
+  /** Host name and process id. */
+  ingest: string
+  host: string
+  startedAt: number
+  sentAt: number
+  /** What waits on the ingest's own disk, where it has a spool. */
+  spool?: { groups: number; bytes: number }
+  /** One sentence, if the queue's server has lost what it had acknowledged to this ingest. */
+  lost?: string
+  /** The last one: the ingest ends in good order. */
+  isLast?: true
+}
+
 /**
  * A store job's data: one group. Each part is a JSON array as text (of {@link QueuedCallback}, {@link QueuedRefusal},
  * {@link QueuedDrop}), which ingest writes piece by piece and Postgres takes apart. Text, for three reasons: it is never
@@ -87,6 +102,8 @@ export const StoreJob = z.object({
   dropped: z.string(),
   /** Of {@link QueuedCounts}; a job that has them has nothing else. */
   counted: z.string().optional(),
+  /** Of {@link QueuedCanary}. */
+  canary: z.string().optional(),
 })
 export type StoreJob = z.infer<typeof StoreJob>
 
@@ -136,7 +153,7 @@ function storableText(text: string): string {
 
 /** One piece of a group, already JSON text. */
 export interface GroupPart {
-  kind: 'callbacks' | 'quarantined' | 'dropped' | 'counted'
+  kind: 'callbacks' | 'quarantined' | 'dropped' | 'counted' | 'canary'
   json: string
 }
 
@@ -153,5 +170,6 @@ export function storeJob(parts: readonly GroupPart[]): StoreJob {
     quarantined: array('quarantined'),
     dropped: array('dropped'),
     ...(parts.some(({ kind }) => kind === 'counted') && { counted: array('counted') }),
+    ...(parts.some(({ kind }) => kind === 'canary') && { canary: array('canary') }),
   }
 }

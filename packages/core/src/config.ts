@@ -227,6 +227,7 @@ const alerts = z.strictObject({
   storeLagSeconds: z.number().min(1).max(86_400).default(defaultAlerts.storeLagSeconds),
   quarantinedIn5Minutes: z.int().min(0).max(1_000_000).default(defaultAlerts.quarantinedIn5Minutes),
   unendedCallMinutes: z.int().min(0).max(1380).default(defaultAlerts.unendedCallMinutes),
+  canarySeconds: z.number().min(15).max(86_400).default(defaultAlerts.canarySeconds),
   disabled: z.array(z.enum(ALERT_KINDS)).default(defaultAlerts.disabled),
 })
 

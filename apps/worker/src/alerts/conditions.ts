@@ -29,6 +29,9 @@ export const looks: Record<AlertKind, Look> = {
   store_lagging: lookForLag,
   quarantine_filling: lookForQuarantined,
   calls_unended: watchCalls,
+  canary_late: lookForCanaries,
+  spool_in_use: lookForSpools,
+  queue_data_lost: lookForLosses,
 }
 
 /** More are not counted: the last reminder comes at a thousand. */
@@ -253,4 +256,99 @@ async function lookForQuarantined({ sql, config }: LookDependencies): Promise<Co
     text: `${atLeast(kept + counted)} requests or callbacks of the source "${source}" were refused within 5 minutes`,
     details: { kept, counted },
   }))
+}
+
+/**
+ * One that ended in good order is not waited for, nor one whose host has started another since: it was replaced. One of
+ * several that is silent for an hour is taken for gone; if all are silent, that is told for a day.
+ */
+async function lookForCanaries({ sql, config }: LookDependencies): Promise<Condition[]> {
+  const { canarySeconds } = config.alerts
+  const found = await sql<{ name: string; lastSentAt: Date; lastStoredAt: Date; seconds: number }[]>`
+    select
+      name, canary_sent_at as "lastSentAt", canary_stored_at as "lastStoredAt",
+      floor(extract(epoch from now() - least(canary_sent_at, canary_stored_at)))::integer as seconds
+    from ingests as i
+    where left_at is null
+      and canary_stored_at > now() - interval '1 day'
+      and not exists (
+        select from ingests as later
+        where later.host = i.host and later.name <> i.name and later.started_at > i.canary_sent_at
+      )
+    order by seconds, name`
+  const late = found.filter(({ seconds }) => seconds > canarySeconds)
+  const [newest] = late
+  if (newest === undefined) return []
+  if (late.length === found.length) {
+    const { name: ingest, seconds, lastSentAt, lastStoredAt } = newest
+    return [
+      {
+        kind: 'canary_late',
+        subject: '',
+        occurrences: undefined,
+        text: `nothing that ingest has sent within the last ${seconds} s is stored: ingest is away, or the queue or the workers do not pass on what it accepts`,
+        details: { ingest, lastSentAt, lastStoredAt },
+      },
+    ]
+  }
+  return late
+    .filter(({ seconds }) => seconds < GONE_AFTER_SECONDS)
+    .slice(0, MOST_INGESTS)
+    .map(({ name, seconds, lastSentAt, lastStoredAt }) => ({
+      kind: 'canary_late',
+      subject: name,
+      occurrences: undefined,
+      text: `nothing that the ingest "${name}" has sent within the last ${seconds} s is stored, unlike that of others: it is away, cut off from the queue, or its clock is wrong`,
+      details: { lastSentAt, lastStoredAt },
+    }))
+}
+
+const GONE_AFTER_SECONDS = 3600
+/** Each is an alert of its own. */
+const MOST_INGESTS = 20
+
+/** Also of an ingest that has ended, for a day, unless another on its host has been heard of since: that one takes it up. */
+async function lookForSpools({ sql }: LookDependencies): Promise<Condition[]> {
+  const found = await sql<{ name: string; groups: number; bytes: number; lastStoredAt: Date }[]>`
+    select name, spool_groups::float8 as groups, spool_bytes::float8 as bytes, canary_stored_at as "lastStoredAt"
+    from ingests as i
+    where spool_groups > 0
+      and canary_stored_at > now() - interval '1 day'
+      and not exists (
+        select from ingests as later
+        where later.host = i.host
+          and later.name <> i.name
+          and later.canary_stored_at > i.canary_stored_at + interval '1 minute'
+      )
+    order by spool_bytes desc, name
+    limit ${MOST_INGESTS}`
+  return found.map(({ name, groups, bytes, lastStoredAt }) => ({
+    kind: 'spool_in_use',
+    subject: name,
+    occurrences: undefined,
+    text: `${groups} groups of callbacks (${bytes} bytes) wait on the disk of the ingest "${name}": the queue did not take them`,
+    details: { groups, bytes, lastStoredAt },
+  }))
+}
+
+/** Open for an hour: it cannot be mended, but somebody is to know. */
+async function lookForLosses({ sql }: LookDependencies): Promise<Condition[]> {
+  const found = await sql<{ description: string; detectedBy: string; detectedAt: Date }[]>`
+    select description, detected_by as "detectedBy", detected_at as "detectedAt"
+    from queue_losses
+    where detected_at > now() - interval '1 hour'
+    order by detected_at desc
+    limit ${MOST_COUNTED}`
+  const [newest] = found
+  if (newest === undefined) return []
+  const { description, ...details } = newest
+  return [
+    {
+      kind: 'queue_data_lost',
+      subject: '',
+      occurrences: found.length,
+      text: `acknowledged callbacks may be lost: ${description}`,
+      details,
+    },
+  ]
 }

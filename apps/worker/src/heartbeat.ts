@@ -1,0 +1,36 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { connect } from '@ringback/core/store/connect'
+import type { Sql } from '@ringback/core/store/connect'
+
+/** Says in `workers` that this one lives. */
+export async function beat(sql: Sql, worker: string): Promise<void> {
+  await sql`
+    insert into workers (name) values (${worker})
+    on conflict (name) do update set seen_at = excluded.seen_at`
+}
+
+/** Forgets processes, and what is remembered of the queue's server, when they have long been gone. */
+export async function forgetProcesses(sql: Sql): Promise<void> {
+  await sql`delete from ingests where canary_stored_at < now() - interval '7 days'`
+  await sql`delete from workers where seen_at < now() - interval '7 days'`
+  await sql`delete from queue_identities where last_seen_at < now() - interval '90 days'`
+  await sql`delete from queue_losses where detected_at < now() - interval '1 year'`
+}
+
+const PROBE_TIMEOUT_MS = 5000
+
+/** Writes over a connection of its own, so that the worker's other connections say nothing about it. Rejects within 5 s. */
+export async function probePostgres(databaseUrl: string, worker: string): Promise<void> {
+  const sql = connect(databaseUrl, { max: 1, applicationName: 'ringback watchdog', longestStatementMs: 3000 })
+  const answered = new AbortController()
+  const late = sleep(PROBE_TIMEOUT_MS, undefined, { signal: answered.signal }).then(() => {
+    throw new Error(`Postgres has taken no write within ${PROBE_TIMEOUT_MS} ms`)
+  })
+  late.catch(() => undefined) // so that nobody need wait for it
+  try {
+    await Promise.race([beat(sql, worker), late])
+  } finally {
+    answered.abort()
+    sql.end({ timeout: 0 }).catch(() => undefined) // the connection is of no further use
+  }
+}

@@ -1,0 +1,311 @@
+import { randomUUIDv7 } from 'node:crypto'
+import { Redis } from 'ioredis'
+import { describe, expect, test } from 'vitest'
+import { storeJob } from '@ringback/core/callback'
+import type { GroupPart, QueuedCallback, QueuedCanary } from '@ringback/core/callback'
+import type { ConfigDefinition } from '@ringback/core/config'
+import { createRegistry } from '@ringback/core/metrics'
+import { createEvaluateAlerts } from '@ringback/worker/evaluate-alerts'
+import { createStoreEvents } from '@ringback/worker/store-events'
+import {
+  aCallback,
+  configWith,
+  eventually,
+  freshDatabase,
+  idAt,
+  log,
+  postCallbacks,
+  startIngest,
+  startWorker,
+} from './support/ringback.ts'
+import type { Database } from './support/ringback.ts'
+import { proxyTo } from './support/tcp-proxy.ts'
+
+const often = { canaryIntervalMs: 50 }
+
+const newestCanary = async ({ sql }: Database) => {
+  const [row] = await sql<
+    { sent: Date; left: Date | null }[]
+  >`select canary_sent_at as sent, left_at as left from ingests`
+  return row
+}
+
+const group = (...parts: GroupPart[]) => ({ id: `group-${randomUUIDv7()}`, data: storeJob(parts) })
+
+function aCanary(fields: Partial<QueuedCanary> = {}): GroupPart {
+  const canary = { ingest: 'a:1', host: 'a', startedAt: Date.now() - 1000, sentAt: Date.now(), ...fields }
+  return { kind: 'canary', json: JSON.stringify(canary) }
+}
+
+function aQueuedCallback(callbackId: string): GroupPart {
+  const callback: QueuedCallback = {
+    id: idAt(new Date().toISOString()),
+    source: 'voximplant',
+    accountId: '',
+    callbackId,
+    type: '',
+    verifiedBy: 'id',
+    occurredAt: new Date().toISOString(),
+    method: 'POST',
+    url: '/',
+    headers: {},
+    raw: Buffer.from('{}').toString('base64'),
+  }
+  return { kind: 'callbacks', json: JSON.stringify(callback) }
+}
+
+const storing = ({ sql }: Database) =>
+  createStoreEvents({
+    sql,
+    handlers: [],
+    enqueueDeliveries: async () => {},
+    log,
+    signal: new AbortController().signal,
+  })
+
+test('a canary passes ingest, queue and worker to Postgres, and makes no event', async () => {
+  await using database = await freshDatabase()
+  await using _worker = await startWorker(database)
+  {
+    await using _ingest = await startIngest(database, often)
+    const first = await eventually(async () => (await newestCanary(database))!.sent)
+    await eventually(async () =>
+      expect((await newestCanary(database))!.sent.getTime()).toBeGreaterThan(first.getTime()),
+    )
+    expect((await newestCanary(database))!.left).toBeNull()
+  } // says goodbye when it ends
+  await eventually(async () => expect((await newestCanary(database))!.left).not.toBeNull())
+  expect(await database.sql`select from ingests`).toHaveLength(1)
+  for (const table of ['events', 'event_names', 'quarantine']) {
+    expect(await database.sql`select from ${database.sql(table)}`).toHaveLength(0)
+  }
+})
+
+test('canaries travel among callbacks, whose groups are stored once as ever', async () => {
+  await using database = await freshDatabase()
+  const store = storing(database)
+  const job = group(aQueuedCallback('1'), aCanary(), aQueuedCallback('2'), aCanary({ sentAt: Date.now() + 1 }))
+  await Promise.all([store(job), store(job)])
+  await store(job)
+  expect(await database.sql`select callback_id as id, duplicates from events order by 1`).toEqual([
+    { id: '1', duplicates: 0 },
+    { id: '2', duplicates: 0 },
+  ])
+  expect(await database.sql`select name from ingests`).toEqual([{ name: 'a:1' }])
+})
+
+test('of canaries that come in any order the newest counts, and a wrong clock is got over', async () => {
+  await using database = await freshDatabase()
+  const store = storing(database)
+  const sent = async (fields: Partial<QueuedCanary>) => {
+    await store(group(aCanary(fields)))
+    const [row] = await database.sql`
+      select (extract(epoch from canary_sent_at) * 1000)::float8 as at, left_at is not null as left, spool_groups::integer as groups
+      from ingests`
+    return row
+  }
+  const at = Date.now() - 60_000
+  expect(await sent({ sentAt: at, isLast: true })).toEqual({ at, left: true, groups: null })
+  expect(await sent({ sentAt: at - 1000 })).toEqual({ at, left: true, groups: null })
+  const spool = { groups: 3, bytes: 10 }
+  expect(await sent({ sentAt: at + 1000, spool })).toEqual({ at: at + 1000, left: false, groups: 3 })
+  const ahead = Date.now() + 3_600_000
+  expect(await sent({ sentAt: ahead })).toMatchObject({ at: ahead })
+  expect(await sent({ sentAt: at + 2000 })).toMatchObject({ at: at + 2000 })
+})
+
+test('a canary that cannot be stored keeps nothing from being stored', async () => {
+  await using database = await freshDatabase()
+  await storing(database)(group(aQueuedCallback('1'), { kind: 'canary', json: '{"ingest":null,"sentAt":"never"}' }))
+  expect(await database.sql`select from events`).toHaveLength(1)
+  expect(await database.sql`select from ingests`).toHaveLength(0)
+})
+
+test('while the queue is away there are no canaries, and afterwards there are', async () => {
+  await using database = await freshDatabase()
+  await using way = await proxyTo(database.queue.url)
+  await using _worker = await startWorker(database)
+  await using ingest = await startIngest(database, { ...often, queue: { ...database.queue, url: way.url } })
+  await eventually(async () => expect(await newestCanary(database)).toBeDefined())
+  await way.cut()
+  await eventually(async () => expect((await postCallbacks(ingest, aCallback(1))).status).toBe(503))
+  // Those that were on their way arrive.
+  const last = await eventually(async () => {
+    const { sent } = (await newestCanary(database))!
+    expect(Date.now() - sent.getTime()).toBeGreaterThan(1000)
+    return sent
+  })
+  await way.restore()
+  await eventually(async () => expect((await newestCanary(database))!.sent.getTime()).toBeGreaterThan(last.getTime()))
+})
+
+test('what is known of processes and of the server of the queue is forgotten in time', async () => {
+  await using database = await freshDatabase()
+  const { sql } = database
+  for (const days of [1, 400]) {
+    const name = `from ${days} days ago`
+    const at = new Date(Date.now() - days * 86_400_000)
+    await sql`
+      insert into ingests (name, host, started_at, canary_sent_at, canary_stored_at) values (${name}, '', ${at}, ${at}, ${at})`
+    await sql`insert into workers values (${name}, ${at})`
+    await sql`insert into queue_identities values (7, ${name}, ${at}, ${at})`
+    await sql`insert into queue_losses values (${at}, ${name}, '')`
+  }
+  await using _worker = await startWorker(database)
+  for (const table of ['ingests', 'workers', 'queue_identities', 'queue_losses']) {
+    await eventually(async () => {
+      const rows = await sql<{ text: string }[]>`select t::text as text from ${sql(table)} as t`
+      const texts = rows.map(({ text }) => text).join()
+      expect(texts).toContain('from 1 days ago')
+      expect(texts).not.toContain('from 400 days ago')
+    })
+  }
+})
+
+test('the age of the newest canary is on /metrics, and grows while Postgres is away', async () => {
+  await using database = await freshDatabase()
+  await using way = await proxyTo(database.url)
+  const registry = createRegistry()
+  await using _worker = await startWorker(database, { databaseUrl: way.url, registry })
+  const age = async () => /^ringback_canary_age_seconds (.+)$/m.exec(await registry.metrics())?.[1]
+  expect(await age()).toBeUndefined()
+  {
+    await using _ingest = await startIngest(database, often)
+    await eventually(async () => expect(Number(await age())).toBeLessThan(5))
+    way.freeze()
+  }
+  await eventually(async () => expect(Number(await age())).toBeGreaterThan(5))
+  await way.restore()
+})
+
+test('lost data of the queue are noticed by their server, told of once, and remembered', async () => {
+  await using database = await freshDatabase()
+  const { sql } = database
+  await using _worker = await startWorker(database, { monitoringIntervalMs: 50 })
+  const losses = async () =>
+    (await sql<{ description: string }[]>`select description from queue_losses order by detected_at`).map(
+      ({ description }) => description,
+    )
+  const known = () => eventually(async () => expect(await sql`select from queue_identities`).toHaveLength(1))
+  await known()
+  expect(await losses()).toEqual([])
+
+  // Another server was here before.
+  await sql`update queue_identities set identity = 'another'`
+  await eventually(async () =>
+    expect(await losses()).toEqual([expect.stringContaining('is not the one that was here')]),
+  )
+  await eventually(async () => expect(await sql`select from queue_identities`).toHaveLength(2))
+  await sql`delete from queue_losses`
+
+  await forgetWrites(database)
+  await eventually(async () => expect((await losses()).join()).toMatch(/writes that it had acknowledged are gone/))
+  await eventually(async () =>
+    expect(await sql`select from alerts where kind = 'queue_data_lost' and state = 'open'`).toHaveLength(1),
+  )
+})
+
+/** Sets the queue's server back, as a failover to a replica that lagged would. */
+async function forgetWrites({ sql, queue }: Database): Promise<void> {
+  if (queue.kind === 'postgres') {
+    await sql`update bullmq.ringback_producers set count = 0`
+    return
+  }
+  const redis = new Redis(queue.url)
+  const keys = await redis.keys(`${queue.prefix.replaceAll(/[{}]/g, '?')}*`)
+  const identity = keys.find((key) => key.endsWith(':identity'))
+  await redis.del(...keys.filter((key) => key !== identity))
+  redis.disconnect()
+}
+
+describe('the alert', () => {
+  async function alerts(database: Database, definition: Partial<ConfigDefinition> = {}): Promise<string[]> {
+    const config = configWith(definition)
+    await createEvaluateAlerts({ sql: database.sql, config, queueAgeMs: async () => 0, log })()
+    const rows = await database.sql<{ key: string }[]>`select key from alerts where state = 'open' order by key`
+    return rows.map(({ key }) => key)
+  }
+  interface Row {
+    /** When its last canary was sent, and arrived. */
+    secondsAgo: number
+    startedAgo?: number
+    host?: string
+    hasLeft?: boolean
+    groups?: number | null
+  }
+  async function knows({ sql }: Database, ingests: Record<string, Row>): Promise<void> {
+    await sql`delete from ingests`
+    for (const [name, row] of Object.entries(ingests)) {
+      const { secondsAgo, startedAgo = 90_000, host = name, hasLeft = false, groups = null } = row
+      await sql`
+        insert into ingests (name, host, started_at, canary_sent_at, canary_stored_at, spool_groups, spool_bytes, left_at)
+        select
+          ${name}, ${host}, now() - ${startedAgo} * interval '1 second', at, at, ${groups}::integer, ${groups}::integer * 100,
+          case when ${hasLeft} then at end
+        from (select now() - ${secondsAgo} * interval '1 second' as at) as sent`
+    }
+  }
+
+  test('of late canaries comes after canarySeconds and goes with the next canary', async () => {
+    await using database = await freshDatabase()
+    expect(await alerts(database)).toEqual([]) // nothing was ever heard
+    await knows(database, { a: { secondsAgo: 50 } })
+    expect(await alerts(database)).toEqual([])
+    expect(await alerts(database, { alerts: { canarySeconds: 40 } })).toEqual(['canary_late:'])
+    await knows(database, { a: { secondsAgo: 70 }, b: { secondsAgo: 80 } })
+    expect(await alerts(database)).toEqual(['canary_late:'])
+    await knows(database, { a: { secondsAgo: 3 }, b: { secondsAgo: 4 } })
+    expect(await alerts(database)).toEqual([])
+  })
+
+  test('of one ingest among several names it, for an hour', async () => {
+    await using database = await freshDatabase()
+    await knows(database, { a: { secondsAgo: 3 }, b: { secondsAgo: 100 } })
+    expect(await alerts(database)).toEqual(['canary_late:b'])
+    await knows(database, { a: { secondsAgo: 3 }, b: { secondsAgo: 3601 } })
+    expect(await alerts(database)).toEqual([])
+  })
+
+  test.each<[string, Record<string, Row>]>([
+    ['one that was scaled down', { a: { secondsAgo: 3 }, b: { secondsAgo: 600, hasLeft: true } }],
+    ['all that were scaled down', { a: { secondsAgo: 600, hasLeft: true } }],
+    [
+      'one that was killed and started again',
+      { 'a:1': { secondsAgo: 600, host: 'a' }, 'a:2': { secondsAgo: 3, host: 'a', startedAgo: 590 } },
+    ],
+    ['those of yesterday', { a: { secondsAgo: 86_401 } }],
+  ])('is not raised for %s', async (_which, ingests) => {
+    await using database = await freshDatabase()
+    await knows(database, ingests)
+    expect(await alerts(database)).toEqual([])
+  })
+
+  test('of a killed ingest stays while only others on its host go on', async () => {
+    await using database = await freshDatabase()
+    await knows(database, { 'a:1': { secondsAgo: 600, host: 'a' }, 'a:2': { secondsAgo: 3, host: 'a' } })
+    expect(await alerts(database)).toEqual(['canary_late:a:1'])
+  })
+
+  test('of a spool in use names the ingest, also one that has ended, until another on its host has taken it up', async () => {
+    await using database = await freshDatabase()
+    await knows(database, { a: { secondsAgo: 1, groups: 0 }, b: { secondsAgo: 1, groups: 5 } })
+    expect(await alerts(database)).toEqual(['spool_in_use:b'])
+    await knows(database, { 'b:1': { secondsAgo: 600, groups: 5, hasLeft: true, host: 'b' } })
+    expect(await alerts(database)).toEqual(['spool_in_use:b:1'])
+    await knows(database, {
+      'b:1': { secondsAgo: 600, groups: 5, hasLeft: true, host: 'b' },
+      'b:2': { secondsAgo: 1, groups: 0, host: 'b' },
+    })
+    expect(await alerts(database)).toEqual([])
+  })
+
+  test('of lost data is open for an hour', async () => {
+    await using database = await freshDatabase()
+    await storing(database)(group(aCanary({ lost: 'the server lost 3 writes' })))
+    expect(await alerts(database)).toEqual(['queue_data_lost:'])
+    const [row] = await database.sql<{ text: string }[]>`select text from alerts where kind = 'queue_data_lost'`
+    expect(row!.text).toContain('the server lost 3 writes')
+    await database.sql`update queue_losses set detected_at = now() - interval '61 minutes'`
+    expect(await alerts(database)).toEqual([])
+  })
+})

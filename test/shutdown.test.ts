@@ -1,0 +1,219 @@
+import { once } from 'node:events'
+import { connect, createServer } from 'node:net'
+import type { AddressInfo, Socket } from 'node:net'
+import { Redis } from 'ioredis'
+import { describe, expect, inject, onTestFinished, test } from 'vitest'
+import { code } from '@ringback/core/handlers'
+import { configFile, runApp } from './support/processes.ts'
+import type { RunningProcess } from './support/processes.ts'
+import {
+  aCallback,
+  configWith,
+  eventually,
+  freshDatabase,
+  postCallbacks,
+  startIngest,
+  startWorker,
+} from './support/ringback.ts'
+import type { Database } from './support/ringback.ts'
+import { proxyTo } from './support/tcp-proxy.ts'
+import type { TcpProxy } from './support/tcp-proxy.ts'
+
+/** The deadline of a process that ends, below what compose gives a container. */
+const DEADLINE_MS = 15_000
+
+/** Processes know no queue prefix, so on Redis each test takes a database of the server for itself. */
+let redisDatabases = 6
+
+/** The environment of processes that reach Postgres and Redis by way of proxies. */
+async function environmentFor(database: Database): Promise<{ environment: Record<string, string>; ways: TcpProxy[] }> {
+  const postgres = await proxyTo(database.url)
+  onTestFinished(() => postgres[Symbol.asyncDispose]())
+  if (inject('queue') === 'postgres') return { environment: { DATABASE_URL: postgres.url }, ways: [postgres] }
+  const own = `${inject('redisUrl')}/${redisDatabases++}`
+  const client = new Redis(own)
+  await client.flushdb()
+  client.disconnect()
+  const redis = await proxyTo(own)
+  onTestFinished(() => redis[Symbol.asyncDispose]())
+  return { environment: { DATABASE_URL: postgres.url, REDIS_URL: redis.url }, ways: [postgres, redis] }
+}
+
+async function ingestPort(ingest: RunningProcess): Promise<{ port: number }> {
+  const [, port] = await ingest.prints(/"port":(\d+),"sources"/)
+  return { port: Number(port) }
+}
+
+/** Ends a process as an orchestrator does, and checks that it takes no longer than it may. */
+async function terminate({ child, ended, output }: RunningProcess): Promise<void> {
+  const startedAt = performance.now()
+  child.kill('SIGTERM')
+  expect(await ended, output().slice(-3000)).toBe(0)
+  expect(performance.now() - startedAt).toBeLessThan(DEADLINE_MS)
+}
+
+describe('SIGTERM to an ingest', () => {
+  test('lets load balancers see it: not ready on both ports, and everything accepted until the delay is over', async () => {
+    await using database = await freshDatabase()
+    const { environment } = await environmentFor(database)
+    await using ingest = runApp('ingest', { ...environment, PORT: '0', SHUTDOWN_DELAY_MS: '3000' })
+    const { port } = await ingestPort(ingest)
+    const [, opsPort] = await ingest.prints(/"port":(\d+),"msg":"operators\.listening"/)
+    const ready = async () =>
+      Promise.all([port, opsPort].map(async (own) => (await fetch(`http://127.0.0.1:${own}/readyz`)).status))
+    await eventually(async () => expect(await ready()).toEqual([200, 200]))
+    ingest.child.kill('SIGTERM')
+    await eventually(async () => expect(await ready()).toEqual([503, 503]), 1000)
+    const response = await postCallbacks({ port }, aCallback(1))
+    expect(response.status).toBe(200)
+    expect(response.headers.get('connection')).toBe('close')
+    expect(await ingest.ended).toBe(0)
+    await expect(postCallbacks({ port }, aCallback(2))).rejects.toThrow('fetch failed')
+  })
+
+  test('ends it in time while the servers are frozen and a client sends its body byte by byte', async () => {
+    await using database = await freshDatabase()
+    const { environment, ways } = await environmentFor(database)
+    await using ingest = runApp('ingest', { ...environment, PORT: '0', SHUTDOWN_DELAY_MS: '5000' })
+    const { port } = await ingestPort(ingest)
+    await eventually(async () => expect((await postCallbacks({ port }, aCallback(1))).status).toBe(200))
+    const slow = connect(port, '127.0.0.1').on('error', () => {}) // it is cut off
+    slow.write('POST /callbacks/voximplant HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n')
+    const dripping = setInterval(() => slow.write('a'), 1000)
+    onTestFinished(() => clearInterval(dripping))
+    for (const way of ways) way.freeze()
+    await eventually(async () => expect((await postCallbacks({ port }, aCallback(2))).status).toBe(503))
+    await terminate(ingest)
+  })
+
+  test('a second time ends it at once', async () => {
+    await using database = await freshDatabase()
+    const { environment } = await environmentFor(database)
+    await using ingest = runApp('ingest', { ...environment, PORT: '0', SHUTDOWN_DELAY_MS: '60000' })
+    const { port } = await ingestPort(ingest)
+    ingest.child.kill('SIGTERM')
+    await eventually(async () => expect((await fetch(`http://127.0.0.1:${port}/readyz`)).status).toBe(503))
+    ingest.child.kill('SIGTERM')
+    expect(await ingest.ended).toBe(1)
+  })
+})
+
+describe('SIGTERM before a process has started', () => {
+  test('ends a worker with 0 while its servers are away', async () => {
+    await using database = await freshDatabase()
+    const { environment, ways } = await environmentFor(database)
+    for (const way of ways) await way.cut()
+    await using worker = runApp('worker', environment)
+    await worker.prints(/worker\.waiting/)
+    await terminate(worker)
+  })
+
+  test('ends worker and ingest with 0 while their servers say nothing', async () => {
+    const connections: Socket[] = []
+    const silent = createServer((socket) => connections.push(socket.on('error', () => {})))
+    silent.listen(0, '127.0.0.1')
+    onTestFinished(() => void silent.close())
+    await once(silent, 'listening')
+    const host = `127.0.0.1:${(silent.address() as AddressInfo).port}`
+    const environment = { DATABASE_URL: `postgres://a:b@${host}/c`, REDIS_URL: `redis://${host}` }
+    await using worker = runApp('worker', environment)
+    await eventually(async () => expect(connections).not.toHaveLength(0))
+    await terminate(worker)
+    await using ingest = runApp('ingest', { ...environment, PORT: '0' })
+    await ingestPort(ingest)
+    await terminate(ingest)
+    for (const socket of connections) socket.destroy()
+  })
+
+  test('ends a worker with 0 while it waits for its migrations', async () => {
+    await using database = await freshDatabase()
+    await database.sql`drop table ringback_migrations`
+    const { environment } = await environmentFor(database)
+    await using worker = runApp('worker', environment)
+    await worker.prints(/worker\.waiting/)
+    await terminate(worker)
+  })
+})
+
+describe('SIGTERM to a worker', () => {
+  test.each(['cut', 'freeze'] as const)('ends it in time with 0 while its servers are away (%s)', async (fault) => {
+    await using database = await freshDatabase()
+    const { environment, ways } = await environmentFor(database)
+    await using ingest = runApp('ingest', { ...environment, PORT: '0' })
+    const port = await ingestPort(ingest)
+    await using worker = runApp('worker', environment)
+    await worker.prints(/worker\.started/)
+    await eventually(async () => expect((await postCallbacks(port, aCallback(1))).status).toBe(200))
+    await worker.prints(/group\.stored/)
+    for (const way of ways) await way[fault]()
+    await terminate(worker)
+  })
+
+  test('leaves attempts that take too long to their leases, says so, and records those that are over', async () => {
+    await using database = await freshDatabase()
+    const { environment } = await environmentFor(database)
+    await using config = await configFile(`
+      import { defineConfig } from '@ringback/core/config'
+      import { code } from '@ringback/core/handlers'
+      import { demoCredentials, voximplant } from '@ringback/core/providers/voximplant'
+      const { accountId, apiKey, salt } = demoCredentials
+      const pause = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms))
+      export default defineConfig({
+        sources: { voximplant: voximplant({ accounts: [{ accountId, apiKey, salts: [salt] }] }) },
+        handlers: [{
+          name: 'uneven', on: {}, run: code((event) => pause(event.callbackId === '1' ? 55_000 : 500), { timeoutMs: 60_000 }),
+        }],
+      })`)
+    await using ingest = runApp('ingest', { ...environment, RINGBACK_CONFIG: config.path, PORT: '0' })
+    const port = await ingestPort(ingest)
+    await using worker = runApp('worker', { ...environment, RINGBACK_CONFIG: config.path })
+    await worker.prints(/worker\.started/)
+    // One job: its deliveries are begun together, and would be recorded together.
+    const callbacks = [1, 2, 3].map((id) => aCallback(id))
+    await eventually(async () => expect((await postCallbacks(port, ...callbacks)).status).toBe(200))
+    await eventually(async () => expect(await database.sql`select from attempts`).toHaveLength(3))
+    await terminate(worker)
+    expect(worker.output()).toMatch(/"count":1,"msg":"attempts\.left"/)
+    const deliveries = await database.sql`
+      select e.callback_id as id, d.status, d.lease_until > now() as "isLeased"
+      from deliveries as d join events as e on e.id = d.event_id order by 1`
+    expect(deliveries).toEqual([
+      { id: '1', status: 'pending', isLeased: true },
+      { id: '2', status: 'succeeded', isLeased: null },
+      { id: '3', status: 'succeeded', isLeased: null },
+    ])
+  })
+})
+
+test('a worker that ends hands back what it has not begun: another runs it at once, and nothing runs twice', async () => {
+  await using database = await freshDatabase()
+  const runs: number[] = []
+  const { promise: released, resolve: release } = Promise.withResolvers<void>()
+  const handler = (index: number) => ({
+    name: 'slow',
+    on: {},
+    // More than one batch of a job, of which none is over when the worker ends.
+    run: code(async ({ callbackId }) => {
+      runs.push(Number(callbackId))
+      if (index === 0) await released
+    }),
+  })
+  const configs = [0, 1].map((index) => configWith({ handlers: [handler(index)] }))
+  await using ingest = await startIngest(database, { config: configs[0]! })
+  const first = await startWorker(database, { config: configs[0]! })
+  const ids = Array.from({ length: 120 }, (_, index) => index + 1)
+  expect((await postCallbacks(ingest, ...ids.map((id) => aCallback(id)))).status).toBe(200)
+  await eventually(async () => expect(runs).toHaveLength(50))
+
+  const closing = first.close()
+  await using _second = await startWorker(database, { config: configs[1]! })
+  // Well before the leases of what was enqueued run out, and while the first is still waiting for its handlers.
+  await eventually(async () => expect(new Set(runs)).toEqual(new Set(ids)), 8000)
+  release()
+  await closing
+  await eventually(async () =>
+    expect(await database.sql`select from deliveries where status = 'succeeded'`).toHaveLength(ids.length),
+  )
+  expect(runs).toHaveLength(ids.length)
+  expect(await database.sql`select from attempts`).toHaveLength(ids.length)
+})
