@@ -463,6 +463,19 @@ describe('alerts', () => {
     await queue.close()
   })
 
+  test('of callbacks that nobody takes go by the oldest of them', async () => {
+    await using database = await freshDatabase()
+    const queue = createProducer(database.queue, 'store', { timeoutMs: 2000, log })
+    const add = () => queue.add(`group-${randomUUIDv7()}`, storeJob([]))
+    await add()
+    const age = async () => (await queue.state()).oldestAgeMs
+    await eventually(async () => expect(await age()).toBeGreaterThan(500))
+    await add()
+    await add()
+    expect(await age()).toBeGreaterThan(500)
+    await queue.close()
+  })
+
   describe('of silence', () => {
     /** Had 10 requests a minute in the half hour up to this time, so many days ago; none for 20 minutes now. */
     async function quietAfter(database: Database, days: number[], lastMinutesAgo = 20): Promise<void> {

@@ -9,7 +9,7 @@ export interface TcpProxy extends AsyncDisposable {
   /** Ends every connection and refuses new ones. */
   cut: () => Promise<void>
   freeze: () => void
-  /** Freezes just the connections, now and from now on, over which something has gone to the server that is like `tag`. */
+  /** Freezes just the connections, now and from now on, over which something came that is like `tag`: it is swallowed. */
   freezeTagged: () => void
   /** Freezes the connections of this moment for ever; new ones pass. */
   abandon: () => void
@@ -30,17 +30,14 @@ export async function proxyTo(serverUrl: string, { tag = /(?!)/ }: { tag?: RegEx
     const upstream = connect(Number(target.port), target.hostname)
     downstream.on('data', (chunk) => {
       if (!tag.test(String(chunk))) return
-      for (const socket of [downstream, upstream]) {
-        tagged.add(socket)
-        if (areTaggedFrozen) socket.pause()
-      }
+      tagged.add(downstream).add(upstream)
     })
     for (const [from, to] of [
       [downstream, upstream],
       [upstream, downstream],
     ] as const) {
       sockets.add(from)
-      from.on('data', (chunk) => to.write(chunk))
+      from.on('data', (chunk) => void ((areTaggedFrozen && tagged.has(from)) || to.write(chunk)))
       from.on('error', () => {}) // 'close' follows
       from.on('close', () => {
         sockets.delete(from)
@@ -72,7 +69,6 @@ export async function proxyTo(serverUrl: string, { tag = /(?!)/ }: { tag?: RegEx
     },
     freezeTagged() {
       areTaggedFrozen = true
-      for (const socket of tagged) socket.pause()
     },
     abandon() {
       for (const socket of sockets) {

@@ -10,7 +10,8 @@ import { lazily, withTimeout } from './time-limit.ts'
 const PostgresBacked = withBackend(createPostgresBackend)
 
 interface Connected {
-  queue: Pick<Queue, 'add' | 'getWaitingCount' | 'getJobCounts' | 'getJobs'>
+  queue: Pick<Queue, 'add' | 'getWaitingCount' | 'getJobCounts'>
+  oldestAddedAt: () => Promise<number | undefined>
   probe: () => Promise<void>
   detectLoss: () => Promise<string | undefined>
   identity: () => Promise<string>
@@ -35,7 +36,7 @@ export function createPostgresProducer<Data extends object>(
     detectLoss: () => within(({ detectLoss }) => detectLoss()),
     identity: () => within(({ identity }) => identity()),
     waiting: () => within(({ queue }) => queue.getWaitingCount()),
-    state: () => within(({ queue }) => stateOf(queue)),
+    state: () => within(({ queue, oldestAddedAt }) => stateOf(queue, oldestAddedAt)),
     close: async () => (await connected.current()?.catch(() => undefined))?.close(),
   }
 }
@@ -67,6 +68,7 @@ async function connect(
     await queue.waitUntilReady()
     return {
       queue,
+      oldestAddedAt: () => oldestAddedAt(prober, name),
       // A transaction id is only given out where writes are possible: not by a standby.
       probe: async () => void (await prober.query('select pg_current_xact_id()')),
       detectLoss: createPostgresLossDetector(prober),
@@ -77,4 +79,14 @@ async function connect(
     await close().catch(() => undefined)
     throw error
   }
+}
+
+/** BullMQ itself gives the newest, if only one job is asked for. Its index `job_ready_idx` leads to the oldest. */
+async function oldestAddedAt(pool: Pool, name: QueueName): Promise<number | undefined> {
+  const { rows } = await pool.query<{ addedAt: string }>(
+    `select added_at_ms as "addedAt" from bullmq.job
+    where queue = $1 and state = 'waiting' and priority = 0 order by seq limit 1`,
+    [name],
+  )
+  return rows[0] && Number(rows[0].addedAt)
 }

@@ -58,11 +58,12 @@ export function queueOptions(name: QueueName) {
   } satisfies Omit<QueueOptions, 'connection'>
 }
 
-export async function stateOf(queue: Pick<Queue, 'getJobCounts' | 'getJobs'>): Promise<QueueState> {
-  const [counts, [oldest]] = await Promise.all([
-    queue.getJobCounts('waiting', 'active'),
-    queue.getJobs(['waiting'], 0, 0, true),
-  ])
-  const oldestAgeMs = oldest === undefined ? 0 : Math.max(0, Date.now() - oldest.timestamp)
+/** `oldestAddedAt` says when the oldest waiting job was added: ms since 1970; undefined where none waits. */
+export async function stateOf(
+  queue: Pick<Queue, 'getJobCounts'>,
+  oldestAddedAt: () => Promise<number | undefined>,
+): Promise<QueueState> {
+  const [counts, addedAt] = await Promise.all([queue.getJobCounts('waiting', 'active'), oldestAddedAt()])
+  const oldestAgeMs = addedAt === undefined ? 0 : Math.max(0, Date.now() - addedAt)
   return { waiting: counts.waiting ?? 0, active: counts.active ?? 0, oldestAgeMs }
 }

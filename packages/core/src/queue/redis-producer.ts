@@ -117,7 +117,12 @@ export function createRedisProducer<Data extends object>(
     },
     identity: async () => (await onAll((shard) => shard.identity())).join(','),
     waiting: async () => sum(await onAll(({ queue }) => queue.getWaitingCount())),
-    state: async () => total(await onAll(({ queue }) => stateOf(queue))),
+    state: async () =>
+      total(
+        await onAll(({ queue }) =>
+          stateOf(queue, async () => (await queue.getJobs(['waiting'], 0, 0, true))[0]?.timestamp),
+        ),
+      ),
     async close() {
       clearInterval(rechecking)
       const closing = places.map(async ({ current }) => (await current()?.catch(() => undefined))?.close())
