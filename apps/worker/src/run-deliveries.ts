@@ -232,7 +232,7 @@ function claim(sql: Sql | TransactionSql, { handler, runner }: OwnHandler, deliv
 }
 
 /** Leaves deliveries that have not begun to the scanner of any worker, from `waitMs` on. No attempt is used up. */
-async function defer(sql: Sql | TransactionSql, deliveries: Queued[], waitMs: number): Promise<void> {
+export async function defer(sql: Sql | TransactionSql, deliveries: Queued[], waitMs: number): Promise<void> {
   await sql`
     update deliveries as d
     set lease_until = null, next_attempt_at = greatest(d.next_attempt_at, now() + ${waitMs} * interval '1 millisecond')

@@ -12,6 +12,7 @@ import { storeCanaries } from './canary.ts'
 import { cleanJson } from './clean-json.ts'
 import type { StoredGroup } from './metrics.ts'
 import { mayBeTheData, sqlState, TOO_LONG, verdictOn } from './postgres-errors.ts'
+import { defer } from './run-deliveries.ts'
 import { createSuspects } from './suspects.ts'
 import type { Suspects } from './suspects.ts'
 import { logWhenFailed } from './when-failed.ts'
@@ -127,20 +128,18 @@ function ageMs({ callbacks }: StoreJob): number | undefined {
   return id === null ? undefined : Math.max(0, Date.now() - Number.parseInt(id[1]! + id[2]!, 16))
 }
 
-/** One job for each handler. What cannot be enqueued is found by the scanner half a minute later. */
+/** One job for each handler. What cannot be enqueued is left to the scanner; if that fails too, it finds it half a minute later. */
 async function enqueueAll(
-  { enqueueDeliveries, log }: StoreDependencies,
+  { sql, enqueueDeliveries, log }: StoreDependencies,
   deliveries: Stored['deliveries'],
 ): Promise<void> {
   for (const [handler, own] of Map.groupBy(deliveries, (delivery) => delivery.handler)) {
+    const queued = own.map(({ id, receivedAt }) => ({ id, receivedAt, attempt: '1' }))
     try {
-      await enqueueDeliveries({
-        version: '1',
-        handler,
-        deliveries: own.map(({ id, receivedAt }) => ({ id, receivedAt, attempt: '1' })),
-      })
+      await enqueueDeliveries({ version: '1', handler, deliveries: queued })
     } catch (error) {
       log.warn({ handler, count: own.length, error: (error as Error).message }, 'deliveries.deferred')
+      await defer(sql, queued, 0).catch(() => undefined)
     }
   }
 }

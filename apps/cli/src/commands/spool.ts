@@ -40,7 +40,13 @@ async function describeAll(dir: string) {
 }
 
 const DrainEnvironment = z
-  .object({ SPOOL_DIR: z.string(), REDIS_URL: variables.redisUrl, DATABASE_URL: variables.databaseUrl.optional() })
+  .object({
+    SPOOL_DIR: z.string(),
+    REDIS_URL: variables.redisUrl,
+    DATABASE_URL: variables.databaseUrl.optional(),
+    STORE_SHARDS: variables.storeShards,
+    REDIS_WAIT_REPLICAS: variables.waitReplicas,
+  })
   .refine(({ REDIS_URL, DATABASE_URL }) => REDIS_URL !== undefined || DATABASE_URL !== undefined, {
     path: ['REDIS_URL'],
     message: 'is needed, or DATABASE_URL where the queue is in Postgres: the same as ingest and worker have',
@@ -49,7 +55,12 @@ const DrainEnvironment = z
 async function drainAll(_options: unknown, self: Command): Promise<void> {
   const environment = parseEnvironment(DrainEnvironment, process.env)
   const log = createLogger('cli', 'silent')
-  const server = queueServer({ redisUrl: environment.REDIS_URL, databaseUrl: environment.DATABASE_URL })
+  const server = queueServer({
+    redisUrl: environment.REDIS_URL,
+    databaseUrl: environment.DATABASE_URL,
+    storeShards: environment.STORE_SHARDS,
+    waitReplicas: environment.REDIS_WAIT_REPLICAS,
+  })
   const producer = createProducer<StoreJob>(server, 'store', { timeoutMs: ADD_TIMEOUT_MS, log })
   const held: string[] = []
   let drained = 0
