@@ -1,0 +1,38 @@
+import { once } from 'node:events'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
+
+/** The endpoint that the handler calls. It remembers each run. */
+export interface Receiver extends AsyncDisposable {
+  url: string
+  /** When each event came first, by its id; milliseconds since 1970. */
+  firstAt: ReadonlyMap<string, number>
+  /** Runs in all. */
+  runs: () => number
+}
+
+/** Always answers 200, once it has noted the event. */
+export async function startReceiver(): Promise<Receiver> {
+  const firstAt = new Map<string, number>()
+  let runs = 0
+  const server = createServer((request, response) => {
+    request.resume().on('end', () => {
+      const id = String(request.headers['ringback-event-id'])
+      runs += 1
+      if (!firstAt.has(id)) firstAt.set(id, Date.now())
+      response.end()
+    })
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  return {
+    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/`,
+    firstAt,
+    runs: () => runs,
+    async [Symbol.asyncDispose]() {
+      server.close()
+      server.closeAllConnections()
+      await once(server, 'close')
+    },
+  }
+}

@@ -1,0 +1,137 @@
+import { spawn } from 'node:child_process'
+import type { ChildProcess } from 'node:child_process'
+import { closeSync, openSync, readFileSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
+
+/** A program and how it is run. */
+export interface Program {
+  name: string
+  command: string
+  args: string[]
+  env?: Record<string, string>
+  uid?: number
+  gid?: number
+  /** What asks it to end. SIGTERM where it is left out; Postgres waits at SIGTERM for its clients to leave. */
+  stopSignal?: NodeJS.Signals
+  /** Where its output goes, of all its runs. */
+  logFile: string
+}
+
+/** A program that is started again whenever it ends, as a container engine does. */
+export interface Supervised extends AsyncDisposable {
+  name: string
+  logFile: string
+  /** Undefined between two runs. */
+  pid: () => number | undefined
+  /** How often it has been started. */
+  starts: () => number
+  /** Sends a signal to the process and all that it has started. */
+  signal: (signal: NodeJS.Signals) => void
+  /** Ends it at once, and waits until it has been started again. */
+  kill: () => Promise<void>
+  /** Asks it to end, waits for that as long as a container engine does, and until it has been started again. */
+  restart: () => Promise<void>
+}
+
+const RESTART_DELAY_MS = 200
+/** What docker-compose.yml gives a container before it is killed. */
+const STOP_DEADLINE_MS = 20_000
+
+/** Starts a program, and keeps it running until the end of the scope. Linux only: it finds children by /proc. */
+export function supervise(program: Program): Supervised {
+  let child: ChildProcess | undefined
+  let starts = 0
+  let isOver = false
+  let ended: Promise<void> = Promise.resolve()
+
+  function start(): void {
+    const { command, args, env, uid, gid, logFile } = program
+    const log = openSync(logFile, 'a')
+    const own = spawn(command, args, {
+      env: { PATH: process.env.PATH, HOME: process.env.HOME, ...env },
+      stdio: ['ignore', log, log],
+      // Ctrl-C reaches the harness only, which then ends everything.
+      detached: true,
+      ...(uid !== undefined && { uid, gid }),
+    })
+    closeSync(log)
+    child = own
+    starts += 1
+    ended = new Promise((resolve) => {
+      const end = () => {
+        child = undefined
+        setTimeout(() => void (isOver || start()), isOver ? 0 : RESTART_DELAY_MS)
+        resolve()
+      }
+      own.once('exit', end).once('error', (error) => {
+        console.error(`${program.name} cannot be started: ${error.message}`)
+        end()
+      })
+    })
+  }
+
+  function signal(name: NodeJS.Signals): void {
+    if (child?.pid !== undefined) signalTree(child.pid, name)
+  }
+
+  async function startedAfter(count: number): Promise<void> {
+    while (starts === count && !isOver) await sleep(10)
+  }
+
+  async function running(): Promise<void> {
+    while (child === undefined && !isOver) await sleep(10)
+  }
+
+  start()
+  return {
+    name: program.name,
+    logFile: program.logFile,
+    pid: () => child?.pid,
+    starts: () => starts,
+    signal,
+    async kill() {
+      await running()
+      const before = starts
+      signal('SIGKILL')
+      await startedAfter(before)
+    },
+    async restart() {
+      await running()
+      const before = starts
+      child?.kill(program.stopSignal ?? 'SIGTERM')
+      const deadline = new AbortController()
+      const late = sleep(STOP_DEADLINE_MS, 'late', { signal: deadline.signal }).catch(() => 'ended')
+      if ((await Promise.race([ended, late])) === 'late') {
+        console.error(`${program.name} did not end within ${STOP_DEADLINE_MS} ms of being asked: killed`)
+        signal('SIGKILL')
+      }
+      deadline.abort()
+      await startedAfter(before)
+    },
+    async [Symbol.asyncDispose]() {
+      isOver = true
+      signal('SIGKILL')
+      await ended
+    },
+  }
+}
+
+/** The parent first, so that one that is to be stopped starts no further children. */
+function signalTree(pid: number, signal: NodeJS.Signals): void {
+  const children = childrenOf(pid)
+  try {
+    process.kill(pid, signal)
+  } catch {
+    return // it has ended, and its children with it
+  }
+  for (const child of new Set([...children, ...childrenOf(pid)])) signalTree(child, signal)
+}
+
+/** The children of a process that are running; Postgres has one for each session. */
+export function childrenOf(pid: number): number[] {
+  try {
+    return readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').split(' ').filter(Boolean).map(Number)
+  } catch {
+    return []
+  }
+}
