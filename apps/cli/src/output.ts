@@ -15,6 +15,13 @@ export function showProgress(text: string): void {
   if (process.stderr.isTTY) process.stderr.write(`\r\u001b[K${text}`)
 }
 
+/** How to get the next page of a list, where there may be one. Whoever reads JSON has the last id already. */
+export function showNextPage(command: Command, shown: readonly { id: string }[], limit: number): void {
+  const last = shown.at(-1)
+  if (last === undefined || shown.length < limit || wantsJson(command)) return
+  console.error(`There may be more: --before ${last.id}`)
+}
+
 /** Rows in columns as wide as their longest value. */
 export function table(rows: Record<string, string | number>[]): string {
   const names = Object.keys(rows[0] ?? {})

@@ -12,6 +12,7 @@ import { connect, LONG_WORK_MS } from '@ringback/core/store/connect'
 import { migrate } from '@ringback/core/store/migrate'
 import { startTracing } from '@ringback/core/tracing'
 import { createIngest, safeHostname } from '@ringback/ingest/ingest'
+import { retentionOf, retentionVariables } from '@ringback/worker/retention'
 import { createWorker } from '@ringback/worker/worker'
 import { startPostgres } from './embedded-postgres.ts'
 import { greeting } from './greeting.ts'
@@ -35,6 +36,7 @@ const Variables = z.object({
   SPOOL_DIR: known.spoolDir,
   SPOOL_MAX_BYTES: known.spoolMaxBytes,
   LOG_LEVEL: known.logLevel,
+  ...retentionVariables,
 })
 
 /** For a stuck worker: what does not end in this time is left. */
@@ -92,6 +94,7 @@ await runService(async (stopping) => {
       registry,
       tracing,
       log: createLogger('worker', environment.LOG_LEVEL),
+      retention: retentionOf(environment),
       stopping,
       onStuck: endStuck,
     })

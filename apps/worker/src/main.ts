@@ -5,6 +5,7 @@ import { createRegistry } from '@ringback/core/metrics'
 import { queueServer } from '@ringback/core/queue'
 import { closeWithin, listenForOperators, runService, variables } from '@ringback/core/service'
 import { startTracing } from '@ringback/core/tracing'
+import { retentionOf, retentionVariables } from './retention.ts'
 import { createWorker } from './worker.ts'
 
 const Environment = z.object({
@@ -16,6 +17,7 @@ const Environment = z.object({
   OPS_HOST: variables.opsHost,
   WORKER_CONCURRENCY: z.coerce.number().int().min(1).max(100).default(8),
   STUCK_AFTER_SECONDS: z.coerce.number().min(10).max(86_400).default(60),
+  ...retentionVariables,
   RINGBACK_CONFIG: variables.configFile,
   LOG_LEVEL: variables.logLevel,
 })
@@ -39,6 +41,7 @@ await runService(async (stopping) => {
     registry,
     log,
     concurrency: environment.WORKER_CONCURRENCY,
+    retention: retentionOf(environment),
     stopping,
     stuckAfterMs: environment.STUCK_AFTER_SECONDS * 1000,
     // Its supervisor starts another. What it had in hand is taken up by others, as after a crash.

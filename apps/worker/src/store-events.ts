@@ -206,6 +206,7 @@ async function storeGroup(
   groupId: string,
   group: StoreJob,
   matched: [string, string][],
+  madePartitions = false,
 ): Promise<Stored | undefined> {
   const { sql } = deps
   try {
@@ -216,8 +217,10 @@ async function storeGroup(
     return row?.result ?? undefined
   } catch (error) {
     if (isMissingPartition(error)) {
+      // Once: while a partition of long ago is being dropped, there is none to be had, and it is tried again later.
+      if (madePartitions) throw error
       await makePartitions(sql, group)
-      return storeGroup(deps, groupId, group, matched)
+      return storeGroup(deps, groupId, group, matched, true)
     }
     // A group that keeps failing while others are stored is taken apart too, to find which callback is to blame.
     const isGuilty = deps.suspects.isGuilty(groupId)

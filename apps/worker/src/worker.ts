@@ -16,13 +16,14 @@ import { unsafeDatabaseSettings } from '@ringback/core/store/unsafe-settings'
 import type { Tracing } from '@ringback/core/tracing'
 import { createEvaluateAlerts } from './alerts/evaluate-alerts.ts'
 import { createAttemptCounter } from './count-attempts.ts'
-import { deleteOldRows } from './delete-old-rows.ts'
 import { buryWithoutHandler, enqueueDueDeliveries } from './due-deliveries.ts'
 import { createHands } from './hands.ts'
 import { beat, forgetProcesses, probePostgres } from './heartbeat.ts'
 import { createWorkerMetrics } from './metrics.ts'
 import { createDetectLosses } from './queue-losses.ts'
 import { createReady } from './readiness.ts'
+import { createRetention, DEFAULT_RETENTION } from './retention.ts'
+import type { Retention } from './retention.ts'
 import { createRunDeliveries } from './run-deliveries.ts'
 import type { FinishedAttempt } from './run-deliveries.ts'
 import { createStoreEvents } from './store-events.ts'
@@ -39,6 +40,8 @@ export interface WorkerOptions {
   log: Logger
   /** Groups stored at the same time. */
   concurrency?: number
+  /** How long things are kept. */
+  retention?: Retention
   /** How often attempts that were counted are written, and how often it is looked for what is an alert. */
   monitoringIntervalMs?: number
   /** See connect.ts. */
@@ -158,12 +161,17 @@ async function startWorker(options: WorkerOptions): Promise<Worker> {
     }),
     repeat('maintenance', MAINTENANCE_INTERVAL_MS, async () => {
       await ensurePartitions(sql)
+      await sql`select fold_event_counts()`
       await buryWithoutHandler({ sql, handlers: config.handlers, log })
-      await deleteOldRows(sql, signal)
       await beat(sql, ownName)
       await forgetProcesses(sql)
     }),
     repeat('settings', SETTINGS_INTERVAL_MS, logUnsafeSettings),
+    repeat(
+      'retention',
+      MAINTENANCE_INTERVAL_MS,
+      createRetention({ databaseUrl: options.databaseUrl, retention: options.retention ?? DEFAULT_RETENTION, log }),
+    ),
     repeat('counts', monitoringIntervalMs, attemptCounter.flush),
     repeat('alerts', monitoringIntervalMs, createEvaluateAlerts({ sql, config, queueAgeMs, log })),
     repeat(

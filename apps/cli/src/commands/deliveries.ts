@@ -1,4 +1,4 @@
-import { attempts, deliveries, events } from '@ringback/core/store/schema'
+import { attempts, deliveries, events, keptAttempts, keptDeliveries, keptEvents } from '@ringback/core/store/schema'
 import { Option } from 'commander'
 import type { Command } from 'commander'
 import { and, asc, eq } from 'drizzle-orm'
@@ -10,8 +10,9 @@ import type { Change, Changed, Counted, Which } from '../change-deliveries.ts'
 import { fieldValue, fromDeliveries, STATUSES } from '../delivery-filter.ts'
 import type { DeliveryFilter, FieldValue, Status } from '../delivery-filter.ts'
 import { withDatabase, withSql } from '../environment.ts'
+import { assertNotOnlyKept } from '../kept.ts'
 import { timeOrAge, wholeNumber } from '../options.ts'
-import { print, showProgress, table, wantsJson } from '../output.ts'
+import { print, showNextPage, showProgress, table, wantsJson } from '../output.ts'
 
 /** `ringback deliveries list`, `show`, `retry` and `cancel` */
 export function addDeliveriesCommand(program: Command): void {
@@ -26,6 +27,7 @@ export function addDeliveriesCommand(program: Command): void {
         const found = await withSql((sql) => newest(sql, filterOf(options), { before, limit }))
         if (wantsJson(self)) for (const delivery of found) console.log(JSON.stringify(delivery))
         else console.log(found.length > 0 ? table(found.map(cells)) : 'No deliveries')
+        showNextPage(self, found, limit)
       },
     )
 
@@ -145,8 +147,32 @@ async function show(database: PostgresJsDatabase, id: string) {
     .from(deliveries)
     .innerJoin(events, and(eq(events.id, deliveries.eventId), eq(events.receivedAt, deliveries.eventReceivedAt)))
     .where(eq(deliveries.id, id))
-  if (found === undefined) throw new Error(`There is no delivery ${id}; it may be older than what is kept`)
+  if (found === undefined) return showKept(database, id)
   const runs = await database.select().from(attempts).where(eq(attempts.deliveryId, id)).orderBy(asc(attempts.number))
+  return {
+    ...found.delivery,
+    event: found.event,
+    runs: runs.map(({ deliveryId: _delivery, eventReceivedAt: _event, ...run }) => run),
+  }
+}
+
+/** A dead letter whose partition has been dropped. */
+async function showKept(database: PostgresJsDatabase, id: string) {
+  const { receivedAt, source, accountId, type, callbackId, callId } = keptEvents
+  const [found] = await database
+    .select({
+      delivery: keptDeliveries,
+      event: { id: keptEvents.id, receivedAt, source, accountId, type, callbackId, callId },
+    })
+    .from(keptDeliveries)
+    .innerJoin(keptEvents, eq(keptEvents.id, keptDeliveries.eventId))
+    .where(eq(keptDeliveries.id, id))
+  if (found === undefined) throw new Error(`There is no delivery ${id}; it may be older than what is kept`)
+  const runs = await database
+    .select()
+    .from(keptAttempts)
+    .where(eq(keptAttempts.deliveryId, id))
+    .orderBy(asc(keptAttempts.number))
   return {
     ...found.delivery,
     event: found.event,
@@ -199,6 +225,7 @@ async function assertExist(sql: Sql, ids: readonly string[]): Promise<void> {
     select wanted.id
     from json_array_elements_text(${JSON.stringify(ids)}::json) as wanted (id)
     where not exists (select from deliveries as d where d.id = wanted.id::uuid)`
+  for (const { id } of missing) await assertNotOnlyKept(sql, id)
   if (missing.length > 0) {
     throw new Error(`There is no delivery ${missing.map(({ id }) => id).join(', ')}; nothing was changed`)
   }

@@ -1,11 +1,20 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { attempts, deliveries, duplicates, events } from '@ringback/core/store/schema'
+import {
+  attempts,
+  deliveries,
+  duplicates,
+  events,
+  keptAttempts,
+  keptDeliveries,
+  keptEvents,
+} from '@ringback/core/store/schema'
 import type { Command } from 'commander'
-import { and, asc, desc, eq, gt, inArray, like, lt } from 'drizzle-orm'
+import { and, asc, desc, eq, gt, inArray, like } from 'drizzle-orm'
 import type { PostgresJsDatabase } from 'drizzle-orm/postgres-js'
 import { z } from 'zod'
 import { withDatabase } from '../environment.ts'
-import { print, table, wantsJson } from '../output.ts'
+import { before } from '../keyset.ts'
+import { print, showNextPage, table, wantsJson } from '../output.ts'
 import { likePattern, timeOrAge, wholeNumber } from '../options.ts'
 
 /** `ringback events` and `ringback events show` */
@@ -19,7 +28,7 @@ export function addEventsCommand(program: Command): void {
     .option('--callback-id <id>')
     .option('--call-id <id>')
     .option('--since <time>', 'a time, or an age such as 90s, 15m, 2h, 7d', timeOrAge)
-    .option('--before <id>', 'the page after the event with this id')
+    .option('--before <id>', 'the page after the event with this id', eventId)
     .option('--limit <n>', 'how many', wholeNumber(1, 10_000), 50)
     .option('--follow', 'go on with new events as they are stored')
     .action(async (options: ListOptions & { follow?: boolean }, self: Command) => {
@@ -33,11 +42,14 @@ export function addEventsCommand(program: Command): void {
     .description('one event with its payload, duplicates, deliveries and attempts')
     .argument('<id>')
     .action(async (id: string, _options: unknown, self: Command) => {
-      if (!z.uuid().safeParse(id).success)
-        throw new Error(`"${id}" is no event's id: ids are those that "ringback events" prints`)
-      const value = await withDatabase((database) => show(database, id))
+      const value = await withDatabase((database) => show(database, eventId(id)))
       print(self, value, JSON.stringify(value, undefined, 2))
     })
+}
+
+function eventId(text: string): string {
+  if (z.uuid().safeParse(text).success) return text
+  throw new Error(`"${text}" is no event's id: ids are those that "ringback events" prints`)
 }
 
 interface ListOptions {
@@ -70,7 +82,7 @@ function matching(options: ListOptions) {
     options.callbackId === undefined ? undefined : eq(events.callbackId, options.callbackId),
     options.callId === undefined ? undefined : eq(events.callId, options.callId),
     options.since === undefined ? undefined : gt(events.receivedAt, options.since),
-    options.before === undefined ? undefined : lt(events.id, options.before),
+    options.before === undefined ? undefined : before({ id: events.id, receivedAt: events.receivedAt }, options.before),
   )
 }
 
@@ -79,10 +91,12 @@ async function list(database: PostgresJsDatabase, options: ListOptions, command:
     .select(summary)
     .from(events)
     .where(matching(options))
-    .orderBy(desc(events.receivedAt), desc(events.id))
+    // UUIDv7: by id is by time of receipt, and by the primary key.
+    .orderBy(desc(events.id))
     .limit(options.limit)
   if (wantsJson(command)) for (const event of found) console.log(JSON.stringify(event))
   else console.log(found.length > 0 ? table(found.map(cells)) : 'No events')
+  showNextPage(command, found, options.limit)
 }
 
 const FOLLOW_INTERVAL_MS = 500
@@ -119,7 +133,7 @@ function cells({
 
 async function show(database: PostgresJsDatabase, id: string) {
   const [event] = await database.select().from(events).where(eq(events.id, id))
-  if (event === undefined) throw new Error(`There is no event ${id}; it may be older than what is kept`)
+  if (event === undefined) return showKept(database, id)
   const ofEvent = await database
     .select()
     .from(deliveries)
@@ -143,9 +157,31 @@ async function show(database: PostgresJsDatabase, id: string) {
       changed,
       raw: raw?.toString('utf8'),
     })),
-    deliveries: ofEvent.map((delivery) => ({
-      ...delivery,
-      runs: runs.filter(({ deliveryId }) => deliveryId === delivery.id),
-    })),
+    deliveries: withRuns(ofEvent, runs),
   }
+}
+
+/** What is left of an event when its partition has been dropped: it and its dead letters, if it has any. */
+async function showKept(database: PostgresJsDatabase, id: string) {
+  const [event] = await database.select().from(keptEvents).where(eq(keptEvents.id, id))
+  if (event === undefined) throw new Error(`There is no event ${id}; it may be older than what is kept`)
+  const ofEvent = await database
+    .select()
+    .from(keptDeliveries)
+    .where(eq(keptDeliveries.eventId, id))
+    .orderBy(asc(keptDeliveries.handler))
+  const ids = ofEvent.map((delivery) => delivery.id)
+  const runs = await database
+    .select()
+    .from(keptAttempts)
+    .where(inArray(keptAttempts.deliveryId, ids))
+    .orderBy(asc(keptAttempts.number))
+  return { ...event, raw: event.raw.toString('utf8'), deliveries: withRuns(ofEvent, runs) }
+}
+
+function withRuns<Delivery extends { id: string }, Run extends { deliveryId: string }>(
+  ofEvent: Delivery[],
+  runs: Run[],
+) {
+  return ofEvent.map((delivery) => ({ ...delivery, runs: runs.filter(({ deliveryId }) => deliveryId === delivery.id) }))
 }

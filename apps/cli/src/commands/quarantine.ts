@@ -6,8 +6,9 @@ import type { PostgresJsDatabase } from 'drizzle-orm/postgres-js'
 import { drizzle } from 'drizzle-orm/postgres-js'
 import { z } from 'zod'
 import { readConfig, withDatabase, withSql } from '../environment.ts'
+import { before } from '../keyset.ts'
 import { timeOrAge, wholeNumber } from '../options.ts'
-import { print, showProgress, table, wantsJson } from '../output.ts'
+import { print, showNextPage, showProgress, table, wantsJson } from '../output.ts'
 import { requestsOf } from '../quarantined-request.ts'
 import type { Quarantined } from '../quarantined-request.ts'
 import { release } from '../release.ts'
@@ -20,9 +21,10 @@ export function addQuarantineCommand(program: Command): void {
   withFilters(command.command('list'))
     .description('what is in quarantine, the newest first')
     .option('--released', 'what was released as well')
+    .option('--before <id>', 'the page after the refusal with this id', refusalId)
     .option('--limit <n>', 'how many', wholeNumber(1, 10_000), 50)
-    .action(async (filter: Filter & { limit: number }, self: Command) => {
-      const rows = await withDatabase((database) => newest(database, filter, filter.limit))
+    .action(async (filter: Filter & Page, self: Command) => {
+      const rows = await withDatabase((database) => newest(database, filter, filter))
       const shown = rows.map(
         ({ id, receivedAt, source, reason, scope, callbackId, remoteAddress, body, releasedAt }) => ({
           id,
@@ -38,6 +40,7 @@ export function addQuarantineCommand(program: Command): void {
       )
       if (wantsJson(self)) for (const row of shown) console.log(JSON.stringify(row))
       else console.log(shown.length > 0 ? table(shown) : 'Nothing is in quarantine')
+      showNextPage(self, shown, filter.limit)
     })
 
   command
@@ -84,19 +87,35 @@ function matching({ source, reason, since, until, released = false }: Filter) {
   )
 }
 
-function newest(database: PostgresJsDatabase, filter: Filter, limit: number): Promise<Quarantined[]> {
-  return database
-    .select()
-    .from(quarantine)
-    .where(matching(filter))
-    .orderBy(desc(quarantine.receivedAt), desc(quarantine.id))
-    .limit(limit)
+interface Page {
+  before?: string
+  limit: number
+}
+
+function refusalId(text: string): string {
+  if (z.uuid().safeParse(text).success) return text
+  throw new Error(`"${text}" is no id: ids are those that "ringback quarantine list" prints`)
+}
+
+function newest(database: PostgresJsDatabase, filter: Filter, page: Page): Promise<Quarantined[]> {
+  const { id, receivedAt } = quarantine
+  const { before: cursor, limit } = page
+  return (
+    database
+      .select()
+      .from(quarantine)
+      .where(and(matching(filter), cursor === undefined ? undefined : before({ id, receivedAt }, cursor)))
+      // UUIDv7: by id is by time of receipt, and by the primary key.
+      .orderBy(desc(id))
+      .limit(limit)
+  )
 }
 
 async function one(database: PostgresJsDatabase, id: string): Promise<Quarantined> {
-  if (!z.uuid().safeParse(id).success)
-    throw new Error(`"${id}" is no id: ids are those that "ringback quarantine list" prints`)
-  const [row] = await database.select().from(quarantine).where(eq(quarantine.id, id))
+  const [row] = await database
+    .select()
+    .from(quarantine)
+    .where(eq(quarantine.id, refusalId(id)))
   if (row === undefined)
     throw new Error(`Nothing with the id ${id} is in quarantine; it may be older than what is kept`)
   return row

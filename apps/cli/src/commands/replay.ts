@@ -2,6 +2,7 @@ import type { Sql } from '@ringback/core/store/connect'
 import type { Command } from 'commander'
 import { z } from 'zod'
 import { withSql } from '../environment.ts'
+import { assertNotOnlyKept } from '../kept.ts'
 import { print, table } from '../output.ts'
 
 /** `ringback replay` */
@@ -51,6 +52,7 @@ async function replay(sql: Sql, id: string, handler: string | undefined): Promis
 
 async function reasonForNone(sql: Sql, id: string, handler: string | undefined): Promise<string> {
   const [event] = await sql`select type from events where id = ${id}`
+  if (event === undefined) await assertNotOnlyKept(sql, id)
   if (event === undefined) return `There is no event and no delivery ${id}; it may be older than what is kept`
   if (handler !== undefined) return `The event ${id} has no delivery of a handler "${handler}"`
   return `The event ${id} has no deliveries: no handler matched its type "${event.type}" when it was stored`

@@ -19,7 +19,7 @@ import { ALERT_KINDS } from '../alerts.ts'
 const bytea = customType<{ data: Buffer }>({ dataType: () => 'bytea' })
 const time = (name: string) => timestamp(name, { withTimezone: true })
 
-export const events = pgTable('events', {
+const eventColumns = {
   id: uuid('id').notNull(),
   receivedAt: time('received_at').notNull(),
   source: text('source').notNull(),
@@ -40,7 +40,9 @@ export const events = pgTable('events', {
   secret: smallint('secret'),
   wouldRefuse: text('would_refuse'),
   traceparent: text('traceparent'),
-})
+}
+
+export const events = pgTable('events', eventColumns)
 
 export const duplicates = pgTable('duplicates', {
   id: uuid('id').notNull(),
@@ -52,7 +54,7 @@ export const duplicates = pgTable('duplicates', {
   raw: bytea('raw'),
 })
 
-export const deliveries = pgTable('deliveries', {
+const deliveryColumns = {
   id: uuid('id').notNull(),
   eventId: uuid('event_id').notNull(),
   eventReceivedAt: time('event_received_at').notNull(),
@@ -68,7 +70,9 @@ export const deliveries = pgTable('deliveries', {
   finishedAt: time('finished_at'),
   lastError: text('last_error'),
   running: boolean('running').notNull().default(false),
-})
+}
+
+export const deliveries = pgTable('deliveries', deliveryColumns)
 
 export const destinations = pgTable('destinations', {
   handler: text('handler').notNull(),
@@ -89,7 +93,7 @@ export const destinations = pgTable('destinations', {
   lastError: text('last_error'),
 })
 
-export const attempts = pgTable('attempts', {
+const attemptColumns = {
   deliveryId: uuid('delivery_id').notNull(),
   eventReceivedAt: time('event_received_at').notNull(),
   number: integer('number').notNull(),
@@ -99,7 +103,9 @@ export const attempts = pgTable('attempts', {
   statusCode: integer('status_code'),
   error: text('error'),
   response: text('response'),
-})
+}
+
+export const attempts = pgTable('attempts', attemptColumns)
 
 export const quarantine = pgTable('quarantine', {
   id: uuid('id').notNull(),
@@ -117,6 +123,13 @@ export const quarantine = pgTable('quarantine', {
   scope: text('scope', { enum: ['request', 'callback'] }),
   releasedAs: text('released_as', { enum: ['verified', 'trusted'] }),
 })
+
+const keptAt = () => time('kept_at').notNull().defaultNow()
+
+// Dead letters whose partition was dropped, with their events and attempts.
+export const keptEvents = pgTable('kept_events', { ...eventColumns, keptAt: keptAt() })
+export const keptDeliveries = pgTable('kept_deliveries', { ...deliveryColumns, keptAt: keptAt() })
+export const keptAttempts = pgTable('kept_attempts', { ...attemptColumns, keptAt: keptAt() })
 
 export const alerts = pgTable('alerts', {
   id: uuid('id').notNull(),

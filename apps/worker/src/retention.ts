@@ -1,0 +1,106 @@
+import type { Logger } from '@ringback/core/log'
+import { connect, LONG_WORK_MS } from '@ringback/core/store/connect'
+import { z } from 'zod'
+import { createDropPartitions } from './drop-partitions.ts'
+import { createPruneNames, prune } from './prune.ts'
+
+// What is kept, and for how long: weeks that are over their time go as whole partitions, the rest is deleted in batches.
+
+const DAYS_TEXT = 'must be a whole number of days'
+
+const days = (least: number) =>
+  z
+    .string()
+    .regex(/^\d{1,5}$/, DAYS_TEXT)
+    .transform(Number)
+    .refine((value) => value >= least, `must be at least ${least} days`)
+
+/** Variables of the environment; docs/configuration.md describes them. */
+export const retentionVariables = {
+  RETENTION_DAYS: days(7).default(90),
+  KEEP_DEAD_LETTERS_DAYS: days(0).default(365),
+  QUARANTINE_DAYS: days(1).optional(),
+  NAME_RETENTION_DAYS: days(7).optional(),
+}
+
+/** How long things are kept, in days. */
+export interface Retention {
+  /** Events, duplicates, deliveries and attempts, by the event's receipt; resolved alerts. */
+  days: number
+  /** Dead letters with their events and attempts, by the event's receipt; 0 keeps none beyond `days`. */
+  deadLetterDays: number
+  /** Refusals; never longer than `days`. */
+  quarantineDays: number
+  /** What makes an event be stored once; for ever where it is undefined. */
+  nameDays: number | undefined
+}
+
+export const DEFAULT_RETENTION: Retention = { days: 90, deadLetterDays: 365, quarantineDays: 90, nameDays: undefined }
+
+/** What the variables say. Throws where names would be forgotten before their events. */
+export function retentionOf(variables: {
+  RETENTION_DAYS: number
+  KEEP_DEAD_LETTERS_DAYS: number
+  QUARANTINE_DAYS?: number | undefined
+  NAME_RETENTION_DAYS?: number | undefined
+}): Retention {
+  const { RETENTION_DAYS: kept, NAME_RETENTION_DAYS: nameDays } = variables
+  if (nameDays !== undefined && nameDays < kept) {
+    throw new Error(
+      `NAME_RETENTION_DAYS is ${nameDays} and RETENTION_DAYS ${kept}: names must be kept at least as long as events, ` +
+        'or a callback that comes again would be stored and handled a second time',
+    )
+  }
+  return {
+    days: kept,
+    deadLetterDays: variables.KEEP_DEAD_LETTERS_DAYS,
+    quarantineDays: Math.min(variables.QUARANTINE_DAYS ?? kept, kept),
+    nameDays,
+  }
+}
+
+/** An advisory lock's key: any number that nothing else in the database locks. */
+const LOCK_KEY = 7_274_257
+
+/**
+ * How long a partition waits for transactions that still use its table, such as a backup: then the next run goes on.
+ * Inserts do not wait meanwhile.
+ */
+const LOCK_TIMEOUT = '2s'
+
+/**
+ * Makes the function that drops what is over its time: in one worker at a time, however many call it. What it cannot
+ * finish, the next call does.
+ */
+export function createRetention({
+  databaseUrl,
+  retention,
+  log,
+}: {
+  databaseUrl: string
+  retention: Retention
+  log: Logger
+}): () => Promise<void> {
+  const dropPartitions = createDropPartitions(retention, log)
+  const pruneNames = createPruneNames(retention)
+
+  return async () => {
+    // A connection of its own, and only while it is needed: the lock and the time-out belong to it, and partitions are
+    // not detached within a transaction.
+    const sql = connect(databaseUrl, {
+      max: 1,
+      applicationName: 'ringback retention',
+      longestStatementMs: LONG_WORK_MS,
+    })
+    try {
+      const [row] = await sql<{ isFirst: boolean }[]>`
+        select pg_try_advisory_lock(${LOCK_KEY}) as "isFirst", set_config('lock_timeout', ${LOCK_TIMEOUT}, false)`
+      if (!row!.isFirst) return
+      await dropPartitions(sql)
+      await prune(sql, retention)
+      await pruneNames(sql)
+    } finally {
+      await sql.end({ timeout: 1 })
+    }
+  }
+}

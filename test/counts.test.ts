@@ -1,0 +1,110 @@
+import { randomUUIDv7 } from 'node:crypto'
+import { expect, test } from 'vitest'
+import { storeJob } from '@ringback/core/callback'
+import { createStoreEvents } from '@ringback/worker/store-events'
+import { freshDatabase, log } from './support/ringback.ts'
+import type { Database } from './support/ringback.ts'
+
+function groupOf(callbackIds: string[], types: string[]) {
+  const parts = callbackIds.map((callbackId, index) => ({
+    kind: 'callbacks' as const,
+    json: JSON.stringify({
+      id: randomUUIDv7(),
+      source: 'voximplant',
+      accountId: '1',
+      callbackId,
+      type: types[index % types.length],
+      verifiedBy: 'id',
+      occurredAt: new Date().toISOString(),
+      method: 'POST',
+      url: '/',
+      headers: {},
+      raw: Buffer.from('{}').toString('base64'),
+    }),
+  }))
+  return { id: `group-${randomUUIDv7()}`, data: storeJob(parts) }
+}
+
+function storeInto({ sql }: Database) {
+  const { signal } = new AbortController()
+  return createStoreEvents({ sql, handlers: [], enqueueDeliveries: async () => {}, log, signal })
+}
+
+test('daily counts are those of the events, at every moment, while many workers store, repeat and fold', async () => {
+  await using database = await freshDatabase()
+  const { sql } = database
+  const store = storeInto(database)
+  const groups = Array.from({ length: 60 }, (_, group) =>
+    groupOf(
+      // Each group repeats a third of the one before it.
+      Array.from({ length: 30 }, (_one, index) => `c${group * 20 + index}`),
+      ['min_balance', 'sms_inbound', 'card_expired'],
+    ),
+  )
+  let isStoring = true
+  const folding = Array.from({ length: 2 }, async () => {
+    while (isStoring) {
+      await sql`select fold_event_counts()`
+      const [row] = await sql<{ counted: number; stored: number }[]>`
+        select (select coalesce(sum(events), 0)::float8 from daily_counts) as counted, (select count(*)::float8 from events) as stored`
+      expect(row!.counted).toBe(row!.stored)
+    }
+  })
+  await Promise.all(groups.map((group) => store(group)))
+  await Promise.all(groups.map((group) => store(group)))
+  isStoring = false
+  await Promise.all(folding)
+  const byType = (table: string) =>
+    sql.unsafe(
+      `select type, sum(${table === 'events' ? 1 : 'events'})::integer as n from ${table} group by 1 order by 1`,
+    )
+  expect(await byType('daily_counts')).toEqual(await byType('events'))
+  expect(
+    await sql`select sum(events)::integer as events, sum(duplicates)::integer as duplicates from daily_counts`,
+  ).toEqual([{ events: 1210, duplicates: 590 }])
+  await sql`select fold_event_counts()`
+  expect(await sql`select from event_counts_appended`).toHaveLength(0)
+  expect(await sql`select sum(events)::integer as events from event_counts`).toEqual([{ events: 1210 }])
+})
+
+test('everything in the schema says what it means', async () => {
+  await using database = await freshDatabase()
+  const bare = await database.sql`
+    select c.relname as name, a.attname as column
+    from pg_class as c
+    left join pg_attribute as a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+    where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p', 'v', 'm') and not c.relispartition
+      and (obj_description(c.oid, 'pg_class') is null or (a.attnum is not null and col_description(c.oid, a.attnum) is null))
+    order by 1, a.attnum`
+  expect(bare.map(({ name, column }) => `${name}.${column}`)).toEqual([])
+})
+
+test('the role for people reads every table, view and partition, those to come as well, and changes none', async () => {
+  await using database = await freshDatabase()
+  const { sql } = database
+  await sql`select ensure_partitions(now() + interval '100 days', now() + interval '100 days')`
+  const relations = await sql<{ name: string; kind: string }[]>`
+    select relname as name, relkind::text as kind from pg_class
+    where relnamespace = 'public'::regnamespace and relkind in ('r', 'p', 'v', 'm')`
+  expect(relations.length).toBeGreaterThan(40)
+  await sql.begin(async (transaction) => {
+    await transaction`set local role ringback_reader`
+    for (const { name, kind } of relations) {
+      await transaction.unsafe(`select * from ${name} limit 0`)
+      if (kind === 'v') continue
+      for (const change of [`delete from ${name}`, `truncate ${name}`, `insert into ${name} default values`]) {
+        await expect(transaction.savepoint((savepoint) => savepoint.unsafe(change))).rejects.toThrow(
+          /permission denied/,
+        )
+      }
+    }
+    for (const call of [
+      `fold_event_counts()`,
+      `store_callbacks('[]', '[]', '[{"source":"s","reason":"r","count":1}]', '[]', false)`,
+    ]) {
+      await expect(transaction.savepoint((savepoint) => savepoint.unsafe(`select ${call}`))).rejects.toThrow(
+        /permission denied/,
+      )
+    }
+  })
+})

@@ -1,0 +1,263 @@
+import { randomUUIDv7 } from 'node:crypto'
+import { expect, test } from 'vitest'
+import { storeJob } from '@ringback/core/callback'
+import type { QueuedCallback } from '@ringback/core/callback'
+import { log as logAction } from '@ringback/core/handlers'
+import { createLogger } from '@ringback/core/log'
+import { connect } from '@ringback/core/store/connect'
+import { createRetention, DEFAULT_RETENTION } from '@ringback/worker/retention'
+import type { Retention } from '@ringback/worker/retention'
+import { createStoreEvents } from '@ringback/worker/store-events'
+import { runCli } from './support/processes.ts'
+import { configWith, eventually, freshDatabase, idAt, log } from './support/ringback.ts'
+import type { Database } from './support/ringback.ts'
+
+const DAY_MS = 86_400_000
+
+function daysAgo(days: number): string {
+  return new Date(Date.now() - days * DAY_MS).toISOString()
+}
+
+function queued(callbackId: string, receivedAt: string): QueuedCallback {
+  return {
+    id: idAt(receivedAt),
+    source: 'voximplant',
+    accountId: '1',
+    callbackId,
+    type: 'min_balance',
+    verifiedBy: 'id',
+    occurredAt: receivedAt,
+    method: 'POST',
+    url: '/callbacks/voximplant',
+    headers: {},
+    raw: Buffer.from(JSON.stringify({ callback_id: callbackId })).toString('base64'),
+  }
+}
+
+/** The worker's processor of store jobs: stores these callbacks as one group, each with one delivery. */
+async function store(database: Database, ...callbacks: QueuedCallback[]): Promise<void> {
+  const { handlers } = configWith({ handlers: [{ name: 'all', run: logAction({ message: 'came' }) }] })
+  const { signal } = new AbortController()
+  const process = createStoreEvents({ sql: database.sql, handlers, enqueueDeliveries: async () => {}, log, signal })
+  const parts = callbacks.map((callback) => ({ kind: 'callbacks' as const, json: JSON.stringify(callback) }))
+  await process({ id: `group-${randomUUIDv7()}`, data: storeJob(parts) })
+}
+
+/** Partitions as if each had been made before its week, and not by this test. */
+async function madeInTime({ sql }: Database): Promise<void> {
+  await sql`update partitions_made set made_at = '2020-01-01'`
+}
+
+/** Ends the delivery of an event, after one attempt. */
+async function finish({ sql }: Database, callbackId: string, status: 'succeeded' | 'dead'): Promise<void> {
+  await sql`
+    with finished as (
+      update deliveries as d
+      set status = ${status}, next_attempt_at = null, attempts = 1, finished_at = now(), last_error = 'no answer'
+      from events as e
+      where e.id = d.event_id and e.callback_id = ${callbackId}
+      returning d.id, d.event_received_at
+    )
+    insert into attempts (delivery_id, event_received_at, number, outcome, error)
+    select id, event_received_at, 1, 'failed', 'no answer' from finished`
+}
+
+function retentionOf(database: Database, retention: Partial<Retention> = {}, logger = log): () => Promise<void> {
+  return createRetention({ databaseUrl: database.url, retention: { ...DEFAULT_RETENTION, ...retention }, log: logger })
+}
+
+async function counts({ sql }: Database) {
+  const [row] = await sql`
+    select
+      (select count(*)::integer from events) as events,
+      (select count(*)::integer from deliveries) as deliveries,
+      (select count(*)::integer from kept_events) as kept,
+      (select count(*)::integer from kept_deliveries) as "keptDeliveries",
+      (select count(*)::integer from kept_attempts) as "keptAttempts"`
+  return row
+}
+
+test('weeks over their time are dropped once by many workers, and their dead letters are kept as they were', async () => {
+  await using database = await freshDatabase()
+  const { sql } = database
+  await store(database, queued('dead', daysAgo(100)), queued('done', daysAgo(100)), queued('older', daysAgo(120)))
+  await store(database, queued('new', daysAgo(80)))
+  await finish(database, 'dead', 'dead')
+  for (const callbackId of ['done', 'older', 'new']) await finish(database, callbackId, 'succeeded')
+  await madeInTime(database)
+  const [event] = await sql`select * from events where callback_id = 'dead'`
+  const [delivery] = await sql`select * from deliveries where event_id = ${event!.id}`
+  const [attempt] = await sql`select * from attempts where delivery_id = ${delivery!.id}`
+
+  const workers = Array.from({ length: 4 }, () => retentionOf(database))
+  await Promise.all(workers.map((run) => run()))
+  await workers[0]!()
+
+  expect(await counts(database)).toEqual({ events: 1, deliveries: 1, kept: 1, keptDeliveries: 1, keptAttempts: 1 })
+  expect((await sql`select * from kept_events`)[0]).toEqual({ ...event, kept_at: expect.any(Date) as Date })
+  expect((await sql`select * from kept_deliveries`)[0]).toEqual({ ...delivery, kept_at: expect.any(Date) as Date })
+  expect((await sql`select * from kept_attempts`)[0]).toEqual({ ...attempt, kept_at: expect.any(Date) as Date })
+  expect(
+    await sql`
+      select relname from pg_class
+      where relname ~ '\\d{4}w\\d{2}$' and relkind = 'r' and not exists (select from pg_inherits where inhrelid = pg_class.oid)`,
+  ).toHaveLength(0)
+  await store(database, queued('dead', daysAgo(0)))
+  expect(await counts(database)).toMatchObject({ events: 1 })
+})
+
+test('what has still to be done is never dropped, nor is anything else of its week', async () => {
+  await using database = await freshDatabase()
+  const at = daysAgo(100)
+  await store(database, queued('pending', at), queued('done', at))
+  await finish(database, 'done', 'succeeded')
+  await madeInTime(database)
+  const run = retentionOf(database)
+  await run()
+  expect(await counts(database)).toMatchObject({ events: 2, deliveries: 2 })
+  await finish(database, 'pending', 'succeeded')
+  await run()
+  expect(await counts(database)).toEqual({ events: 0, deliveries: 0, kept: 0, keptDeliveries: 0, keptAttempts: 0 })
+})
+
+test('events go on being stored while a partition waits for a long reader, and it goes when the reader has gone', async () => {
+  await using database = await freshDatabase()
+  await store(database, queued('old', daysAgo(100)))
+  await finish(database, 'old', 'dead')
+  await madeInTime(database)
+  const reader = connect(database.url, { max: 1, applicationName: 'a reader' })
+  await reader.unsafe('begin')
+  await reader`select count(*) from events, deliveries`
+  const lines: string[] = []
+  const logger = createLogger('test', 'info', { write: (line: string) => lines.push(line) })
+  const run = retentionOf(database, {}, logger)
+
+  const running = run()
+  await eventually(async () =>
+    expect(await database.sql`select from pg_inherits where inhdetachpending`).toHaveLength(1),
+  )
+  let stored = 0
+  let slowestMs = 0
+  const isOver = running.then(() => true)
+  while (!(await Promise.race([isOver, Promise.resolve(false)]))) {
+    const startedAt = performance.now()
+    await store(database, queued(`new ${stored++}`, daysAgo(0)))
+    slowestMs = Math.max(slowestMs, performance.now() - startedAt)
+  }
+  expect(stored).toBeGreaterThan(20)
+  expect(slowestMs).toBeLessThan(1000)
+  expect(lines.join('')).toMatch(/partition\.in_use/)
+  expect(await counts(database)).toMatchObject({ events: stored + 1, keptDeliveries: 0 })
+
+  await reader.unsafe('commit')
+  await reader.end()
+  await run()
+  expect(await counts(database)).toMatchObject({ events: stored, kept: 1, keptDeliveries: 1, keptAttempts: 1 })
+  expect(lines.join('')).toMatch(/"keptDeadLetters":1.*"msg":"partition\.dropped"/)
+})
+
+test('a run that was killed between detaching and dropping loses nothing: the next one finishes it', async () => {
+  await using database = await freshDatabase()
+  const at = daysAgo(100)
+  await store(database, queued('dead', at))
+  await finish(database, 'dead', 'dead')
+  await madeInTime(database)
+  for (const parent of ['deliveries', 'attempts']) {
+    const [{ name } = {}] = await database.sql`
+      select relname as name from pg_class
+      where relname = ${parent} || to_char(${at}::text::timestamptz at time zone 'UTC', '"_"IYYY"w"IW')`
+    await database.sql.unsafe(`alter table ${parent} detach partition ${name as string} concurrently`)
+  }
+  await retentionOf(database)()
+  expect(await counts(database)).toEqual({ events: 0, deliveries: 0, kept: 1, keptDeliveries: 1, keptAttempts: 1 })
+})
+
+test('an event that comes for a week which is just being dropped brings it back whole', async () => {
+  await using database = await freshDatabase()
+  const at = daysAgo(100)
+  await store(database, queued('first', at))
+  await madeInTime(database)
+  const [{ week } = {}] = await database.sql<{ week: string }[]>`
+    select to_char(${at}::text::timestamptz at time zone 'UTC', 'IYYY"w"IW') as week`
+  for (const parent of ['deliveries', 'attempts', 'duplicates', 'events']) {
+    await database.sql.unsafe(`alter table ${parent} detach partition ${parent}_${week} concurrently`)
+  }
+  await store(database, queued('late', at))
+  expect(await counts(database)).toMatchObject({ events: 2, deliveries: 2 })
+})
+
+test('a week that a wrong clock has made late is kept for its time all the same', async () => {
+  await using database = await freshDatabase()
+  await store(database, queued('from 2001', '2001-01-01T00:00:00Z'))
+  await finish(database, 'from 2001', 'succeeded')
+  await retentionOf(database)()
+  expect(await counts(database)).toMatchObject({ events: 1 })
+  await database.sql`update partitions_made set made_at = now() - interval '91 days' where name ~ '2001'`
+  await retentionOf(database)()
+  expect(await counts(database)).toMatchObject({ events: 0 })
+})
+
+test('what has no partitions is deleted after its time, and nothing before', async () => {
+  await using database = await freshDatabase()
+  const { sql } = database
+  await store(database, queued('old', daysAgo(400)), queued('less old', daysAgo(300)), queued('new', daysAgo(1)))
+  for (const callbackId of ['old', 'less old']) await finish(database, callbackId, 'dead')
+  await madeInTime(database)
+  await sql`
+    insert into alerts (key, kind, subject, state, raised_at, resolved_at, occurrences, text, details)
+    select 'k' || n, 'dead_letters', '', case when n = 3 then 'open' else 'resolved' end, now() - age,
+      case when n <> 3 then now() - age end, 1, '', '{}'
+    from (values (1, interval '91 days'), (2, interval '89 days'), (3, interval '91 days')) as ages (n, age)`
+  await sql`
+    insert into quarantine_dropped (recorded_at, source, reason, count)
+    values (now() - interval '31 days', 's', 'r', 1), (now() - interval '29 days', 's', 'r', 1)`
+  await sql`insert into store_groups (id, stored_at) values (uuidv7(), now() - interval '8 days')`
+  await sql`select ensure_partitions(now() - interval '50 days', now() - interval '50 days')`
+  await madeInTime(database)
+  await sql`
+    insert into quarantine (id, source, reason, received_at, method, url, headers, body)
+    select uuidv7(-age), 's', 'r', now() - age, 'POST', '/', '{}', ''
+    from unnest(array[interval '50 days', interval '1 minute']) as age`
+
+  await retentionOf(database, { quarantineDays: 30, nameDays: 350 })()
+
+  expect(await sql`select callback_id from kept_events`).toEqual([{ callback_id: 'less old' }])
+  expect(await sql`select from kept_deliveries`).toHaveLength(1)
+  expect(await sql`select from kept_attempts`).toHaveLength(1)
+  expect(await sql`select key from alerts order by key`).toEqual([{ key: 'k2' }, { key: 'k3' }])
+  expect(await sql`select from quarantine_dropped`).toHaveLength(1)
+  expect(await sql`select from quarantine`).toHaveLength(1)
+  expect(await sql`select from store_groups where stored_at < now() - interval '7 days'`).toHaveLength(0)
+  expect(await sql`select callback_id from event_names order by 1`).toEqual([
+    { callback_id: 'less old' },
+    { callback_id: 'new' },
+  ])
+})
+
+test('the command line shows what is kept of dead letters, and says why it cannot run again', async () => {
+  await using database = await freshDatabase()
+  const { sql } = database
+  await store(database, queued('dead', daysAgo(100)))
+  await finish(database, 'dead', 'dead')
+  const [{ id, event_id: eventId } = {}] = await sql<{ id: string; event_id: string }[]>`select * from deliveries`
+  await madeInTime(database)
+  await retentionOf(database)()
+  const ringback = (...args: string[]) => runCli({ DATABASE_URL: database.url }, ...args)
+
+  const event = await ringback('events', 'show', eventId!, '--json')
+  expect(JSON.parse(event.output)).toMatchObject({
+    callbackId: 'dead',
+    keptAt: expect.any(String) as string,
+    deliveries: [{ id, handler: 'all', status: 'dead', runs: [{ number: 1, error: 'no answer' }] }],
+  })
+  const delivery = await ringback('deliveries', 'show', id!, '--json')
+  expect(JSON.parse(delivery.output)).toMatchObject({ id, event: { id: eventId }, runs: [{ number: 1 }] })
+  for (const command of [
+    ['replay', eventId!],
+    ['replay', id!],
+    ['deliveries', 'retry', id!],
+  ]) {
+    const { output } = await ringback(...command)
+    expect(output).toMatch(/is over RETENTION_DAYS.*kept for reading only/s)
+  }
+})
