@@ -14,31 +14,38 @@ const TEXT =
 
 /** A genuine request about callback `number`: about 500 bytes, and as long for every number below a thousand million. */
 export function callbackBody(number: number): string {
-  const callbackId = 1_000_000_000 + number
-  return JSON.stringify({
-    callbacks: [
-      {
-        callback_id: callbackId,
-        account_id: Number(credentials.accountId),
-        hash: signCallbackId(credentials, String(callbackId)),
-        type: 'sms_inbound',
-        sms_inbound: {
-          sms_inbound: {
-            source_number: String(15_550_000_000 + (number % 10_000)),
-            destination_number: '15559876543',
-            sms_body: TEXT,
-          },
-        },
-      },
-    ],
-  })
+  return requestBody(number, 1)
 }
 
-/** Writes the bodies of callbacks 0 to `count`, one a line. */
-export async function writeBodies(path: string, count: number): Promise<void> {
+/** A genuine request about `count` callbacks, from callback `first` on. */
+function requestBody(first: number, count: number): string {
+  return JSON.stringify({ callbacks: Array.from({ length: count }, (_, index) => callback(first + index)) })
+}
+
+function callback(number: number) {
+  const callbackId = 1_000_000_000 + number
+  return {
+    callback_id: callbackId,
+    account_id: Number(credentials.accountId),
+    hash: signCallbackId(credentials, String(callbackId)),
+    type: 'sms_inbound',
+    sms_inbound: {
+      sms_inbound: {
+        source_number: String(15_550_000_000 + (number % 10_000)),
+        destination_number: '15559876543',
+        sms_body: TEXT,
+      },
+    },
+  }
+}
+
+/** Writes `count` request bodies of `callbacks` each, one a line, no callback in two of them. */
+export async function writeBodies(path: string, count: number, callbacks = 1): Promise<void> {
   await using file = await open(path, 'w')
-  for (let from = 0; from < count; from += 10_000) {
-    const size = Math.min(10_000, count - from)
-    await file.write(Array.from({ length: size }, (_, index) => `${callbackBody(from + index)}\n`).join(''))
+  const CHUNK = 10_000
+  for (let from = 0; from < count; from += CHUNK) {
+    const size = Math.min(CHUNK, count - from)
+    const lines = Array.from({ length: size }, (_, index) => `${requestBody((from + index) * callbacks, callbacks)}\n`)
+    await file.write(lines.join(''))
   }
 }

@@ -3,6 +3,7 @@ import { join, resolve } from 'node:path'
 import { migrateQueue, queueServer } from '@ringback/core/queue'
 import { connect } from '@ringback/core/store/connect'
 import { migrate } from '@ringback/core/store/migrate'
+import { runMigrations } from 'graphile-worker'
 import postgres from 'postgres'
 import { credentials } from './callbacks.ts'
 import { startProgram, untilReady } from './program.ts'
@@ -11,8 +12,8 @@ import { freePort } from './servers.ts'
 import type { Servers } from './servers.ts'
 
 /**
- * A way to get callbacks from HTTP into Postgres. Each listens for them at `/callbacks/voximplant` and stores them in a
- * table `events` of a database of its own.
+ * A way to take callbacks from HTTP, and, but for those that store nothing, into Postgres. Each listens for them at
+ * `/callbacks/voximplant` and stores them in a table `events` of a database of its own.
  */
 export interface Design {
   name: string
@@ -20,6 +21,10 @@ export interface Design {
   ingest: string
   worker?: string
   usesRedis: boolean
+  /** `always` where it is left out: on disk before the answer. */
+  appendfsync?: 'always' | 'everysec'
+  /** It answers, and that is all. */
+  storesNothing?: boolean
   /** Variables beside those that every design gets. */
   environment?: Record<string, string>
   /** Whether each event has a delivery, whose end belongs to the run. */
@@ -38,24 +43,14 @@ export const ringback: Design = {
   prepare: migrateRingback,
 }
 
-export const naive: Design = {
-  name: 'naive: one BullMQ job a request',
-  database: 'bench_naive',
-  ingest: 'bench/naive/ingest.ts',
-  worker: 'bench/naive/worker.ts',
-  usesRedis: true,
-  prepare: makeNaiveTable,
+export const ringbackEverysec: Design = {
+  ...ringback,
+  name: 'Ringback, everysec',
+  database: 'bench_ringback_everysec',
+  appendfsync: 'everysec',
 }
 
-const withoutQueue: Design = {
-  name: 'no queue: INSERT before the answer',
-  database: 'bench_without_queue',
-  ingest: 'bench/naive/ingest-without-queue.ts',
-  usesRedis: false,
-  prepare: makeNaiveTable,
-}
-
-const ringbackWithoutRedis: Design = {
+export const ringbackWithoutRedis: Design = {
   name: 'Ringback without Redis',
   database: 'bench_ringback_without_redis',
   ...ringbackPrograms,
@@ -66,7 +61,69 @@ const ringbackWithoutRedis: Design = {
   },
 }
 
-export const designs: readonly Design[] = [ringback, naive, withoutQueue, ringbackWithoutRedis]
+function withConfig(name: string): Pick<Design, 'environment'> {
+  return { environment: { RINGBACK_CONFIG: join(import.meta.dirname, `handlers/${name}.config.ts`) } }
+}
+
+export const ringbackNoHandler: Design = { ...ringback, name: 'Ringback, no handler', ...withConfig('none') }
+
+export const ringbackNoopHandler: Design = {
+  ...ringback,
+  name: 'Ringback, a handler for every event',
+  ...withConfig('noop'),
+  hasDeliveries: true,
+}
+
+export const naive: Design = {
+  name: 'naive: one BullMQ job a request',
+  database: 'bench_naive',
+  ingest: 'bench/naive/ingest.ts',
+  worker: 'bench/naive/worker.ts',
+  usesRedis: true,
+  prepare: makeNaiveTable,
+}
+
+export const withoutQueue: Design = {
+  name: 'no queue: INSERT before the answer',
+  database: 'bench_without_queue',
+  ingest: 'bench/naive/ingest-without-queue.ts',
+  usesRedis: false,
+  prepare: makeNaiveTable,
+}
+
+export const pgBoss: Design = {
+  name: 'pg-boss',
+  database: 'bench_pg_boss',
+  ingest: 'bench/pg-boss/ingest.ts',
+  worker: 'bench/pg-boss/worker.ts',
+  usesRedis: false,
+  prepare: makeNaiveTable,
+}
+
+export const graphileWorker: Design = {
+  name: 'graphile-worker',
+  database: 'bench_graphile_worker',
+  ingest: 'bench/graphile-worker/ingest.ts',
+  worker: 'bench/graphile-worker/worker.ts',
+  usesRedis: false,
+  async prepare(databaseUrl) {
+    await makeNaiveTable(databaseUrl)
+    await runMigrations({ connectionString: databaseUrl })
+  },
+}
+
+const answersOnly = { database: 'bench_nothing', usesRedis: false, storesNothing: true, prepare: async () => {} }
+
+export const bareHttp: Design = { name: 'bare node:http, stores nothing', ingest: 'bench/bare/http.ts', ...answersOnly }
+
+export const bareHono: Design = { name: 'bare Hono, stores nothing', ingest: 'bench/bare/hono.ts', ...answersOnly }
+
+/** Voximplant's own example. */
+export const expressHandler: Design = {
+  name: 'the Express handler, stores nothing',
+  ingest: 'bench/express/ingest.ts',
+  ...answersOnly,
+}
 
 async function migrateRingback(databaseUrl: string): Promise<void> {
   const sql = connect(databaseUrl, { max: 1, applicationName: 'ringback migrate' })
@@ -85,9 +142,20 @@ export interface RunningDesign {
   databaseUrl: string
   ingest: Program
   worker: Program | undefined
+  /** All of a kind, the first included. */
+  urls: string[]
+  ingests: Program[]
+  workers: Program[]
   /** Starts one more worker. */
   addWorker: () => Promise<Program>
   stop: () => Promise<void>
+}
+
+export interface DesignShape {
+  /** How many of each kind of program; 1 where it is left out. */
+  processes?: number
+  /** Leaves the workers out: `addWorker` may start them later. */
+  withoutWorkers?: boolean
 }
 
 /** Starts a design as its users would, each program a process of its own, with nothing stored yet. */
@@ -95,13 +163,16 @@ export async function startDesign(
   resources: AsyncDisposableStack,
   servers: Servers,
   design: Design,
+  { processes = 1, withoutWorkers = false }: DesignShape = {},
 ): Promise<RunningDesign> {
+  await servers.setAppendfsync(design.appendfsync ?? 'always')
   const databaseUrl = await servers.emptyDatabase(design.database)
   await design.prepare(databaseUrl)
-  const port = await freePort()
+  let started = 0
 
-  async function startNode(file: string): Promise<Program> {
+  async function startNode(file: string, port: number): Promise<Program> {
     const opsPort = await freePort()
+    started += 1
     return startProgram(resources, {
       command: process.execPath,
       args: [resolve(import.meta.dirname, '..', file)],
@@ -118,22 +189,38 @@ export async function startDesign(
         VOXIMPLANT_SALT: credentials.salt,
         ...design.environment,
       },
-      logFile: join(servers.dir, `${design.database}-${file.replaceAll('/', '-')}.log`),
+      logFile: join(servers.dir, `${design.database}-${file.replaceAll('/', '-')}-${started}.log`),
     })
   }
 
-  const ingest = await startNode(design.ingest)
-  const worker = design.worker === undefined ? undefined : await startNode(design.worker)
-  await untilReady(ingest, async () => (await fetch(`http://127.0.0.1:${port}/readyz`)).ok)
+  async function startIngest(): Promise<{ program: Program; origin: string }> {
+    const port = await freePort()
+    return { program: await startNode(design.ingest, port), origin: `http://127.0.0.1:${port}` }
+  }
+
+  async function addWorker(): Promise<Program> {
+    if (design.worker === undefined) throw new Error(`${design.name} has no worker`)
+    const worker = await startNode(design.worker, 0)
+    workers.push(worker)
+    return worker
+  }
+
+  const ingests = await Promise.all(Array.from({ length: processes }, startIngest))
+  const workers: Program[] = []
+  if (design.worker !== undefined && !withoutWorkers)
+    await Promise.all(Array.from({ length: processes }, () => addWorker()))
+  for (const { program, origin } of ingests) await untilReady(program, async () => (await fetch(`${origin}/readyz`)).ok)
+  const urls = ingests.map(({ origin }) => `${origin}/callbacks/voximplant`)
+  const programs = ingests.map(({ program }) => program)
   return {
-    url: `http://127.0.0.1:${port}/callbacks/voximplant`,
+    url: urls[0]!,
     databaseUrl,
-    ingest,
-    worker,
-    async addWorker() {
-      if (design.worker === undefined) throw new Error(`${design.name} has no worker`)
-      return startNode(design.worker)
-    },
-    stop: async () => void (await Promise.all([ingest.stop(), worker?.stop()])),
+    ingest: programs[0]!,
+    worker: workers[0],
+    urls,
+    ingests: programs,
+    workers,
+    addWorker,
+    stop: async () => void (await Promise.all([...programs, ...workers].map((program) => program.stop()))),
   }
 }

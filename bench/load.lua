@@ -30,9 +30,10 @@ end
 function done(summary, latency)
   local errors = summary.errors
   io.write(string.format(
-    '\n{"sent":%d,"answered":%d,"failed":%d,"ranOut":%d,"seconds":%f,"p50Ms":%f,"p99Ms":%f}\n',
+    '\n{"sent":%d,"answered":%d,"failed":%d,"ranOut":%d,"seconds":%f,"p50Ms":%f,"p99Ms":%f,"p999Ms":%f}\n',
     thread:get('sent'), summary.requests,
     errors.connect + errors.read + errors.write + errors.status + errors.timeout,
-    thread:get('ran_out'), summary.duration / 1e6, latency:percentile(50) / 1e3, latency:percentile(99) / 1e3
+    thread:get('ran_out'), summary.duration / 1e6, latency:percentile(50) / 1e3, latency:percentile(99) / 1e3,
+    latency:percentile(99.9) / 1e3
   ))
 end

@@ -19,6 +19,7 @@ export interface LoadResult {
   seconds: number
   p50Ms: number
   p99Ms: number
+  p999Ms: number
 }
 
 /** Sends distinct bodies as fast as they are answered. Rejects if any answer was not a good one. */

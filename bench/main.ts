@@ -1,45 +1,32 @@
-import { writeFile } from 'node:fs/promises'
+import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { writeBodies } from './callbacks.ts'
+import { charts } from './charts.ts'
 import { describeConditions } from './conditions.ts'
-import { designs } from './designs.ts'
-import type { Design } from './designs.ts'
-import { measureIdle } from './measure-idle.ts'
-import { bodiesNeeded, measureLoad } from './measure-load.ts'
-import type { LoadRun } from './measure-load.ts'
+import { runBench } from './run-bench.ts'
+import { measureAll } from './measure-all.ts'
 import { parseOptions } from './options.ts'
 import { report } from './report.ts'
 import { assertRequirements } from './requirements.ts'
-import { runBench } from './run-bench.ts'
 import { startServers } from './servers.ts'
 
-// Measures Ringback against the designs that one would write otherwise, on the same servers in the same minutes.
+// Measures Ringback against the designs that one would take otherwise, on the same servers in the same minutes.
 // The page goes to standard output, progress to standard error.
 
-await runBench(bench)
+const DOCS = join(import.meta.dirname, '../docs')
 
-async function bench(resources: AsyncDisposableStack): Promise<void> {
+await runBench(async (resources) => {
   const options = parseOptions(process.argv.slice(2))
   assertRequirements()
   console.error('starting Redis and Postgres')
   const servers = await startServers(resources)
   const conditions = await describeConditions(servers)
-  const bodies = join(servers.dir, 'bodies')
-  await writeBodies(bodies, bodiesNeeded(options))
+  const results = { conditions, options, ...(await measureAll(resources, servers, options)) }
 
-  console.error('idle: one request at a time')
-  const idle = await measureIdle(resources, servers, designs)
-
-  const runs = new Map<Design, LoadRun[]>(designs.map((design) => [design, []]))
-  for (let round = 1; round <= options.rounds; round++) {
-    for (const design of designs) {
-      const run = await measureLoad(resources, servers, design, { ...options, bodies })
-      runs.get(design)!.push(run)
-      console.error(`round ${round} of ${options.rounds}: ${design.name}: ${Math.round(run.eventsPerSecond)} events/s`)
-    }
-  }
-
-  const page = report({ conditions, options, runs, idle })
+  const page = report(results)
   console.log(page)
-  if (options.write) await writeFile(join(import.meta.dirname, '../docs/performance.md'), page)
-}
+  if (options.json !== undefined) await writeFile(options.json, `${JSON.stringify(results, undefined, 2)}\n`)
+  if (!options.write) return
+  await mkdir(join(DOCS, 'charts'), { recursive: true })
+  for (const { file, svg } of charts(results)) await writeFile(join(DOCS, 'charts', file), svg)
+  await writeFile(join(DOCS, 'performance.md'), page)
+})

@@ -2,24 +2,29 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import postgres from 'postgres'
 import type { Sql } from 'postgres'
+import { writeBodies } from './callbacks.ts'
 import { cpuTimeOfGroupUs, cpuTimeUs } from './cpu-time.ts'
 import { startDesign } from './designs.ts'
 import type { Design, RunningDesign } from './designs.ts'
 import { sendLoad } from './load.ts'
-import type { Options } from './options.ts'
+import type { LoadResult } from './load.ts'
 import type { Servers } from './servers.ts'
 
 /** What one run of one design came to. */
 export interface LoadRun {
-  /** From the start of the load until the last row was in Postgres. */
+  /** From the start of the load until the last row was in Postgres; of a design that stores nothing, answered ones. */
   eventsPerSecond: number
+  /** Requests answered. */
   answersPerSecond: number
+  /** Of several ingest processes, the slowest one's. */
   p50Ms: number
   p99Ms: number
+  p999Ms: number
   /** Microseconds for each event. */
   cpuUs: CpuTimes
 }
 
+/** Each the sum over the processes of its kind. */
 export interface CpuTimes {
   ingest: number
   worker: number
@@ -27,53 +32,90 @@ export interface CpuTimes {
   postgres: number
 }
 
+/** All processes together. */
+export function totalUs({ ingest, worker, redis, postgres }: CpuTimes): number {
+  return ingest + worker + redis + postgres
+}
+
+export interface LoadShape {
+  connections: number
+  /** In each request. */
+  callbacks: number
+  /** Of each kind, ingest and worker. */
+  processes: number
+  /** Workers start when the load is over, to show that nothing was lost. */
+  withoutWorkers: boolean
+}
+
+/** A file of request bodies, one a line. */
+export interface Bodies {
+  file: string
+  count: number
+}
+
 export const WARM_UP_SECONDS = 1
-/** More than one Node process can answer on any machine known to us. */
-const MOST_ANSWERS_PER_SECOND = 40_000
-/** How many bodies no run can use up. */
-export const bodiesNeeded = ({ seconds }: Options) => (WARM_UP_SECONDS + seconds) * MOST_ANSWERS_PER_SECOND
+/** More than Node processes can answer on any two cores known to us, by callbacks in a request. */
+const mostAnswersPerSecond = (callbacks: number) => (callbacks === 1 ? 50_000 : 20_000)
+
+/** Bodies that no run of `seconds` can use up, all different. */
+export async function makeBodies(dir: string, seconds: number, callbacks: number): Promise<Bodies> {
+  const file = join(dir, `bodies-${callbacks}`)
+  const count = (WARM_UP_SECONDS + seconds) * mostAnswersPerSecond(callbacks)
+  await writeBodies(file, count, callbacks)
+  return { file, count }
+}
 
 /**
  * One run in fresh processes, so that none inherits another's memory or compiled code: a warm-up, and when its rows are
- * stored, the load that is measured. Rejects unless every request sent is one row in Postgres at the end.
+ * stored, the load that is measured. Rejects unless every callback sent is one row in Postgres at the end.
  */
 export async function measureLoad(
   resources: AsyncDisposableStack,
   servers: Servers,
   design: Design,
-  { bodies, seconds, connections }: { bodies: string; seconds: number; connections: number },
+  { bodies, seconds, shape }: { bodies: Bodies; seconds: number; shape: LoadShape },
 ): Promise<LoadRun> {
   await servers.emptyRedis()
-  const running = await startDesign(resources, servers, design)
+  const running = await startDesign(resources, servers, design, shape)
   const sql = postgres(running.databaseUrl, { max: 1 })
+  const callbacks = (...results: readonly LoadResult[]): Sent => ({
+    answered: results.reduce((sum, { answered }) => sum + answered, 0) * shape.callbacks,
+    sent: results.reduce((sum, { sent }) => sum + sent, 0) * shape.callbacks,
+  })
+  /** Says since when all is done. */
+  const untilDone = async (requests: Sent): Promise<number> => {
+    if (design.storesNothing) return performance.now()
+    const { rows, sinceMs } = await untilStored(sql, requests)
+    if (!design.hasDeliveries) return sinceMs
+    await untilDelivered(sql, rows)
+    return performance.now()
+  }
   try {
-    const load = { url: running.url, bodies, connections, logFile: join(servers.dir, 'wrk.log') }
-    const warmUp = await sendLoad(resources, { ...load, skip: 0, seconds: WARM_UP_SECONDS })
-    await untilStored(sql, warmUp.sent)
-    if (design.hasDeliveries) await untilDelivered(sql, warmUp.sent)
+    const load = { bodies, connections: shape.connections, logFile: join(servers.dir, 'wrk.log') }
+    const warmUp = await loadAll(resources, running, { ...load, skip: 0, seconds: WARM_UP_SECONDS })
+    if (!shape.withoutWorkers) await untilDone(callbacks(warmUp))
 
     const before = cpuTimes(servers, running)
-    const {
-      sent,
-      answered,
-      seconds: loadSeconds,
-      ...latency
-    } = await sendLoad(resources, {
-      ...load,
-      skip: warmUp.sent,
-      seconds,
-    })
+    const result = await loadAll(resources, running, { ...load, skip: warmUp.most, seconds })
+    const { sent, answered, seconds: loadSeconds, p50Ms, p99Ms, p999Ms } = result
     const loadEndedAt = performance.now()
-    await untilStored(sql, warmUp.sent + sent)
-    if (design.hasDeliveries) await untilDelivered(sql, warmUp.sent + sent)
-    const drainSeconds = (performance.now() - loadEndedAt) / 1000
+    const storesLater = design.storesNothing || shape.withoutWorkers
+    const doneAt = storesLater ? loadEndedAt : await untilDone(callbacks(warmUp, result))
     const after = cpuTimes(servers, running)
+    if (shape.withoutWorkers) {
+      if (design.worker !== undefined) await running.addWorker()
+      await untilDone(callbacks(warmUp, result))
+    }
 
-    const perEvent = (part: keyof CpuTimes) => (after[part] - before[part]) / sent
+    const drainSeconds = Math.max(0, doneAt - loadEndedAt) / 1000
+    const events = sent * shape.callbacks
+    const perEvent = (part: keyof CpuTimes) => (after[part] - before[part]) / events
     return {
-      eventsPerSecond: sent / (loadSeconds + drainSeconds),
+      eventsPerSecond: events / (loadSeconds + drainSeconds),
       answersPerSecond: answered / loadSeconds,
-      ...latency,
+      p50Ms,
+      p99Ms,
+      p999Ms,
       cpuUs: {
         ingest: perEvent('ingest'),
         worker: perEvent('worker'),
@@ -87,33 +129,78 @@ export async function measureLoad(
   }
 }
 
-function cpuTimes({ redis, postgresPid }: Servers, { ingest, worker }: RunningDesign): CpuTimes {
+/** One wrk for each ingest process, with its share of the connections and of the bodies; the results as one. */
+async function loadAll(
+  resources: AsyncDisposableStack,
+  { urls }: RunningDesign,
+  load: { bodies: Bodies; connections: number; logFile: string; skip: number; seconds: number },
+): Promise<LoadResult & { most: number }> {
+  const share = Math.floor(load.bodies.count / urls.length)
+  const connections = Math.max(1, Math.round(load.connections / urls.length))
+  const results = await Promise.all(
+    urls.map((url, index) =>
+      sendLoad(resources, {
+        url,
+        bodies: load.bodies.file,
+        skip: index * share + load.skip,
+        seconds: load.seconds,
+        connections,
+        logFile: `${load.logFile}-${index}`,
+      }),
+    ),
+  )
+  const sum = (of: (result: LoadResult) => number) => results.reduce((total, result) => total + of(result), 0)
+  const greatest = (of: (result: LoadResult) => number) => Math.max(...results.map(of))
+  const most = greatest(({ sent }) => sent)
+  if (load.skip + most > share) throw new Error('One wrk has come into the bodies of the next')
   return {
-    ingest: cpuTimeUs(ingest.pid),
-    worker: worker === undefined ? 0 : cpuTimeUs(worker.pid),
+    sent: sum(({ sent }) => sent),
+    answered: sum(({ answered }) => answered),
+    seconds: greatest(({ seconds }) => seconds),
+    p50Ms: greatest(({ p50Ms }) => p50Ms),
+    p99Ms: greatest(({ p99Ms }) => p99Ms),
+    p999Ms: greatest(({ p999Ms }) => p999Ms),
+    most,
+  }
+}
+
+/** CPU time of all processes so far, in microseconds. */
+export function cpuTimes({ redis, postgresPid }: Servers, { ingests, workers }: RunningDesign): CpuTimes {
+  return {
+    ingest: cpuTimeOfAllUs(ingests),
+    worker: cpuTimeOfAllUs(workers),
     redis: cpuTimeUs(redis.pid),
     postgres: cpuTimeOfGroupUs(postgresPid),
   }
 }
+function cpuTimeOfAllUs(programs: readonly { pid: number }[]): number {
+  return programs.reduce((total, { pid }) => total + cpuTimeUs(pid), 0)
+}
 
 /** What is not stored this long after the last new row is lost. */
-const PATIENCE_MS = 10_000
+const PATIENCE_MS = 20_000
+/** When no row has come for so long, the requests that wrk cut off have not arrived. */
+const SETTLE_MS = 500
 const POLL_INTERVAL_MS = 25
 
-/** `sent` counts the answered requests, and those few whose answer came after the load had ended: all must be rows. */
-async function untilStored(sql: Sql, sent: number): Promise<void> {
-  let seen = 0
-  let deadline = performance.now() + PATIENCE_MS
+/** Callbacks whose 200 was seen, and those that were sent: the few between them may have been cut off by wrk's end. */
+export interface Sent {
+  answered: number
+  sent: number
+}
+
+/** Waits until all that was answered is stored, and the rest has come to rest. Says how many rows, and since when. */
+export async function untilStored(sql: Sql, { answered, sent }: Sent): Promise<{ rows: number; sinceMs: number }> {
+  let [seen, sinceMs] = [0, performance.now()]
   for (;;) {
     const [row] = await sql<{ rows: number }[]>`select count(*)::int as rows from events`
     const rows = row!.rows
-    if (rows === sent) return
+    if (rows > seen) [seen, sinceMs] = [rows, performance.now()]
+    const quietMs = performance.now() - sinceMs
     if (rows > sent) throw new Error(`WRONG: ${sent} callbacks were sent, and there are ${rows} rows in Postgres`)
-    if (rows > seen) {
-      seen = rows
-      deadline = performance.now() + PATIENCE_MS
-    } else if (performance.now() > deadline)
-      throw new Error(`LOST: ${sent} callbacks were sent, and only ${rows} of them are in Postgres`)
+    if (rows === sent || (rows >= answered && quietMs > SETTLE_MS)) return { rows, sinceMs }
+    if (quietMs > PATIENCE_MS)
+      throw new Error(`LOST: ${answered} callbacks were answered, and only ${rows} are in Postgres`)
     await sleep(POLL_INTERVAL_MS)
   }
 }

@@ -1,30 +1,83 @@
 import { parseArgs } from 'node:util'
 
+/** What can be measured, in the order in which it is. */
+export const SECTIONS = [
+  'load',
+  'shapes',
+  'processes',
+  'handler',
+  'acks',
+  'floors',
+  'latency',
+  'idle',
+  'slow-disk',
+] as const
+export type Section = (typeof SECTIONS)[number]
+
 export interface Options {
+  profile: 'quick' | 'default' | 'full'
   /** How often each design is measured; the designs take turns. */
   rounds: number
+  /** The same for what is not the main table. */
+  sideRounds: number
   /** Load in each run, after a warm-up of its own. */
   seconds: number
   connections: number
-  /** Into docs/performance.md. */
+  sections: readonly Section[]
+  /** Into docs/performance.md and docs/charts. */
   write: boolean
+  /** A file for machines. */
+  json: string | undefined
 }
+
+const PROFILES = {
+  quick: { rounds: 1, sideRounds: 1, seconds: 1 },
+  default: { rounds: 3, sideRounds: 2, seconds: 3 },
+  full: { rounds: 7, sideRounds: 5, seconds: 5 },
+} as const
 
 /** @throws with a message for whoever typed the command */
 export function parseOptions(argv: string[]): Options {
   const { values } = parseArgs({
     args: argv,
     options: {
-      rounds: { type: 'string', default: '5' },
-      seconds: { type: 'string', default: '4' },
+      quick: { type: 'boolean', default: false },
+      full: { type: 'boolean', default: false },
+      rounds: { type: 'string' },
+      seconds: { type: 'string' },
       connections: { type: 'string', default: '64' },
+      only: { type: 'string', multiple: true },
       write: { type: 'boolean', default: false },
+      json: { type: 'string' },
     },
   })
-  const count = (name: 'rounds' | 'seconds' | 'connections') => {
-    const value = Number(values[name])
-    if (!Number.isInteger(value) || value < 1) throw new Error(`--${name} takes a whole number, at least 1`)
-    return value
+  if (values.quick && values.full) throw new Error('--quick and --full exclude each other')
+  const profile = values.quick ? 'quick' : values.full ? 'full' : 'default'
+  const defaults = PROFILES[profile]
+  const sections = values.only?.map(section) ?? SECTIONS
+  if (values.write && sections.length < SECTIONS.length)
+    throw new Error('--write needs every section, so it excludes --only')
+  return {
+    profile,
+    rounds: count('rounds', values.rounds) ?? defaults.rounds,
+    sideRounds: count('rounds', values.rounds) ?? defaults.sideRounds,
+    seconds: count('seconds', values.seconds) ?? defaults.seconds,
+    connections: count('connections', values.connections)!,
+    sections,
+    write: values.write,
+    json: values.json,
   }
-  return { rounds: count('rounds'), seconds: count('seconds'), connections: count('connections'), write: values.write }
+}
+
+function count(name: string, text: string | undefined): number | undefined {
+  if (text === undefined) return undefined
+  const value = Number(text)
+  if (!Number.isInteger(value) || value < 1) throw new Error(`--${name} takes a whole number, at least 1`)
+  return value
+}
+
+function section(text: string): Section {
+  const found = SECTIONS.find((name) => name === text)
+  if (found === undefined) throw new Error(`--only takes one of: ${SECTIONS.join(', ')}`)
+  return found
 }

@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { startPostgres } from '@ringback/standalone/embedded-postgres'
 import { Redis } from 'ioredis'
 import postgres from 'postgres'
+import { buildFsyncDelay } from './fsync-delay.ts'
 import { startProgram, untilReady } from './program.ts'
 import type { Program } from './program.ts'
 
@@ -19,18 +20,30 @@ export interface Servers {
   postgresPid: number
   /** Empties Redis. */
   emptyRedis: () => Promise<void>
+  setAppendfsync: (value: 'always' | 'everysec') => Promise<void>
+  /** Commands that Redis has processed, this question included. */
+  redisCommands: () => Promise<number>
+  /** Transactions of a database, those of this question not. */
+  transactions: (database: string) => Promise<number>
   /** Makes an empty database, in the place of one that may be there, and returns its URL. */
   emptyDatabase: (name: string) => Promise<string>
   versions: { redis: string; postgres: string }
 }
 
-/** The servers end with `resources`, and their files go. */
-export async function startServers(resources: AsyncDisposableStack): Promise<Servers> {
+/**
+ * The servers end with `resources`, and their files go.
+ * @param fsyncDelayMs added to each fsync of both servers; needs a C compiler, see fsync-delay.ts
+ */
+export async function startServers(
+  resources: AsyncDisposableStack,
+  { fsyncDelayMs = 0 }: { fsyncDelayMs?: number } = {},
+): Promise<Servers> {
   const dir = mkdtempSync(join(tmpdir(), 'ringback-bench-'))
   resources.defer(() => rm(dir, { recursive: true, force: true }))
   chmodSync(dir, 0o755) // root's Postgres runs as somebody else
-  const redis = await startRedis(resources, dir)
-  const database = await startDatabase(resources, dir)
+  const environment = fsyncDelayMs === 0 ? {} : buildFsyncDelay(dir, fsyncDelayMs)
+  const redis = await startRedis(resources, dir, environment)
+  const database = await startDatabase(resources, dir, environment)
 
   return {
     dir,
@@ -38,6 +51,14 @@ export async function startServers(resources: AsyncDisposableStack): Promise<Ser
     redisUrl: redis.url,
     postgresPid: database.pid,
     emptyRedis: async () => void (await redis.client.flushall()),
+    setAppendfsync: async (value) => void (await redis.client.config('SET', 'appendfsync', value)),
+    redisCommands: async () =>
+      Number(/total_commands_processed:(\d+)/.exec(await redis.client.info('stats'))?.[1] ?? Number.NaN),
+    async transactions(name) {
+      const [row] = await database.sql<{ count: number }[]>`
+        select (xact_commit + xact_rollback)::float8 as count from pg_stat_database where datname = ${name}`
+      return row?.count ?? Number.NaN
+    },
     async emptyDatabase(name) {
       await database.sql`drop database if exists ${database.sql(name)} with (force)`
       await database.sql`create database ${database.sql(name)}`
@@ -52,7 +73,7 @@ export async function startServers(resources: AsyncDisposableStack): Promise<Ser
   }
 }
 
-async function startRedis(resources: AsyncDisposableStack, dir: string) {
+async function startRedis(resources: AsyncDisposableStack, dir: string, environment: Record<string, string>) {
   const port = await freePort()
   const program = startProgram(resources, {
     command: 'redis-server',
@@ -61,6 +82,7 @@ async function startRedis(resources: AsyncDisposableStack, dir: string) {
       '--port', String(port), '--bind', '127.0.0.1', '--dir', dir, '--save', '',
       '--appendonly', 'yes', '--appendfsync', 'always', '--maxmemory-policy', 'noeviction',
     ],
+    environment: { ...process.env, ...environment },
     logFile: join(dir, 'redis.log'),
   })
   const url = `redis://127.0.0.1:${port}`
@@ -71,11 +93,17 @@ async function startRedis(resources: AsyncDisposableStack, dir: string) {
   return { program, url, client }
 }
 
-async function startDatabase(resources: AsyncDisposableStack, dir: string) {
-  const starting = startPostgres({
+async function startDatabase(resources: AsyncDisposableStack, dir: string, environment: Record<string, string>) {
+  const options = {
     dataDir: join(dir, 'data'),
     port: await freePort(),
     settings: ['shared_buffers=1GB', 'fsync=on', 'synchronous_commit=on'],
+  }
+  // Postgres takes its environment from this process. The folder is made without it: that is a thousand fsyncs.
+  if (Object.keys(environment).length > 0) await (await startPostgres(options)).stop()
+  Object.assign(process.env, environment)
+  const starting = startPostgres(options).finally(() => {
+    for (const name of Object.keys(environment)) delete process.env[name]
   })
   resources.defer(async () => (await starting.catch(() => undefined))?.stop())
   const { url, dataDir } = await starting

@@ -1,0 +1,46 @@
+import { execFileSync } from 'node:child_process'
+import { existsSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+
+/** Waits after each fsync of the program that it is preloaded into, as a slower disk would. */
+const SOURCE = `
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stdlib.h>
+#include <time.h>
+
+static int slowly(const char *name, int fd) {
+  static long delay_us = -1;
+  int (*real)(int) = (int (*)(int))dlsym(RTLD_NEXT, name);
+  int result = real(fd);
+  if (delay_us < 0) delay_us = atol(getenv("FSYNC_DELAY_US") ? getenv("FSYNC_DELAY_US") : "0");
+  struct timespec pause = {delay_us / 1000000, (delay_us % 1000000) * 1000};
+  nanosleep(&pause, NULL);
+  return result;
+}
+
+int fsync(int fd) { return slowly("fsync", fd); }
+int fdatasync(int fd) { return slowly("fdatasync", fd); }
+`
+
+/** The C compiler on PATH, if there is one. */
+function compiler(): string | undefined {
+  const dirs = (process.env.PATH ?? '').split(':')
+  return ['cc', 'gcc', 'clang'].find((name) => dirs.some((dir) => existsSync(join(dir, name))))
+}
+
+/** Why no fsync can be slowed down here; undefined if it can. */
+export function fsyncDelayProblem(): string | undefined {
+  return compiler() === undefined
+    ? 'there is no C compiler (cc, gcc, clang) on PATH to build what slows an fsync down'
+    : undefined
+}
+
+/** Builds a library in `dir`, and returns the environment of a program whose every fsync is to take `delayMs` longer. */
+export function buildFsyncDelay(dir: string, delayMs: number): Record<string, string> {
+  const source = join(dir, 'fsync-delay.c')
+  const library = join(dir, 'fsync-delay.so')
+  writeFileSync(source, SOURCE)
+  execFileSync(compiler()!, ['-shared', '-fPIC', '-O1', '-o', library, source, '-ldl'])
+  return { LD_PRELOAD: library, FSYNC_DELAY_US: String(delayMs * 1000) }
+}

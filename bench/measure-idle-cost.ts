@@ -1,0 +1,53 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { startDesign } from './designs.ts'
+import type { Design } from './designs.ts'
+import { cpuTimes } from './measure-load.ts'
+import type { CpuTimes } from './measure-load.ts'
+import type { Servers } from './servers.ts'
+
+/** What a design takes when nothing comes in. */
+export interface IdleCost {
+  /** Of one core, in percent, of each kind of process. */
+  cpuPercent: CpuTimes
+  redisCommandsPerSecond: number
+  /** In the design's own database. */
+  transactionsPerSecond: number
+}
+
+const SETTLE_MS = 3000
+
+export async function measureIdleCost(
+  resources: AsyncDisposableStack,
+  servers: Servers,
+  design: Design,
+  seconds: number,
+): Promise<IdleCost> {
+  await servers.emptyRedis()
+  const running = await startDesign(resources, servers, design)
+  const look = async () => ({
+    cpu: cpuTimes(servers, running),
+    commands: await servers.redisCommands(),
+    transactions: await servers.transactions(design.database),
+    at: performance.now(),
+  })
+  try {
+    await sleep(SETTLE_MS)
+    const before = await look()
+    await sleep(seconds * 1000)
+    const after = await look()
+    const measuredSeconds = (after.at - before.at) / 1000
+    const percent = (part: keyof CpuTimes) => (after.cpu[part] - before.cpu[part]) / measuredSeconds / 10_000
+    return {
+      cpuPercent: {
+        ingest: percent('ingest'),
+        worker: percent('worker'),
+        redis: percent('redis'),
+        postgres: percent('postgres'),
+      },
+      redisCommandsPerSecond: (after.commands - before.commands - 1) / measuredSeconds,
+      transactionsPerSecond: (after.transactions - before.transactions) / measuredSeconds,
+    }
+  } finally {
+    await running.stop()
+  }
+}

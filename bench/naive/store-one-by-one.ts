@@ -1,0 +1,23 @@
+import postgres from 'postgres'
+import type { Callback } from './is-genuine.ts'
+
+export const sql = postgres(process.env.DATABASE_URL!, { max: 10 })
+
+/** An INSERT for each callback. */
+export async function storeOneByOne(callbacks: readonly Callback[]): Promise<void> {
+  for (const callback of callbacks) {
+    await sql`
+      insert into events (callback_id, type, payload)
+      values (${String(callback.callback_id)}, ${callback.type}, ${sql.json(callback)})
+      on conflict do nothing`
+  }
+}
+
+/** One INSERT for all of them. */
+export async function storeTogether(callbacks: readonly Callback[]): Promise<void> {
+  await sql`
+    insert into events (callback_id, type, payload)
+    select payload ->> 'callback_id', payload ->> 'type', payload
+    from jsonb_array_elements(${sql.json([...callbacks])}) as payload
+    on conflict do nothing`
+}
