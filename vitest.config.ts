@@ -3,12 +3,15 @@ import { defineConfig } from 'vitest/config'
 /** About what only a Redis has. */
 const ONLY_REDIS = ['test/redis-*.test.ts']
 
+/** Servers and their children are found by /proc. */
+const ONLY_LINUX = ['test/faults.test.ts']
+
 /** The service tests run once on each queue backend. */
 const services = (['redis', 'postgres'] as const).map((queue) => ({
   test: {
     name: `services:${queue}`,
     include: ['test/**/*.test.ts'],
-    exclude: queue === 'redis' ? [] : ONLY_REDIS,
+    exclude: [...(queue === 'redis' ? [] : ONLY_REDIS), ...(process.platform === 'linux' ? [] : ONLY_LINUX)],
     provide: { queue },
     testTimeout: 60_000,
     hookTimeout: 60_000,

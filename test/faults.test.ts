@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, inject, test } from 'vitest'
-import { freeze, kill } from './faults/faults.ts'
+import { freeze, kill, killWhileWaiting } from './faults/faults.ts'
 import type { Cell } from './faults/cells.ts'
 import { line } from './faults/report.ts'
 import { hasFailed, runCell } from './faults/run-cell.ts'
@@ -10,20 +10,22 @@ import type { ProcessName } from './faults/stand.ts'
 // The short form of `pnpm faults`: each process is killed and frozen once or twice, with servers of its own.
 
 const queue = inject('queue')
-const isLinux = process.platform === 'linux' // servers and their children are found by /proc
 
 let cluster: PreparedCluster
-beforeAll(async () => void (isLinux && (cluster = await prepareCluster())), 120_000)
+beforeAll(async () => void (cluster = await prepareCluster()), 120_000)
 afterAll(() => cluster?.[Symbol.asyncDispose]())
 
 const targets: ProcessName[] =
   queue === 'redis' ? ['ingest', 'worker', 'redis', 'postgres'] : ['ingest', 'worker', 'postgres']
-const short: (Cell & { seconds: number })[] = targets.flatMap((target) => [
-  { name: `kill:${target}:${queue}`, queue, fault: kill(target), seconds: 3 },
-  { name: `freeze:${target}:${queue}`, queue, fault: freeze(target), seconds: 1 },
-])
+const short: (Cell & { seconds: number })[] = [
+  ...targets.flatMap((target) => [
+    { name: `kill:${target}:${queue}`, queue, fault: kill(target), seconds: 3 },
+    { name: `freeze:${target}:${queue}`, queue, fault: freeze(target), seconds: 1 },
+  ]),
+  { name: `kill-waiting:ingest:${queue}`, queue, fault: killWhileWaiting(queue), seconds: 3 },
+]
 
-test.skipIf(!isLinux).concurrent.each(short)(
+test.concurrent.each(short)(
   '$name: nothing acknowledged is lost, stored twice or left without its handler',
   async (cell) => {
     const { seconds } = cell

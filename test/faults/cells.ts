@@ -1,4 +1,14 @@
-import { cut, fillPostgres, fillRedis, freeze, kill, killWhileDraining, restart, silence } from './faults.ts'
+import {
+  cut,
+  fillPostgres,
+  fillRedis,
+  freeze,
+  kill,
+  killWhileDraining,
+  killWhileWaiting,
+  restart,
+  silence,
+} from './faults.ts'
 import type { Fault } from './faults.ts'
 import { smallDiskProblem } from './small-disk.ts'
 import type { ProcessName, QueueKind } from './stand.ts'
@@ -39,6 +49,7 @@ function combinations(queue: QueueKind): Cell[] {
     cell('freeze+kill', 'postgres+worker', queue, freeze('postgres', kill('worker'))),
     // What a power cut is, but for the disks.
     cell('kill', 'all', queue, kill('ingest', 'worker', 'redis', 'postgres')),
+    cell('kill-waiting', 'ingest', queue, killWhileWaiting(queue)),
     cell('kill-draining', 'ingest', queue, killWhileDraining(queue)),
   ]
   if (queue === 'postgres') return onBoth

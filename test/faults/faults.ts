@@ -76,6 +76,22 @@ export const fillPostgres: Fault = async ({ disk }, timing) => {
   }
 }
 
+/**
+ * The queue's server freezes, and ingest is killed before it gives up waiting for it: what it has in hand is in its memory
+ * only, and must not have been answered.
+ */
+export function killWhileWaiting(queueServer: 'redis' | 'postgres'): Fault {
+  return async ({ processes }, { random }) => {
+    processes[queueServer].signal('SIGSTOP')
+    try {
+      await sleep(random.between(50, 350))
+      await processes.ingest.kill()
+    } finally {
+      processes[queueServer].signal('SIGCONT')
+    }
+  }
+}
+
 /** The queue's server freezes, so that ingest spools; ingest is killed soon after the thaw, when it is draining. */
 export function killWhileDraining(queueServer: 'redis' | 'postgres'): Fault {
   return async (stand, timing) => {
