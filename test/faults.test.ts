@@ -22,7 +22,7 @@ const short: (Cell & { seconds: number })[] = [
     { name: `kill:${target}:${queue}`, queue, fault: kill(target), seconds: 3 },
     { name: `freeze:${target}:${queue}`, queue, fault: freeze(target), seconds: 1 },
   ]),
-  { name: `kill-waiting:ingest:${queue}`, queue, fault: killWhileWaiting(queue), seconds: 3 },
+  { name: `kill-waiting:${queue}+ingest:${queue}`, queue, fault: killWhileWaiting(queue), seconds: 3 },
 ]
 
 test.concurrent.each(short)(

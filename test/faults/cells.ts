@@ -49,7 +49,7 @@ function combinations(queue: QueueKind): Cell[] {
     cell('freeze+kill', 'postgres+worker', queue, freeze('postgres', kill('worker'))),
     // What a power cut is, but for the disks.
     cell('kill', 'all', queue, kill('ingest', 'worker', 'redis', 'postgres')),
-    cell('kill-waiting', 'ingest', queue, killWhileWaiting(queue)),
+    cell('kill-waiting', `${queue}+ingest`, queue, killWhileWaiting(queue)),
     cell('kill-draining', 'ingest', queue, killWhileDraining(queue)),
   ]
   if (queue === 'postgres') return onBoth

@@ -77,18 +77,14 @@ export const fillPostgres: Fault = async ({ disk }, timing) => {
 }
 
 /**
- * The queue's server freezes, and ingest is killed before it gives up waiting for it: what it has in hand is in its memory
- * only, and must not have been answered.
+ * The queue's server freezes, and is killed together with ingest before that gives up waiting for it: what ingest has in
+ * hand is in no memory but theirs, and must not have been answered.
  */
 export function killWhileWaiting(queueServer: 'redis' | 'postgres'): Fault {
-  return async ({ processes }, { random }) => {
-    processes[queueServer].signal('SIGSTOP')
-    try {
-      await sleep(random.between(50, 350))
-      await processes.ingest.kill()
-    } finally {
-      processes[queueServer].signal('SIGCONT')
-    }
+  return async (stand, timing) => {
+    stand.processes[queueServer].signal('SIGSTOP')
+    await sleep(timing.random.between(50, 350))
+    await kill(queueServer, 'ingest')(stand, timing)
   }
 }
 
