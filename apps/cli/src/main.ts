@@ -5,6 +5,7 @@ import { addDeliveriesCommand } from './commands/deliveries.ts'
 import { addDestinationsCommand } from './commands/destinations.ts'
 import { addDoctorCommand } from './commands/doctor.ts'
 import { addEventsCommand } from './commands/events.ts'
+import { addExportCommand } from './commands/export.ts'
 import { addMigrateCommand } from './commands/migrate.ts'
 import { addProvidersCommand } from './commands/providers.ts'
 import { addQuarantineCommand } from './commands/quarantine.ts'
@@ -23,6 +24,7 @@ for (const add of [
   addProvidersCommand,
   addSendCommand,
   addEventsCommand,
+  addExportCommand,
   addDeliveriesCommand,
   addReplayCommand,
   addDestinationsCommand,

@@ -1,0 +1,92 @@
+import { parseArgs } from 'node:util'
+import { runBench } from './run-bench.ts'
+import { POLL_SECONDS, START_SECONDS, TARGET_AGE_SECONDS, simulateBurst } from './simulate/burst.ts'
+import { GROUP, STAGES, perCore, readCosts } from './simulate/costs.ts'
+import type { Costs, Stage } from './simulate/costs.ts'
+import { simulate } from './simulate/pipeline.ts'
+import type { Layout } from './simulate/pipeline.ts'
+import { createRandom } from './simulate/timeline.ts'
+
+// What several machines would bear, from what was measured on one: the tables of docs/scaling.md, on standard output. The same
+// costs give the same tables.
+
+const LAYOUTS: Layout[] = [
+  { ingests: 1, workers: 1, shards: 1, postgresCores: 1 },
+  { ingests: 2, workers: 1, shards: 1, postgresCores: 2 },
+  { ingests: 4, workers: 2, shards: 1, postgresCores: 4 },
+  { ingests: 8, workers: 4, shards: 3, postgresCores: 8 },
+  { ingests: 16, workers: 8, shards: 6, postgresCores: 16 },
+]
+const LOADS = [0.5, 0.8, 0.95]
+const SECONDS = 5
+const SEED = 6
+
+await runBench(async () => {
+  const { values } = parseArgs({ options: { costs: { type: 'string' } } })
+  const costs = await readCosts(values.costs)
+  console.log(`Costs from ${costs.from}.\n\n${capacityTable(costs)}\n\n${layoutTable(costs)}\n\n${burstTable(costs)}`)
+})
+
+function capacityTable({ stages }: Costs): string {
+  const sizes = [1, GROUP, 100]
+  return [
+    `| one core of | ${sizes.map((size) => `groups of ${size}, events/s`).join(' | ')} |`,
+    `| --- | ${sizes.map(() => '---').join(' | ')} |`,
+    ...STAGES.map((stage) => `| ${stage} | ${sizes.map((size) => count(perCore(stages[stage], size))).join(' | ')} |`),
+  ].join('\n')
+}
+
+function layoutTable(costs: Costs): string {
+  const loads = LOADS.map((load) => `${load * 100} %: answer p50 / p99, stored p99, ms`)
+  return [
+    `| ingest | worker | Redis | Postgres cores | bound, events/s | by | ${loads.join(' | ')} |`,
+    `| --- | --- | --- | --- | --- | --- | ${LOADS.map(() => '---').join(' | ')} |`,
+    ...LAYOUTS.map((layout) => layoutRow(layout, costs)),
+  ].join('\n')
+}
+
+function layoutRow(layout: Layout, costs: Costs): string {
+  const { ingests, workers, shards, postgresCores } = layout
+  const [by, bound] = boundOf(layout, costs)
+  const latencies = LOADS.map((load) => {
+    const random = createRandom(SEED)
+    const { ack, stored } = simulate(layout, costs, { rate: bound * load, seconds: SECONDS, random })
+    return `${ack.p50.toFixed(1)} / ${ack.p99.toFixed(1)}, ${stored.p99.toFixed(1)}`
+  })
+  return `| ${[ingests, workers, shards, postgresCores, count(bound), by, ...latencies].join(' | ')} |`
+}
+
+/** The part that is busy first, in groups of the size that was measured, and what it bears. */
+function boundOf({ ingests, workers, shards, postgresCores }: Layout, { stages }: Costs): [Stage, number] {
+  const cores: Record<Stage, number> = { ingest: ingests, worker: workers, redis: shards, postgres: postgresCores }
+  return STAGES.map((stage): [Stage, number] => [stage, cores[stage] * perCore(stages[stage], GROUP)]).toSorted(
+    ([, a], [, b]) => a - b,
+  )[0]!
+}
+
+function burstTable({ stages }: Costs): string {
+  const perWorker = perCore(stages.worker, GROUP)
+  const postgres = 8 * perCore(stages.postgres, GROUP)
+  const shape = { usual: 2000, burst: 90_000, burstSeconds: 120, perWorker, postgres }
+  const rows = [
+    ['1', { least: 1, most: 1 }],
+    ['4', { least: 4, most: 4 }],
+    ['1 to 8, by age', { least: 1, most: 8 }],
+    ['2 to 8, by age', { least: 2, most: 8 }],
+  ] as const
+  return [
+    `${count(shape.burst)} events/s for ${shape.burstSeconds} s, ${count(shape.usual)} before and after; Postgres has 8 cores; the age is looked at each ${POLL_SECONDS} s,`,
+    `${TARGET_AGE_SECONDS} s is too old, and a new worker takes ${START_SECONDS} s to start.`,
+    '',
+    '| workers | most of them | oldest callback, s | most that wait | drained after the burst, s |',
+    '| --- | --- | --- | --- | --- |',
+    ...rows.map(([name, workers]) => {
+      const { mostWorkers, greatestAge, greatestBacklog, drainedAfter } = simulateBurst({ ...shape, workers })
+      return `| ${[name, mostWorkers, greatestAge.toFixed(0), count(greatestBacklog), drainedAfter.toFixed(0)].join(' | ')} |`
+    }),
+  ].join('\n')
+}
+
+function count(value: number): string {
+  return Math.round(value).toLocaleString('en')
+}
