@@ -3,6 +3,11 @@ import { defineConfig } from 'vitest/config'
 /** About what only a Redis has. */
 const ONLY_REDIS = ['test/redis-*.test.ts']
 
+/** About what is in Postgres, wherever the queue is: once is enough. */
+const WITHOUT_QUEUE = ['explain', 'export', 'migrations', 'sql-book', 'unsafe-settings'].map(
+  (name) => `test/${name}.test.ts`,
+)
+
 /** Servers and their children are found by /proc. */
 const ONLY_LINUX = ['test/faults.test.ts']
 
@@ -11,7 +16,10 @@ const services = (['redis', 'postgres'] as const).map((queue) => ({
   test: {
     name: `services:${queue}`,
     include: ['test/**/*.test.ts'],
-    exclude: [...(queue === 'redis' ? [] : ONLY_REDIS), ...(process.platform === 'linux' ? [] : ONLY_LINUX)],
+    exclude: [
+      ...(queue === 'redis' ? [] : [...ONLY_REDIS, ...WITHOUT_QUEUE]),
+      ...(process.platform === 'linux' ? [] : ONLY_LINUX),
+    ],
     provide: { queue },
     testTimeout: 60_000,
     hookTimeout: 60_000,
