@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { Redis } from 'ioredis'
 import { expect, inject, test } from 'vitest'
 import { startNginx } from './support/nginx.ts'
-import { runApp } from './support/processes.ts'
+import { runApp, temporaryFolder } from './support/processes.ts'
 import type { RunningProcess } from './support/processes.ts'
 import { aCallback, eventually, freshDatabase } from './support/ringback.ts'
 import type { Database } from './support/ringback.ts'
@@ -114,7 +114,8 @@ function storedAndHandled(database: Database, count: number): Promise<void> {
 
 test('two ingests behind nginx and two workers restart one after the other, twice, and nobody notices', async () => {
   await using database = await freshDatabase()
-  await using all = await startAll(await environmentFor(database, 4))
+  await using spools = await temporaryFolder()
+  await using all = await startAll({ ...(await environmentFor(database, 4)), SPOOL_DIR: spools.path })
   await using load = startLoad(all.nginx.port)
   for (const index of [0, 1, 2, 3, 0, 1, 2, 3]) {
     await load.more(200)
@@ -140,7 +141,8 @@ test('two ingests behind nginx and two workers restart one after the other, twic
 
 test('an ingest that is killed behind nginx costs no request, and stores none twice', async () => {
   await using database = await freshDatabase()
-  await using all = await startAll(await environmentFor(database, 5))
+  await using spools = await temporaryFolder()
+  await using all = await startAll({ ...(await environmentFor(database, 5)), SPOOL_DIR: spools.path })
   await using load = startLoad(all.nginx.port)
   for (const index of [0, 1]) {
     await load.more(200)
