@@ -15,10 +15,10 @@ export interface QueuedCallback {
   type: string
   callId?: string | undefined
   verifiedBy: VerifiedBy
-  secret?: number
-  nonces?: string[]
-  previousName?: PreviousName
-  wouldRefuse?: RejectReason
+  secret?: number | undefined
+  nonces?: string[] | undefined
+  previousName?: PreviousName | undefined
+  wouldRefuse?: RejectReason | undefined
   occurredAt: string
   method: string
   /** Without secrets. */
@@ -27,7 +27,7 @@ export interface QueuedCallback {
   /** The callback's own bytes, base64. */
   raw: string
   /** JSON text to store as the payload where `raw` itself is not what Postgres takes as jsonb. */
-  payload?: string
+  payload?: string | undefined
   /** Of the span of its request (W3C Trace Context), where traces are on. */
   traceparent?: string | undefined
 }
@@ -122,25 +122,26 @@ export function queuedCallback(
 ): QueuedCallback {
   const { accountId, callbackId, type, callId, verifiedBy, secret, nonces, previousName, wouldRefuse, payload } =
     callback
+  // As JSON, what is undefined is left out.
   return {
     id: randomUUIDv7(),
     source: from.source,
     accountId,
     callbackId,
     type: storableText(type),
-    ...(callId !== undefined && { callId: storableText(callId) }),
+    callId: callId === undefined ? undefined : storableText(callId),
     verifiedBy,
-    ...(secret !== undefined && { secret }),
-    ...(nonces !== undefined && { nonces }),
-    ...(previousName !== undefined && { previousName }),
-    ...(wouldRefuse !== undefined && { wouldRefuse }),
+    secret,
+    nonces,
+    previousName,
+    wouldRefuse,
     occurredAt: callback.occurredAt.toISOString(),
     method: from.method,
     url: from.url,
     headers: from.headers,
     raw: callback.raw.toString('base64'),
-    ...(payload !== undefined && { payload }),
-    ...(from.traceparent !== undefined && { traceparent: from.traceparent }),
+    payload,
+    traceparent: from.traceparent,
   }
 }
 
@@ -159,17 +160,15 @@ export interface GroupPart {
 
 /** The job that carries `parts`, in their order. */
 export function storeJob(parts: readonly GroupPart[]): StoreJob {
-  const array = (kind: GroupPart['kind']) =>
-    `[${parts
-      .filter((part) => part.kind === kind)
-      .map(({ json }) => json)
-      .join(',')}]`
+  const lists = { callbacks: '', quarantined: '', dropped: '', counted: '', canary: '' }
+  for (const { kind, json } of parts) lists[kind] += lists[kind] === '' ? json : `,${json}`
+  const { callbacks, quarantined, dropped, counted, canary } = lists
   return {
     version: '1',
-    callbacks: array('callbacks'),
-    quarantined: array('quarantined'),
-    dropped: array('dropped'),
-    ...(parts.some(({ kind }) => kind === 'counted') && { counted: array('counted') }),
-    ...(parts.some(({ kind }) => kind === 'canary') && { canary: array('canary') }),
+    callbacks: `[${callbacks}]`,
+    quarantined: `[${quarantined}]`,
+    dropped: `[${dropped}]`,
+    ...(counted !== '' && { counted: `[${counted}]` }),
+    ...(canary !== '' && { canary: `[${canary}]` }),
   }
 }
