@@ -149,7 +149,7 @@ const LONGEST_PAUSE_MS = 2000
 /** Of a group that Postgres does not store although it is there, before others have their turn. */
 const TRIES_IN_HAND = 3
 const POSTPONED_MS = 10_000
-/** For a job that this version can't read: a newer worker reads it, and takes it first if there is one. */
+/** For a job that this version can't read: it waits until a newer worker takes it. */
 const UNREADABLE_MS = 30_000
 
 /** A job that this version can't read goes back to the queue, for it was acknowledged. Throws {@link PostponedError}. */
