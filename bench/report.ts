@@ -21,7 +21,7 @@ export interface Results extends Measurements {
 export function report(results: Results): string {
   return `${[
     head(results),
-    section('Targets', targetTable(results)),
+    section('Targets', withNote(targetTable(results))),
     section('Charts', chartLinks(results)),
     ...scenarios(results.options).map(({ name, title }) => section(title, loadTable(results.loads[name]))),
     section('Floors', floorTable(results)),
@@ -75,6 +75,12 @@ function section(title: string, body: string): string {
 function table(columns: readonly string[], rows: readonly (readonly string[])[]): string {
   if (rows.length === 0) return ''
   return [columns, columns.map(() => '---'), ...rows].map((cells) => `| ${cells.join(' | ')} |`).join('\n')
+}
+
+function withNote(targetsTable: string): string {
+  return targetsTable === ''
+    ? ''
+    : `${targetsTable}\n\nWhat binds those that are missed, and what was tried: [performance-profile.md](performance-profile.md).`
 }
 
 function targetTable(results: Results): string {
