@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { afterEach, expect, test } from 'vitest'
 import { createLogger } from '../log.ts'
 import { encodeGroup, readSegment } from './records.ts'
-import { holdsGroups, openOwnSpool, openSpool, spoolFolders } from './spool.ts'
+import { holdsGroups, openOwnSpool, openSpool, spoolFolders, unsafeSpool } from './spool.ts'
 import type { Spool, SpooledGroup } from './spool.ts'
 
 const options = { maxBytes: 100_000_000, log: createLogger('test', 'silent') }
@@ -191,6 +191,10 @@ test('when the disk takes no more, append rejects, and all that was appended bef
   const spool = (await openSpool(folder, options))!
   expect(await drained(spool)).toEqual(appended)
   await spool.close()
+})
+
+test('a spool that lies in memory is told of, with what to do', async () => {
+  expect(await unsafeSpool('/dev/shm')).toMatch(/tmpfs.*mount a disk or a volume/)
 })
 
 test('a folder that cannot be made is an error that names it', async () => {
