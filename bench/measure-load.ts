@@ -55,7 +55,7 @@ export interface Bodies {
 
 export const WARM_UP_SECONDS = 1
 /** More than Node processes can answer on any two cores known to us, by callbacks in a request. */
-const mostAnswersPerSecond = (callbacks: number) => (callbacks === 1 ? 100_000 : 20_000)
+const mostAnswersPerSecond = (callbacks: number) => (callbacks === 1 ? 100_000 : 40_000)
 
 /** Bodies that no run of `seconds` can use up, all different. */
 export async function makeBodies(dir: string, seconds: number, callbacks: number): Promise<Bodies> {
