@@ -77,6 +77,7 @@ const steady = (Base: typeof Worker) =>
   }
 
 const RedisWorker = steady(Worker)
+// The same class on another backend, whose types differ only in places that are not used here.
 const PostgresWorker = steady(withBackend(createPostgresBackend).Worker as unknown as typeof Worker)
 
 const settings = {
