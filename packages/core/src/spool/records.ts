@@ -13,10 +13,10 @@ export interface SpooledGroup {
   job: object
 }
 
-/** What a segment holds, in order: groups, and stretches of bytes that are none. */
+/** What a segment holds, in order: groups, and stretches of bytes that are none (any more). */
 export type SegmentPart =
   | { kind: 'group'; group: SpooledGroup; end: number }
-  | { kind: 'damaged'; bytes: number; end: number; isLast: boolean }
+  | { kind: 'unfinished' | 'damaged'; bytes: number; end: number }
 
 const MAGIC = Buffer.from('RBS1')
 const HEADER_BYTES = 12
@@ -45,7 +45,8 @@ export function* readSegment(segment: Buffer, start = 0): Generator<SegmentPart>
     }
     const next = nextGroup(segment, position + 1)
     const end = next ?? segment.length
-    yield { kind: 'damaged', bytes: end - position, end, isLast: next === undefined }
+    const kind = next === undefined && isUnfinished(segment, position) ? 'unfinished' : 'damaged'
+    yield { kind, bytes: end - position, end }
     position = end
   }
 }
@@ -58,6 +59,13 @@ function readGroup(segment: Buffer, position: number): { group: SpooledGroup; en
   const json = segment.subarray(begin, end)
   if (crc32(json) !== segment.readUInt32LE(position + 8)) return undefined
   return { group: JSON.parse(json.toString()) as SpooledGroup, end }
+}
+
+/** A group whose writing was cut short: it ends beyond the segment. Whatever else is no group may have been one. */
+function isUnfinished(segment: Buffer, position: number): boolean {
+  const rest = segment.subarray(position)
+  if (rest.length < HEADER_BYTES) return MAGIC.indexOf(rest.subarray(0, MAGIC.length)) === 0
+  return rest.indexOf(MAGIC) === 0 && HEADER_BYTES + rest.readUInt32LE(4) > rest.length
 }
 
 function nextGroup(segment: Buffer, from: number): number | undefined {

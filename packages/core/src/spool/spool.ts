@@ -1,6 +1,6 @@
 import { mkdir, open, readdir, readFile, rename, statfs, unlink } from 'node:fs/promises'
 import type { FileHandle } from 'node:fs/promises'
-import { join } from 'node:path'
+import { dirname, join, resolve } from 'node:path'
 import type { Logger } from '../log.ts'
 import { lockFolder } from './lock.ts'
 import { encodeGroup, readSegment } from './records.ts'
@@ -61,7 +61,7 @@ const SUFFIX = '.groups'
  * @throws if the folder cannot be made or written
  */
 export async function openSpool(folder: string, { maxBytes, log }: SpoolOptions): Promise<Spool | undefined> {
-  await mkdir(folder, { recursive: true })
+  await makeFolder(folder)
   const lock = lockFolder(folder)
   if (lock === undefined) return undefined
 
@@ -152,7 +152,7 @@ export async function openSpool(folder: string, { maxBytes, log }: SpoolOptions)
       if (part.kind === 'group') {
         await add(part.group)
         segment.groups -= 1
-      } else if (part.isLast) {
+      } else if (part.kind === 'unfinished') {
         log.info({ path: segment.path, bytes: part.bytes }, 'spool.unfinished')
       } else {
         isDamaged = true
@@ -160,7 +160,8 @@ export async function openSpool(folder: string, { maxBytes, log }: SpoolOptions)
       }
       segment.position = part.end
     }
-    if (isDamaged) await rename(segment.path, `${segment.path}.damaged`)
+    // Numbers are used again, and what was put aside before must stay.
+    if (isDamaged) await rename(segment.path, `${segment.path}.${Date.now()}.damaged`)
     else await unlink(segment.path)
   }
 
@@ -193,6 +194,16 @@ function usageOf(segments: Segment[]): SpoolUsage {
 
 function numberOf(path: string): number {
   return Number(path.slice(-SUFFIX.length - 12, -SUFFIX.length))
+}
+
+/** A folder that is itself on disk, with all of those above it that had to be made. */
+async function makeFolder(folder: string): Promise<void> {
+  const firstMade = await mkdir(folder, { recursive: true })
+  if (firstMade === undefined) return
+  for (let path = resolve(folder); ; path = dirname(path)) {
+    await syncFolder(dirname(path))
+    if (path === resolve(firstMade)) return
+  }
 }
 
 /** Without it a crash of the machine may take the file's name, and with it all that was synced. */
