@@ -103,7 +103,7 @@ test('a spool has one holder at a time, and a killed one holds nothing', async (
     const spool = await openOwnSpool(${JSON.stringify(dir)}, { maxBytes: 1e9, log: {} })
     await spool.append(${JSON.stringify(aGroup(1))})
     console.log(spool.folder)
-    setInterval(() => {}, 1000)`
+    setInterval(() => spool.usage(), 1000) // which keeps it`
   const child = spawn(process.execPath, ['--input-type=module', '-e', program], {
     stdio: ['ignore', 'pipe', 'inherit'],
   })
