@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { createConsumer } from '@ringback/core/queue'
+import { createConsumer, createProducer } from '@ringback/core/queue'
 import { expectStored, startLoad, storesMore } from './support/load.ts'
 import { eventually, freshDatabase, log, startIngest, startWorker } from './support/ringback.ts'
 import { proxyTo } from './support/tcp-proxy.ts'
@@ -38,4 +38,15 @@ test('an idle consumer whose connections die without a word takes the next job a
   const later = startLoad(ingest.port, { senders: 1 })
   await eventually(async () => expect(done.length).toBeGreaterThan(before))
   await later.end()
+})
+
+test('a connection that is cut during the first command on it ends no process', async () => {
+  await using database = await freshDatabase()
+  await using way = await proxyTo(database.queue.url, { tag: /min_client_version|:probe/ })
+  way.freezeTagged()
+  const producer = createProducer({ ...database.queue, url: way.url }, 'store', { timeoutMs: 10_000, log })
+  await using _closing = { [Symbol.asyncDispose]: producer.close }
+  const probing = producer.probe()
+  await eventually(async () => expect(way.tagged()).toBe(1))
+  await Promise.all([expect(probing).rejects.toThrow(), way.cut()])
 })

@@ -11,6 +11,8 @@ export interface TcpProxy extends AsyncDisposable {
   freeze: () => void
   /** Freezes just the connections, now and from now on, over which something came that is like `tag`: it is swallowed. */
   freezeTagged: () => void
+  /** How many connections that came over. */
+  tagged: () => number
   /** Freezes the connections of this moment for ever; new ones pass. */
   abandon: () => void
   /** Leads new connections to another server. */
@@ -70,6 +72,7 @@ export async function proxyTo(serverUrl: string, { tag = /(?!)/ }: { tag?: RegEx
     freezeTagged() {
       areTaggedFrozen = true
     },
+    tagged: () => tagged.size / 2,
     abandon() {
       for (const socket of sockets) {
         socket.pause()

@@ -3,6 +3,7 @@ import { Worker, createPostgresBackend, withBackend } from 'bullmq'
 import type { Job, WorkerOptions } from 'bullmq'
 import type { Logger } from '../log.ts'
 import { createErrorLog } from './error-log.ts'
+import { SafeClient } from './postgres-client.ts'
 import { orPostpone } from './postponed.ts'
 import { BLOCK_SECONDS, createPatientClient } from './redis-client.ts'
 import type { RedisClient } from './redis-client.ts'
@@ -164,6 +165,7 @@ async function createPostgresConsumer(
 ): Promise<Consumer> {
   const onError = createErrorLog(log, name)
   const connection = {
+    Client: SafeClient,
     connectionString: server.url,
     application_name: `ringback ${name} consumer`,
     max: consumerPool(concurrency),

@@ -1,6 +1,7 @@
 import { createPostgresBackend, withBackend } from 'bullmq'
 import type { Queue } from 'bullmq'
 import { Pool } from 'pg'
+import { SafeClient } from './postgres-client.ts'
 import { createPostgresLossDetector, postgresIdentity } from './postgres-loss.ts'
 import { queueOptions, stateOf } from './producer.ts'
 import type { Producer, ProducerOptions } from './producer.ts'
@@ -48,6 +49,7 @@ async function connect(
 ): Promise<Connected> {
   const onError = (error: Error) => log.warn({ queue: name, error: error.message }, 'queue.failed')
   const connection = {
+    Client: SafeClient,
     connectionString: server.url,
     application_name: `ringback ${name} producer`,
     keepAlive: true,

@@ -1,5 +1,5 @@
-import { Client } from 'pg'
 import { runMigrations } from 'bullmq'
+import { SafeClient } from './postgres-client.ts'
 import { createAliveTable } from './postgres-loss.ts'
 
 /** Where the queue lives. */
@@ -48,8 +48,7 @@ export function queueServer(from: {
 /** Makes or updates what the queue needs on its server: BullMQ's own schema `bullmq`, where it lives in Postgres. */
 export async function migrateQueue(server: QueueServer): Promise<void> {
   if (server.kind === 'redis') return
-  const client = new Client({ connectionString: server.url })
-  client.on('error', () => {}) // the query below fails with the same error
+  const client = new SafeClient({ connectionString: server.url })
   await client.connect()
   try {
     await runMigrations(client)

@@ -1,0 +1,14 @@
+import { Client } from 'pg'
+import type { ClientConfig } from 'pg'
+
+/**
+ * A client of pg whose end ends no process. Where a connection breaks, pg rejects the query in hand and emits `error`
+ * besides, which Node throws if nobody listens; a pool listens only while a client is idle, and BullMQ, which takes one
+ * out for its first query, does not.
+ */
+export class SafeClient extends Client {
+  constructor(config?: string | ClientConfig) {
+    super(config)
+    this.on('error', () => {})
+  }
+}
