@@ -1,12 +1,19 @@
+import { availableParallelism } from 'node:os'
 import { defineConfig } from 'vitest/config'
 
 /** About what only a Redis has. */
 const ONLY_REDIS = ['test/redis-*.test.ts']
 
-/** About what is in Postgres, wherever the queue is: once is enough. */
-const WITHOUT_QUEUE = ['explain', 'export', 'migrations', 'sql-book', 'unsafe-settings'].map(
-  (name) => `test/${name}.test.ts`,
-)
+/** About what is in Postgres or goes over HTTP, wherever the queue is: once is enough. */
+const WITHOUT_QUEUE = [
+  'deliveries-cli',
+  'doctor',
+  'explain',
+  'export',
+  'migrations',
+  'sql-book',
+  'unsafe-settings',
+].map((name) => `test/${name}.test.ts`)
 
 /** Servers and their children are found by /proc. */
 const ONLY_LINUX = ['test/faults.test.ts']
@@ -29,6 +36,8 @@ const services = (['redis', 'postgres'] as const).map((queue) => ({
 export default defineConfig({
   test: {
     globalSetup: ['test/support/servers.ts'],
+    // Most tests wait most of the time, for servers and for processes that start: one core can have more than one.
+    maxWorkers: Math.max(3, availableParallelism() - 1),
     // Of tests that say they may: those of test/faults.test.ts mostly wait, and each has servers of its own.
     maxConcurrency: 3,
     projects: [

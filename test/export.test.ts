@@ -229,13 +229,13 @@ test.each([
   expect(code).toBe(1)
 })
 
-const ROWS = 200_000
+const ROWS = 100_000
 /** Of JavaScript's objects; who needs more ends. The events have 400 MB of text. */
 const HEAP_MB = 96
 /** Of the whole process. */
 const MEMORY_MB = 400
 
-test('200,000 events are exported in bounded memory', async () => {
+test('100,000 events are exported in bounded memory', async () => {
   await using database = await freshDatabase()
   await using folder = await temporaryFolder()
   await fill(database, ROWS)

@@ -3,7 +3,6 @@ import { once } from 'node:events'
 import { chown, cp, mkdtemp, rm, stat, writeFile } from 'node:fs/promises'
 import { connect as connectSocket, createServer } from 'node:net'
 import type { AddressInfo, Socket } from 'node:net'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { inject } from 'vitest'
 import { migrateQueue } from '@ringback/core/queue'
@@ -12,7 +11,8 @@ import { connect } from '@ringback/core/store/connect'
 import { migrate } from '@ringback/core/store/migrate'
 import { startPostgres } from '@ringback/standalone/embedded-postgres'
 import type { EmbeddedPostgres } from '@ringback/standalone/embedded-postgres'
-import { freePort } from './servers.ts'
+import { dataFolder, freePort } from './servers.ts'
+import { connectAsAdmin } from './ringback.ts'
 import type { Database } from './ringback.ts'
 
 /** A Postgres of a test's own, to which anything may be done. */
@@ -34,7 +34,7 @@ export async function ownPostgres(
   settings: string[] = [],
   { dataDir, isSafe = false }: { dataDir?: string; isSafe?: boolean } = {},
 ): Promise<PostgresServer> {
-  const folder = dataDir ?? (await mkdtemp(join(tmpdir(), 'ringback-own-postgres-')))
+  const folder = dataDir ?? (await mkdtemp(join(await dataFolder(), 'ringback-own-postgres-')))
   const ownPort = await freePort()
   const options = {
     dataDir: folder,
@@ -115,7 +115,7 @@ let databases = 0
 export async function databaseOn(server: { url: string }, tablespace?: string): Promise<Database> {
   databases += 1
   const name = `test_${process.pid}_${databases}`
-  const admin = connect(server.url, { max: 1, applicationName: 'ringback tests' })
+  const admin = connectAsAdmin(server.url)
   await (tablespace === undefined
     ? admin`create database ${admin(name)}`
     : admin`create database ${admin(name)} tablespace ${admin(tablespace)}`)
@@ -133,11 +133,11 @@ export async function databaseOn(server: { url: string }, tablespace?: string): 
 
 /** A copy of a running server, which follows it and can take its place. Names the standby `standby`. */
 export async function standbyOf(primary: PostgresServer): Promise<PostgresServer> {
-  const folder = await mkdtemp(join(tmpdir(), 'ringback-own-postgres-'))
+  const folder = await mkdtemp(join(await dataFolder(), 'ringback-own-postgres-'))
   const owner = await stat(primary.dataDir)
   await chown(folder, owner.uid, owner.gid)
   const cluster = join(folder, 'postgres')
-  const admin = connect(primary.url, { max: 1, applicationName: 'ringback tests' })
+  const admin = connectAsAdmin(primary.url)
   await admin`select pg_backup_start('standby', true)`
   await cp(join(primary.dataDir, 'postgres'), cluster, {
     recursive: true,

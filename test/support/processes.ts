@@ -30,6 +30,8 @@ export function runApp(app: string, environment: Record<string, string>, args: s
     VOXIMPLANT_API_KEY: demoCredentials.apiKey,
     VOXIMPLANT_SALT: demoCredentials.salt,
     OPS_PORT: '0',
+    // Hundreds of processes start here, all with the same code.
+    NODE_COMPILE_CACHE: join(tmpdir(), 'ringback-test-compiled'),
     SHUTDOWN_DELAY_MS: '0',
     ...environment,
   }

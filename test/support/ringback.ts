@@ -5,7 +5,7 @@ import type { Config, ConfigDefinition } from '@ringback/core/config'
 import { createLogger } from '@ringback/core/log'
 import { demoCredentials, signCallbackId, voximplant } from '@ringback/core/providers/voximplant'
 import type { QueueServer } from '@ringback/core/queue'
-import { connect } from '@ringback/core/store/connect'
+import { connect, LONG_WORK_MS } from '@ringback/core/store/connect'
 import type { Sql } from '@ringback/core/store/connect'
 import { createIngest } from '@ringback/ingest/ingest'
 import type { Ingest, IngestOptions } from '@ringback/ingest/ingest'
@@ -14,12 +14,17 @@ import type { Worker, WorkerOptions } from '@ringback/worker/worker'
 
 export const log = createLogger('test', process.env.TEST_LOG_LEVEL ?? 'silent')
 
+/** For making and dropping databases, which writes everything back: that takes as long as the disk takes. */
+export function connectAsAdmin(url: string): Sql {
+  return connect(url, { max: 1, applicationName: 'ringback tests', longestStatementMs: LONG_WORK_MS })
+}
+
 /** A migrated database of one's own, with a queue of one's own beside it; dropped at the end of the scope. */
 export async function freshDatabase(): Promise<Database> {
   const templateUrl = new URL(inject('templateUrl'))
   const template = templateUrl.pathname.slice(1)
   const name = `test_${randomBytes(8).toString('hex')}`
-  const admin = connect(new URL('/postgres', templateUrl).href, { max: 1, applicationName: 'ringback tests' })
+  const admin = connectAsAdmin(new URL('/postgres', templateUrl).href)
   await admin`create database ${admin(name)} template ${admin(template)}`
   const url = new URL(`/${name}`, templateUrl).href
   const sql = connect(url, { max: 5, applicationName: 'ringback tests' })

@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtemp, rm } from 'node:fs/promises'
+import { mkdtemp, rm, statfs } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -8,7 +8,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { createConnection } from 'node:net'
 import { migrateQueue } from '@ringback/core/queue'
-import { connect } from '@ringback/core/store/connect'
+import { connect, LONG_WORK_MS } from '@ringback/core/store/connect'
 import { migrate } from '@ringback/core/store/migrate'
 import { startPostgres } from '@ringback/standalone/embedded-postgres'
 import { getContainerRuntimeClient } from 'testcontainers'
@@ -58,7 +58,7 @@ export default async function setup(project: TestProject): Promise<(() => Promis
 /** A migrated database that each test copies, which takes a tenth of a second. */
 async function createTemplate(serverUrl: string): Promise<Server> {
   const name = `ringback_template_${process.pid}_${Date.now()}`
-  const admin = connect(serverUrl, { max: 1, applicationName: 'ringback tests' })
+  const admin = connect(serverUrl, { max: 1, applicationName: 'ringback tests', longestStatementMs: LONG_WORK_MS })
   await admin`create database ${admin(name)}`
   const url = new URL(serverUrl)
   url.pathname = name
@@ -91,9 +91,9 @@ async function postgresServer(useContainers: boolean): Promise<Server> {
       )
     : undefined
   if (container !== undefined) return { url: container.getConnectionUri(), stop: () => container.stop() }
-  const dataDir = await mkdtemp(join(tmpdir(), 'ringback-postgres-'))
-  // What survives a crash of the machine is not what is tested here.
-  const settings = ['fsync=off', 'max_connections=300']
+  const dataDir = await mkdtemp(join(await dataFolder(), 'ringback-postgres-'))
+  // What survives a crash of the machine is not what is tested here; and statistics change when a test says so.
+  const settings = ['fsync=off', 'max_connections=300', 'autovacuum=off']
   const server = await startPostgres({ dataDir, port: await freePort(), settings })
   return {
     url: server.url,
@@ -102,6 +102,15 @@ async function postgresServer(useContainers: boolean): Promise<Server> {
       await rm(dataDir, { recursive: true })
     },
   }
+}
+
+const ROOM_BYTES = 4 * 1024 ** 3
+
+/** In memory where there is room: tests make and drop databases of a thousand files each, hundreds of them. */
+export async function dataFolder(): Promise<string> {
+  const memory = '/dev/shm'
+  const { bavail, bsize } = await statfs(memory).catch(() => ({ bavail: 0, bsize: 0 }))
+  return bavail * bsize > ROOM_BYTES ? memory : tmpdir()
 }
 
 async function redisServer(useContainers: boolean): Promise<Server> {
