@@ -160,15 +160,22 @@ export interface GroupPart {
 
 /** The job that carries `parts`, in their order. */
 export function storeJob(parts: readonly GroupPart[]): StoreJob {
-  const lists = { callbacks: '', quarantined: '', dropped: '', counted: '', canary: '' }
-  for (const { kind, json } of parts) lists[kind] += lists[kind] === '' ? json : `,${json}`
-  const { callbacks, quarantined, dropped, counted, canary } = lists
+  // Joined, which makes one flat text: added piece by piece, it would be taken apart and copied when it is written.
+  const lists: Record<GroupPart['kind'], string[]> = {
+    callbacks: [],
+    quarantined: [],
+    dropped: [],
+    counted: [],
+    canary: [],
+  }
+  for (const { kind, json } of parts) lists[kind].push(json)
+  const array = (kind: GroupPart['kind']) => `[${lists[kind].join(',')}]`
   return {
     version: '1',
-    callbacks: `[${callbacks}]`,
-    quarantined: `[${quarantined}]`,
-    dropped: `[${dropped}]`,
-    ...(counted !== '' && { counted: `[${counted}]` }),
-    ...(canary !== '' && { canary: `[${canary}]` }),
+    callbacks: array('callbacks'),
+    quarantined: array('quarantined'),
+    dropped: array('dropped'),
+    ...(lists.counted.length > 0 && { counted: array('counted') }),
+    ...(lists.canary.length > 0 && { canary: array('canary') }),
   }
 }
