@@ -94,7 +94,8 @@ export function createApp(deps: AppDependencies): Hono<IngestEnv> {
 function toResponse(c: Context<IngestEnv>, outcome: Outcome): Response {
   switch (outcome.kind) {
     case 'accepted':
-      return c.body(outcome.answer.body, 200, { 'Content-Type': outcome.answer.contentType })
+      // Plain headers go out as they are: those of `c.body` would become a Headers, and that an object again.
+      return new Response(outcome.answer.body, { headers: { 'Content-Type': outcome.answer.contentType } })
     case 'unknown_source':
       return c.json(UNKNOWN_SOURCE, 404)
     case 'method_not_allowed':

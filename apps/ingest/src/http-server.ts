@@ -2,9 +2,10 @@ import { once } from 'node:events'
 import { createServer } from 'node:http'
 import type { Server } from 'node:http'
 import { Server as NetServer } from 'node:net'
+import type { AddressInfo } from 'node:net'
 import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises'
-import { serve } from '@hono/node-server'
-import { announceClose } from './announce-close.ts'
+import { getRequestListener } from '@hono/node-server'
+import { createAnnounceClose } from './announce-close.ts'
 
 /** What one client may take of the server; times in milliseconds. */
 export interface HttpLimits {
@@ -31,7 +32,7 @@ export const defaultHttpLimits: HttpLimits = {
   keepAliveMs: 75_000,
   checkIntervalMs: 1000,
   maxHeaderBytes: 16 * 1024,
-  // Of some 10 KB each.
+  // Of some 20 KB each.
   maxConnections: 10_000,
 }
 
@@ -52,7 +53,7 @@ const SHORT_TURN_MS = 0.3
 
 /** Listens; 0 is any free port. Rejects, with what to do, if the port is taken. */
 export function listen(
-  fetch: Parameters<typeof serve>[0]['fetch'],
+  fetch: Parameters<typeof getRequestListener>[0],
   { hostname, port }: { hostname: string; port: number },
   limits: HttpLimits = defaultHttpLimits,
 ): Promise<HttpServer> {
@@ -64,17 +65,20 @@ export function listen(
       connectionsCheckingInterval: limits.checkIntervalMs,
       maxHeaderSize: limits.maxHeaderBytes,
     }
-    const server = serve({ fetch, createServer, hostname, port, serverOptions }, (info) =>
-      resolve({ port: info.port, close: (delayMs) => closeServer(server, announce, delayMs) }),
-    ) as Server
+    const { noting, watch, announce } = createAnnounceClose()
+    const server = createServer(serverOptions, noting(getRequestListener(fetch, { hostname })))
+    watch(server)
     server.timeout = limits.silenceMs
     server.maxConnections = limits.maxConnections
     server.on('drop', () => server.closeIdleConnections())
-    const announce = announceClose(server)
     server.once('error', (error: NodeJS.ErrnoException) => {
       reject(
         error.code === 'EADDRINUSE' ? new Error(`Port ${port} is taken; set PORT to another`, { cause: error }) : error,
       )
+    })
+    server.listen(port, hostname, () => {
+      const { port: ownPort } = server.address() as AddressInfo
+      resolve({ port: ownPort, close: (delayMs) => closeServer(server, announce, delayMs) })
     })
   })
 }

@@ -30,7 +30,10 @@ export function createBodyReader({ maxBytes, maxTotalBytes }: { maxBytes: number
   let totalBytes = 0
 
   return async (c: Context<IngestEnv>): Promise<Body> => {
-    if (Number(c.req.header('content-length') ?? 0) > maxBytes) return { kind: 'too_large' }
+    const incoming = c.env?.incoming
+    // From Node's own headers: to be asked, Hono would make all of them anew.
+    const announced = incoming === undefined ? c.req.header('content-length') : incoming.headers['content-length']
+    if (Number(announced ?? 0) > maxBytes) return { kind: 'too_large' }
     let length = 0
     const refuses = (chunkLength: number): Body | undefined => {
       length += chunkLength
@@ -38,7 +41,7 @@ export function createBodyReader({ maxBytes, maxTotalBytes }: { maxBytes: number
       if (length > maxBytes) return { kind: 'too_large' }
       return totalBytes > maxTotalBytes && length > ALWAYS_READ_BYTES ? { kind: 'overloaded' } : undefined
     }
-    const body = await (c.env?.incoming ? fromNode(c.env.incoming, refuses) : fromStream(c.req.raw.body, refuses))
+    const body = await (incoming ? fromNode(incoming, refuses) : fromStream(c.req.raw.body, refuses))
     totalBytes -= length
     return body
   }
