@@ -53,7 +53,7 @@ export interface Bodies {
   count: number
 }
 
-export const WARM_UP_SECONDS = 1
+export const WARM_UP_SECONDS = 3
 /** More than Node processes can answer on any two cores known to us, by callbacks in a request. */
 const mostAnswersPerSecond = (callbacks: number) => (callbacks === 1 ? 100_000 : 40_000)
 
