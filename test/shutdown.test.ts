@@ -25,18 +25,29 @@ const DEADLINE_MS = 15_000
 /** Processes know no queue prefix, so on Redis each test takes a database of the server for itself. */
 let redisDatabases = 6
 
-/** The environment of processes that reach Postgres and Redis by way of proxies. */
-async function environmentFor(database: Database): Promise<{ environment: Record<string, string>; ways: TcpProxy[] }> {
-  const postgres = await proxyTo(database.url)
-  onTestFinished(() => postgres[Symbol.asyncDispose]())
-  if (inject('queue') === 'postgres') return { environment: { DATABASE_URL: postgres.url }, ways: [postgres] }
-  const own = `${inject('redisUrl')}/${redisDatabases++}`
-  const client = new Redis(own)
-  await client.flushdb()
-  client.disconnect()
-  const redis = await proxyTo(own)
-  onTestFinished(() => redis[Symbol.asyncDispose]())
-  return { environment: { DATABASE_URL: postgres.url, REDIS_URL: redis.url }, ways: [postgres, redis] }
+interface Surroundings extends AsyncDisposable {
+  /** Of processes that reach Postgres and Redis by way of proxies. */
+  environment: Record<string, string>
+  ways: TcpProxy[]
+}
+
+/** Declare it behind the database: Postgres waits with dropping one for every connection that is frozen while it begins. */
+async function environmentFor(database: Database): Promise<Surroundings> {
+  await using stack = new AsyncDisposableStack()
+  const postgres = stack.use(await proxyTo(database.url))
+  const ways = [postgres]
+  const environment: Record<string, string> = { DATABASE_URL: postgres.url }
+  if (inject('queue') === 'redis') {
+    const own = `${inject('redisUrl')}/${redisDatabases++}`
+    const client = new Redis(own)
+    await client.flushdb()
+    client.disconnect()
+    const redis = stack.use(await proxyTo(own))
+    ways.push(redis)
+    environment.REDIS_URL = redis.url
+  }
+  const kept = stack.move()
+  return { environment, ways, [Symbol.asyncDispose]: () => kept.disposeAsync() }
 }
 
 async function ingestPort(ingest: RunningProcess): Promise<{ port: number }> {
@@ -55,7 +66,8 @@ async function terminate({ child, ended, output }: RunningProcess): Promise<void
 describe('SIGTERM to an ingest', () => {
   test('lets load balancers see it: not ready on both ports, and everything accepted until the delay is over', async () => {
     await using database = await freshDatabase()
-    const { environment } = await environmentFor(database)
+    await using surroundings = await environmentFor(database)
+    const { environment } = surroundings
     await using ingest = runApp('ingest', { ...environment, PORT: '0', SHUTDOWN_DELAY_MS: '3000' })
     const { port } = await ingestPort(ingest)
     const [, opsPort] = await ingest.prints(/"port":(\d+),"msg":"operators\.listening"/)
@@ -73,7 +85,8 @@ describe('SIGTERM to an ingest', () => {
 
   test('ends it in time while the servers are frozen and a client sends its body byte by byte', async () => {
     await using database = await freshDatabase()
-    const { environment, ways } = await environmentFor(database)
+    await using surroundings = await environmentFor(database)
+    const { environment, ways } = surroundings
     await using ingest = runApp('ingest', { ...environment, PORT: '0', SHUTDOWN_DELAY_MS: '5000' })
     const { port } = await ingestPort(ingest)
     await eventually(async () => expect((await postCallbacks({ port }, aCallback(1))).status).toBe(200))
@@ -88,7 +101,8 @@ describe('SIGTERM to an ingest', () => {
 
   test('a second time ends it at once', async () => {
     await using database = await freshDatabase()
-    const { environment } = await environmentFor(database)
+    await using surroundings = await environmentFor(database)
+    const { environment } = surroundings
     await using ingest = runApp('ingest', { ...environment, PORT: '0', SHUTDOWN_DELAY_MS: '60000' })
     const { port } = await ingestPort(ingest)
     ingest.child.kill('SIGTERM')
@@ -101,7 +115,8 @@ describe('SIGTERM to an ingest', () => {
 describe('SIGTERM before a process has started', () => {
   test('ends a worker with 0 while its servers are away', async () => {
     await using database = await freshDatabase()
-    const { environment, ways } = await environmentFor(database)
+    await using surroundings = await environmentFor(database)
+    const { environment, ways } = surroundings
     for (const way of ways) await way.cut()
     await using worker = runApp('worker', environment)
     await worker.prints(/worker\.waiting/)
@@ -128,7 +143,8 @@ describe('SIGTERM before a process has started', () => {
   test('ends a worker with 0 while it waits for its migrations', async () => {
     await using database = await freshDatabase()
     await database.sql`drop table ringback_migrations`
-    const { environment } = await environmentFor(database)
+    await using surroundings = await environmentFor(database)
+    const { environment } = surroundings
     await using worker = runApp('worker', environment)
     await worker.prints(/worker\.waiting/)
     await terminate(worker)
@@ -138,7 +154,8 @@ describe('SIGTERM before a process has started', () => {
 describe('SIGTERM to a worker', () => {
   test.each(['cut', 'freeze'] as const)('ends it in time with 0 while its servers are away (%s)', async (fault) => {
     await using database = await freshDatabase()
-    const { environment, ways } = await environmentFor(database)
+    await using surroundings = await environmentFor(database)
+    const { environment, ways } = surroundings
     await using ingest = runApp('ingest', { ...environment, PORT: '0' })
     const port = await ingestPort(ingest)
     await using worker = runApp('worker', environment)
@@ -151,7 +168,8 @@ describe('SIGTERM to a worker', () => {
 
   test('leaves attempts that take too long to their leases, says so, and records those that are over', async () => {
     await using database = await freshDatabase()
-    const { environment } = await environmentFor(database)
+    await using surroundings = await environmentFor(database)
+    const { environment } = surroundings
     await using config = await configFile(`
       import { defineConfig } from '@ringback/core/config'
       import { code } from '@ringback/core/handlers'
