@@ -28,6 +28,26 @@ export function createLogger(app: string, level: string, destination?: Destinati
         '*.token',
       ],
     },
-    destination ?? pino.destination(1),
+    destination ?? gatheredOutput(),
   )
+}
+
+const GATHER_MS = 20
+const MAX_GATHERED_BYTES = 8 * 1024
+
+/** Standard output, some lines at a time: each write goes to another thread and back, so that a slow reader blocks nothing. */
+function gatheredOutput(): DestinationStream {
+  const output = pino.destination({ dest: 1, minLength: MAX_GATHERED_BYTES })
+  let timer: NodeJS.Timeout | undefined
+  const flush = () => {
+    timer = undefined
+    output.flush()
+  }
+  return {
+    write(line) {
+      output.write(line)
+      // Not waited for: what is left when the process ends, pino writes then.
+      timer ??= setTimeout(flush, GATHER_MS).unref()
+    },
+  }
 }
