@@ -58,8 +58,8 @@ Figures are medians of the rounds. Events a second count from the start of the l
 const RUN_IT = `## Run it
 
     pnpm install
-    pnpm bench --quick                                # about 3 minutes
-    pnpm bench                                        # about 12 minutes
+    pnpm bench --quick                                # about 5 minutes
+    pnpm bench                                        # about 18 minutes
     pnpm bench --full                                 # all of it, more rounds, about an hour
     pnpm bench --only load --rounds 5 --seconds 4     # sections: load, shapes, processes, handler, acks, floors, latency, idle, slow-disk
     pnpm bench --json results.json                    # the same for machines
