@@ -59,7 +59,7 @@ const RUN_IT = `## Run it
 
     pnpm install
     pnpm bench --quick                                # about 5 minutes
-    pnpm bench                                        # about 18 minutes
+    pnpm bench                                        # about 20 minutes
     pnpm bench --full                                 # all of it, more rounds, about an hour
     pnpm bench --only load --rounds 5 --seconds 4     # sections: load, shapes, processes, handler, acks, floors, latency, idle, slow-disk
     pnpm bench --json results.json                    # the same for machines

@@ -24,17 +24,14 @@ type Measured = Record<Stage, { grouped: number; alone: number }>
 /** Callbacks in a group at 64 connections: half of the clients wait while the others' group is on its way. */
 export const GROUP = 30
 
-/**
- * Of docs/performance.md, for machines without results of their own: the row of Ringback, and as the cost of an event alone
- * that of the design with one job and one INSERT for each, which does for every event what Ringback does for a group.
- */
+/** Of docs/performance.md, for machines without results of their own: Ringback at 64 connections, and at one. */
 const PUBLISHED: Measured = {
-  ingest: { grouped: 80, alone: 100 },
-  worker: { grouped: 35, alone: 120 },
-  redis: { grouped: 22, alone: 103 },
-  postgres: { grouped: 56, alone: 117 },
+  ingest: { grouped: 88, alone: 608 },
+  worker: { grouped: 42, alone: 722 },
+  redis: { grouped: 28, alone: 571 },
+  postgres: { grouped: 67, alone: 682 },
 }
-const PUBLISHED_FSYNC_MS = 0.24
+const PUBLISHED_FSYNC_MS = 0.36
 
 /** What `pnpm bench --json` wrote, as far as it is read here. */
 interface Results {
