@@ -1,4 +1,3 @@
-import { availableParallelism } from 'node:os'
 import { defineConfig } from 'vitest/config'
 
 /** About what only a Redis has. */
@@ -36,8 +35,9 @@ const services = (['redis', 'postgres'] as const).map((queue) => ({
 export default defineConfig({
   test: {
     globalSetup: ['test/support/servers.ts'],
-    // Most tests wait most of the time, for servers and for processes that start: one core can have more than one.
-    maxWorkers: Math.max(3, availableParallelism() - 1),
+    // Most tests wait most of the time, for servers and for processes that start: two cores bear three files at a time.
+    // More would need more connections than the one Postgres of all of them has.
+    maxWorkers: 3,
     // Of tests that say they may: those of test/faults.test.ts mostly wait, and each has servers of its own.
     maxConcurrency: 3,
     projects: [

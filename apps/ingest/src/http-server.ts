@@ -32,7 +32,7 @@ export const defaultHttpLimits: HttpLimits = {
   keepAliveMs: 75_000,
   checkIntervalMs: 1000,
   maxHeaderBytes: 16 * 1024,
-  // Of some 20 KB each.
+  // Of some 16 KB each, with the last response on it.
   maxConnections: 10_000,
 }
 

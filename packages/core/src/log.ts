@@ -34,10 +34,12 @@ export function createLogger(app: string, level: string, destination?: Destinati
 
 const GATHER_MS = 20
 const MAX_GATHERED_BYTES = 8 * 1024
+/** Of lines that nobody reads: what comes beyond them is dropped. */
+const MAX_UNREAD_BYTES = 16 * 1024 * 1024
 
 /** Standard output, some lines at a time: each write goes to another thread and back, so that a slow reader blocks nothing. */
 function gatheredOutput(): DestinationStream {
-  const output = pino.destination({ dest: 1, minLength: MAX_GATHERED_BYTES })
+  const output = pino.destination({ dest: 1, minLength: MAX_GATHERED_BYTES, maxLength: MAX_UNREAD_BYTES })
   let timer: NodeJS.Timeout | undefined
   const flush = () => {
     timer = undefined

@@ -1,0 +1,42 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { fileURLToPath } from 'node:url'
+import { text } from 'node:stream/consumers'
+import { expect, test } from 'vitest'
+
+/** A process of its own, which has a `log`. */
+function run(code: string) {
+  const module = JSON.stringify(fileURLToPath(new URL('log.ts', import.meta.url)))
+  const source = `import { createLogger } from ${module}\nconst log = createLogger('test', 'info')\n${code}`
+  return spawn(process.execPath, ['--input-type=module', '--eval', source], { stdio: ['ignore', 'pipe', 'pipe'] })
+}
+
+test.each([
+  ['of itself', '', 0],
+  ['by an exit', 'process.exit(3)', 3],
+  ['by an error', 'throw new Error()', 1],
+])('every line is printed of a process that ends %s at once', async (_how, end, code) => {
+  const child = run(`log.info('first'); log.info('last'); ${end}`)
+  const [output, [exitCode]] = await Promise.all([text(child.stdout), once(child, 'close')])
+  expect(output.split('\n').map((line) => line && (JSON.parse(line) as { msg: string }).msg)).toEqual([
+    'first',
+    'last',
+    '',
+  ])
+  expect(exitCode).toBe(code)
+})
+
+test('a reader that does not read costs neither time nor more than some memory', async () => {
+  const child = run(`
+    for (let n = 0; n < 500; n++) {
+      for (let line = 0; line < 1000; line++) log.info({ filler: 'x'.repeat(200) }, 'line')
+      await new Promise(setImmediate)
+    }
+    console.error(Math.round(process.memoryUsage().rss / 1024 / 1024))`)
+  try {
+    const [megabytes] = (await once(child.stderr, 'data')) as [Buffer]
+    expect(Number(String(megabytes))).toBeLessThan(200) // of 150 MB that were logged
+  } finally {
+    child.kill('SIGKILL')
+  }
+}, 30_000)
