@@ -1,5 +1,4 @@
-import { Redis } from 'ioredis'
-import { expect, inject, test } from 'vitest'
+import { expect, test } from 'vitest'
 import type { Config, HandlerDefinition } from '@ringback/core/config'
 import { code, HandlerError } from '@ringback/core/handlers'
 import { configFile, runApp } from './support/processes.ts'
@@ -11,6 +10,7 @@ import {
   postCallbacks,
   startIngest,
   startWorker,
+  ownRedis,
 } from './support/ringback.ts'
 import type { Database } from './support/ringback.ts'
 
@@ -252,10 +252,7 @@ test('the place of a killed worker is free when its lease has run out', async ()
   const environment: Record<string, string> = { DATABASE_URL: database.url }
   if (database.queue.kind === 'redis') {
     // Processes know no queue prefix: a database of the server for this test alone.
-    const url = `${inject('redisUrl')}/9`
-    const redis = new Redis(url)
-    await redis.flushdb()
-    redis.disconnect()
+    const url = await ownRedis()
     environment.REDIS_URL = url
     database.queue = { kind: 'redis', url, prefix: '{ringback}' }
   }

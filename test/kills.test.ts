@@ -1,18 +1,7 @@
-import { Redis } from 'ioredis'
-import { expect, inject, test } from 'vitest'
+import { expect, test } from 'vitest'
 import { runApp, runCli } from './support/processes.ts'
-import { eventually, freshDatabase } from './support/ringback.ts'
+import { eventually, freshDatabase, environmentFor } from './support/ringback.ts'
 import type { Database } from './support/ringback.ts'
-
-/** Processes know no queue prefix, so on Redis each test takes a database of the server for itself. */
-async function environmentFor(database: Database, redisDatabase: number): Promise<Record<string, string>> {
-  if (inject('queue') === 'postgres') return { DATABASE_URL: database.url }
-  const url = `${inject('redisUrl')}/${redisDatabase}`
-  const redis = new Redis(url)
-  await redis.flushdb()
-  redis.disconnect()
-  return { DATABASE_URL: database.url, REDIS_URL: url }
-}
 
 async function startBoth(environment: Record<string, string>) {
   const ingest = runApp('ingest', { ...environment, PORT: '0' })
@@ -38,7 +27,7 @@ const storedAtLeast = (database: Database, count: number) =>
 
 test('workers are killed and added under load: rows, duplicates and refusals are exact to the last one', async () => {
   await using database = await freshDatabase()
-  const environment = await environmentFor(database, 1)
+  const environment = await environmentFor(database)
   const { ingest, worker: first, url } = await startBoth(environment)
   await using _ingest = ingest
   await using _first = first
@@ -72,7 +61,7 @@ test('workers are killed and added under load: rows, duplicates and refusals are
 
 test('an ingest that is killed has lost nothing that it acknowledged', async () => {
   await using database = await freshDatabase()
-  const { ingest, worker, url } = await startBoth(await environmentFor(database, 2))
+  const { ingest, worker, url } = await startBoth(await environmentFor(database))
   await using _ingest = ingest
   await using _worker = worker
   const sending = send(url, 'sms_inbound', '--count', '5000', '--concurrency', '32')
@@ -85,7 +74,7 @@ test('an ingest that is killed has lost nothing that it acknowledged', async () 
 
 test('SIGTERM ends ingest and worker with 0, after what they have in hand', async () => {
   await using database = await freshDatabase()
-  const environment = await environmentFor(database, 3)
+  const environment = await environmentFor(database)
   const { ingest, worker, url } = await startBoth(environment)
   await using _ingest = ingest
   await using _worker = worker

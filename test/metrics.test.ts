@@ -1,20 +1,9 @@
-import { Redis } from 'ioredis'
-import { expect, inject, test } from 'vitest'
+import { expect, test } from 'vitest'
 import { configFile, runApp } from './support/processes.ts'
 import type { RunningProcess } from './support/processes.ts'
-import { aCallback, eventually, freshDatabase, postCallbacks } from './support/ringback.ts'
+import { aCallback, eventually, freshDatabase, postCallbacks, environmentFor } from './support/ringback.ts'
 import type { Database } from './support/ringback.ts'
 import { proxyTo } from './support/tcp-proxy.ts'
-
-/** Processes know no queue prefix, so on Redis each test takes a database of the server for itself. */
-async function environmentFor(database: Database, redisDatabase: number): Promise<Record<string, string>> {
-  if (inject('queue') === 'postgres') return { DATABASE_URL: database.url }
-  const url = `${inject('redisUrl')}/${redisDatabase}`
-  const redis = new Redis(url)
-  await redis.flushdb()
-  redis.disconnect()
-  return { DATABASE_URL: database.url, REDIS_URL: url }
-}
 
 const config = `
   import { env } from '@ringback/core/config'
@@ -50,7 +39,7 @@ const opsPort = /"port":(\d+),"msg":"operators\.listening"/
 
 test('ingest and worker count on /metrics just what they did', async () => {
   await using database = await freshDatabase()
-  const environment = { ...(await environmentFor(database, 7)), LOG_LEVEL: 'info' }
+  const environment = { ...(await environmentFor(database)), LOG_LEVEL: 'info' }
   await using file = await configFile(config)
   await using ingest = runApp('ingest', { ...environment, RINGBACK_CONFIG: file.path, PORT: '0' })
   await using worker = runApp('worker', { ...environment, RINGBACK_CONFIG: file.path })
@@ -99,7 +88,7 @@ test('ingest and worker count on /metrics just what they did', async () => {
 
 test('what waits in the queue is seen, with its age', async () => {
   await using database = await freshDatabase()
-  const environment = await environmentFor(database, 8)
+  const environment = await environmentFor(database)
   await using file = await configFile(config)
   await using ingest = runApp('ingest', { ...environment, RINGBACK_CONFIG: file.path, PORT: '0' })
   await using worker = runApp('worker', { ...environment, RINGBACK_CONFIG: file.path, WORKER_CONCURRENCY: '1' })
@@ -126,7 +115,7 @@ test('what waits in the queue is seen, with its age', async () => {
 test('/metrics answers while Postgres is frozen', async () => {
   await using database = await freshDatabase()
   await using proxy = await proxyTo(database.url)
-  const environment = { ...(await environmentFor(database, 10)), DATABASE_URL: proxy.url }
+  const environment = { ...(await environmentFor(database)), DATABASE_URL: proxy.url }
   await using file = await configFile(config)
   await using worker = runApp('worker', { ...environment, RINGBACK_CONFIG: file.path })
   const ofWorker = await numberIn(worker, opsPort)

@@ -1,23 +1,12 @@
 import { Agent, request } from 'node:http'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { Redis } from 'ioredis'
-import { expect, inject, test } from 'vitest'
+import { expect, test } from 'vitest'
 import { startNginx } from './support/nginx.ts'
 import { runApp, temporaryFolder } from './support/processes.ts'
 import type { RunningProcess } from './support/processes.ts'
-import { aCallback, eventually, freshDatabase } from './support/ringback.ts'
+import { aCallback, eventually, freshDatabase, environmentFor } from './support/ringback.ts'
 import type { Database } from './support/ringback.ts'
 import { freePort } from './support/servers.ts'
-
-/** Processes know no queue prefix, so on Redis each test takes a database of the server for itself. */
-async function environmentFor(database: Database, redisDatabase: number): Promise<Record<string, string>> {
-  if (inject('queue') === 'postgres') return { DATABASE_URL: database.url }
-  const url = `${inject('redisUrl')}/${redisDatabase}`
-  const redis = new Redis(url)
-  await redis.flushdb()
-  redis.disconnect()
-  return { DATABASE_URL: database.url, REDIS_URL: url }
-}
 
 const CONNECTIONS = 24
 /** Between two requests of one connection: a steady load that leaves two cores room for all that runs here. */
@@ -115,7 +104,7 @@ function storedAndHandled(database: Database, count: number): Promise<void> {
 test('two ingests behind nginx and two workers restart one after the other, twice, and nobody notices', async () => {
   await using database = await freshDatabase()
   await using spools = await temporaryFolder()
-  await using all = await startAll({ ...(await environmentFor(database, 4)), SPOOL_DIR: spools.path })
+  await using all = await startAll({ ...(await environmentFor(database)), SPOOL_DIR: spools.path })
   await using load = startLoad(all.nginx.port)
   for (const index of [0, 1, 2, 3, 0, 1, 2, 3]) {
     await load.more(200)
@@ -142,7 +131,7 @@ test('two ingests behind nginx and two workers restart one after the other, twic
 test('an ingest that is killed behind nginx costs no request, and stores none twice', async () => {
   await using database = await freshDatabase()
   await using spools = await temporaryFolder()
-  await using all = await startAll({ ...(await environmentFor(database, 5)), SPOOL_DIR: spools.path })
+  await using all = await startAll({ ...(await environmentFor(database)), SPOOL_DIR: spools.path })
   await using load = startLoad(all.nginx.port)
   for (const index of [0, 1]) {
     await load.more(200)

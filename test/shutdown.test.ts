@@ -1,7 +1,6 @@
 import { once } from 'node:events'
 import { connect, createServer } from 'node:net'
 import type { AddressInfo, Socket } from 'node:net'
-import { Redis } from 'ioredis'
 import { describe, expect, inject, onTestFinished, test } from 'vitest'
 import { code } from '@ringback/core/handlers'
 import { configFile, runApp } from './support/processes.ts'
@@ -14,6 +13,7 @@ import {
   postCallbacks,
   startIngest,
   startWorker,
+  ownRedis,
 } from './support/ringback.ts'
 import type { Database } from './support/ringback.ts'
 import { proxyTo } from './support/tcp-proxy.ts'
@@ -22,9 +22,6 @@ import type { TcpProxy } from './support/tcp-proxy.ts'
 /** The deadline of a process that ends, below what compose gives a container. */
 const DEADLINE_MS = 15_000
 
-/** Processes know no queue prefix, so on Redis each test takes a database of the server for itself. */
-let redisDatabases = 6
-
 interface Surroundings extends AsyncDisposable {
   /** Of processes that reach Postgres and Redis by way of proxies. */
   environment: Record<string, string>
@@ -32,17 +29,13 @@ interface Surroundings extends AsyncDisposable {
 }
 
 /** Declare it behind the database: Postgres waits with dropping one for every connection that is frozen while it begins. */
-async function environmentFor(database: Database): Promise<Surroundings> {
+async function surroundingsOf(database: Database): Promise<Surroundings> {
   await using stack = new AsyncDisposableStack()
   const postgres = stack.use(await proxyTo(database.url))
   const ways = [postgres]
   const environment: Record<string, string> = { DATABASE_URL: postgres.url }
   if (inject('queue') === 'redis') {
-    const own = `${inject('redisUrl')}/${redisDatabases++}`
-    const client = new Redis(own)
-    await client.flushdb()
-    client.disconnect()
-    const redis = stack.use(await proxyTo(own))
+    const redis = stack.use(await proxyTo(await ownRedis()))
     ways.push(redis)
     environment.REDIS_URL = redis.url
   }
@@ -66,7 +59,7 @@ async function terminate({ child, ended, output }: RunningProcess): Promise<void
 describe('SIGTERM to an ingest', () => {
   test('lets load balancers see it: not ready on both ports, and everything accepted until the delay is over', async () => {
     await using database = await freshDatabase()
-    await using surroundings = await environmentFor(database)
+    await using surroundings = await surroundingsOf(database)
     const { environment } = surroundings
     await using ingest = runApp('ingest', { ...environment, PORT: '0', SHUTDOWN_DELAY_MS: '3000' })
     const { port } = await ingestPort(ingest)
@@ -85,7 +78,7 @@ describe('SIGTERM to an ingest', () => {
 
   test('ends it in time while the servers are frozen and a client sends its body byte by byte', async () => {
     await using database = await freshDatabase()
-    await using surroundings = await environmentFor(database)
+    await using surroundings = await surroundingsOf(database)
     const { environment, ways } = surroundings
     await using ingest = runApp('ingest', { ...environment, PORT: '0', SHUTDOWN_DELAY_MS: '5000' })
     const { port } = await ingestPort(ingest)
@@ -101,7 +94,7 @@ describe('SIGTERM to an ingest', () => {
 
   test('a second time ends it at once', async () => {
     await using database = await freshDatabase()
-    await using surroundings = await environmentFor(database)
+    await using surroundings = await surroundingsOf(database)
     const { environment } = surroundings
     await using ingest = runApp('ingest', { ...environment, PORT: '0', SHUTDOWN_DELAY_MS: '60000' })
     const { port } = await ingestPort(ingest)
@@ -115,7 +108,7 @@ describe('SIGTERM to an ingest', () => {
 describe('SIGTERM before a process has started', () => {
   test('ends a worker with 0 while its servers are away', async () => {
     await using database = await freshDatabase()
-    await using surroundings = await environmentFor(database)
+    await using surroundings = await surroundingsOf(database)
     const { environment, ways } = surroundings
     for (const way of ways) await way.cut()
     await using worker = runApp('worker', environment)
@@ -143,7 +136,7 @@ describe('SIGTERM before a process has started', () => {
   test('ends a worker with 0 while it waits for its migrations', async () => {
     await using database = await freshDatabase()
     await database.sql`drop table ringback_migrations`
-    await using surroundings = await environmentFor(database)
+    await using surroundings = await surroundingsOf(database)
     const { environment } = surroundings
     await using worker = runApp('worker', environment)
     await worker.prints(/worker\.waiting/)
@@ -154,7 +147,7 @@ describe('SIGTERM before a process has started', () => {
 describe('SIGTERM to a worker', () => {
   test.each(['cut', 'freeze'] as const)('ends it in time with 0 while its servers are away (%s)', async (fault) => {
     await using database = await freshDatabase()
-    await using surroundings = await environmentFor(database)
+    await using surroundings = await surroundingsOf(database)
     const { environment, ways } = surroundings
     await using ingest = runApp('ingest', { ...environment, PORT: '0' })
     const port = await ingestPort(ingest)
@@ -168,7 +161,7 @@ describe('SIGTERM to a worker', () => {
 
   test('leaves attempts that take too long to their leases, says so, and records those that are over', async () => {
     await using database = await freshDatabase()
-    await using surroundings = await environmentFor(database)
+    await using surroundings = await surroundingsOf(database)
     const { environment } = surroundings
     await using config = await configFile(`
       import { defineConfig } from '@ringback/core/config'

@@ -5,7 +5,7 @@ import { expect, inject, test } from 'vitest'
 import { connect } from '@ringback/core/store/connect'
 import { demoCredentials } from '@ringback/core/providers/voximplant'
 import { runApp, temporaryFolder } from './support/processes.ts'
-import { aCallback, eventually, freshDatabase, postCallbacks } from './support/ringback.ts'
+import { aCallback, eventually, freshDatabase, postCallbacks, ownRedis } from './support/ringback.ts'
 
 // `npm start` without its first half, which brings Node.js and the dependencies; .ci/run does that half for real.
 
@@ -95,7 +95,7 @@ test.each(['PORT', 'OPS_PORT', 'EMBEDDED_POSTGRES_PORT'])(
 test('with servers of its own, it uses those', async () => {
   await using database = await freshDatabase()
   await using folder = await temporaryFolder()
-  const redisUrl: Record<string, string> = inject('queue') === 'redis' ? { REDIS_URL: `${inject('redisUrl')}/4` } : {}
+  const redisUrl: Record<string, string> = inject('queue') === 'redis' ? { REDIS_URL: await ownRedis() } : {}
   await using ringback = runApp('standalone', {
     ...(await environmentIn(folder.path)),
     ...redisUrl,

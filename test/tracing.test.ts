@@ -2,12 +2,10 @@ import { once } from 'node:events'
 import { createServer } from 'node:http'
 import type { IncomingHttpHeaders } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { Redis } from 'ioredis'
-import { expect, inject, test } from 'vitest'
+import { expect, test } from 'vitest'
 import { configFile, runApp } from './support/processes.ts'
 import type { RunningProcess } from './support/processes.ts'
-import { aCallback, eventually, freshDatabase } from './support/ringback.ts'
-import type { Database } from './support/ringback.ts'
+import { aCallback, eventually, freshDatabase, environmentFor } from './support/ringback.ts'
 
 interface Exported {
   service: string
@@ -77,16 +75,6 @@ async function startCollector() {
   }
 }
 
-/** Processes know no queue prefix, so on Redis each test takes a database of the server for itself. */
-async function environmentFor(database: Database, redisDatabase: number): Promise<Record<string, string>> {
-  if (inject('queue') === 'postgres') return { DATABASE_URL: database.url }
-  const url = `${inject('redisUrl')}/${redisDatabase}`
-  const redis = new Redis(url)
-  await redis.flushdb()
-  redis.disconnect()
-  return { DATABASE_URL: database.url, REDIS_URL: url }
-}
-
 const configFor = (url: string) => `
   import { env } from '@ringback/core/config'
   import { code, forward } from '@ringback/core/handlers'
@@ -123,7 +111,7 @@ test('a request, its group and its attempts can be followed from one to the othe
   await using collector = await startCollector()
   await using file = await configFile(configFor(`${collector.url}/destination`))
   const environment = {
-    ...(await environmentFor(database, 13)),
+    ...(await environmentFor(database)),
     LOG_LEVEL: 'info',
     RINGBACK_CONFIG: file.path,
     OTEL_EXPORTER_OTLP_ENDPOINT: collector.url,
@@ -188,7 +176,7 @@ test('without OTEL_* no callback carries a traceparent and no request gets one',
   await using database = await freshDatabase()
   await using collector = await startCollector()
   await using file = await configFile(configFor(`${collector.url}/destination`))
-  const environment = { ...(await environmentFor(database, 14)), LOG_LEVEL: 'info', RINGBACK_CONFIG: file.path }
+  const environment = { ...(await environmentFor(database)), LOG_LEVEL: 'info', RINGBACK_CONFIG: file.path }
   await using ingest = runApp('ingest', { ...environment, PORT: '0' })
   await using _worker = runApp('worker', environment)
   const port = Number((await ingest.prints(/"port":(\d+),"sources"/))[1])

@@ -1,20 +1,9 @@
-import { Redis } from 'ioredis'
 import { expect, inject, test } from 'vitest'
 import { configFile, runApp } from './support/processes.ts'
 import type { RunningProcess } from './support/processes.ts'
-import { aCallback, eventually, freshDatabase, postCallbacks, startWorker } from './support/ringback.ts'
+import { aCallback, eventually, freshDatabase, postCallbacks, startWorker, environmentFor } from './support/ringback.ts'
 import type { Database } from './support/ringback.ts'
 import { proxyTo } from './support/tcp-proxy.ts'
-
-/** Processes know no queue prefix, so on Redis each test takes a database of the server for itself. */
-async function environmentFor(database: Database, redisDatabase: number): Promise<Record<string, string>> {
-  if (inject('queue') === 'postgres') return { DATABASE_URL: database.url }
-  const url = `${inject('redisUrl')}/${redisDatabase}`
-  const redis = new Redis(url)
-  await redis.flushdb()
-  redis.disconnect()
-  return { DATABASE_URL: database.url, REDIS_URL: url }
-}
 
 /** In production this is a minute. Longer than the worker pauses before it tries again to store a group. */
 const STUCK_AFTER_SECONDS = '10'
@@ -48,7 +37,7 @@ const CONSUMER = /consumer|bzpopmin|:stalled/i
 
 test('a worker whose consumers were cut off, while both servers answer, ends with an error', async () => {
   await using database = await freshDatabase()
-  const environment = await environmentFor(database, 11)
+  const environment = await environmentFor(database)
   const way = inject('queue') === 'redis' ? 'REDIS_URL' : 'DATABASE_URL'
   await using proxy = await proxyTo(environment[way]!, { tag: CONSUMER })
   await using ingest = await startIngestProcess(environment)
@@ -69,7 +58,7 @@ test('a worker whose consumers were cut off, while both servers answer, ends wit
 
 test('a worker that waits for a frozen Postgres waits, and goes on when it is back', async () => {
   await using database = await freshDatabase()
-  const environment = await environmentFor(database, 12)
+  const environment = await environmentFor(database)
   await using proxy = await proxyTo(environment.DATABASE_URL!)
   await using ingest = await startIngestProcess(environment)
   await using worker = runApp('worker', { ...environment, DATABASE_URL: proxy.url, STUCK_AFTER_SECONDS })
@@ -88,7 +77,7 @@ test('a worker that waits for a frozen Postgres waits, and goes on when it is ba
 
 test('a worker whose hands are full with handlers that take long, but no longer than they may, is not stuck', async () => {
   await using database = await freshDatabase()
-  const environment = await environmentFor(database, 13)
+  const environment = await environmentFor(database)
   await using file = await configFile(`
     import { setTimeout as sleep } from 'node:timers/promises'
     import { code } from '@ringback/core/handlers'
@@ -115,7 +104,7 @@ test('a worker whose hands are full with handlers that take long, but no longer 
 test('/readyz of a worker answers in time, and says no, while Postgres is frozen', async () => {
   await using database = await freshDatabase()
   await using proxy = await proxyTo(database.url)
-  const environment = { ...(await environmentFor(database, 14)), DATABASE_URL: proxy.url }
+  const environment = { ...(await environmentFor(database)), DATABASE_URL: proxy.url }
   await using worker = runApp('worker', environment)
   const port = Number((await worker.prints(/"port":(\d+),"msg":"operators\.listening"/))[1])
   const ask = async () => {

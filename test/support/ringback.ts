@@ -1,4 +1,5 @@
 import { randomBytes, randomUUIDv7 } from 'node:crypto'
+import { Redis } from 'ioredis'
 import { inject, vi } from 'vitest'
 import { resolveConfig } from '@ringback/core/config'
 import type { Config, ConfigDefinition } from '@ringback/core/config'
@@ -42,6 +43,24 @@ export async function freshDatabase(): Promise<Database> {
       await admin.end()
     },
   }
+}
+
+/**
+ * A Redis database of the server, empty, for processes: they know no queue prefix. Each of vitest's workers has one, for
+ * it runs one test at a time.
+ */
+export async function ownRedis(): Promise<string> {
+  const url = `${inject('redisUrl')}/${process.env.VITEST_POOL_ID}`
+  const client = new Redis(url)
+  await client.flushdb()
+  client.disconnect()
+  return url
+}
+
+/** What processes need to be told of a database and of its queue. */
+export async function environmentFor(database: Database): Promise<Record<string, string>> {
+  const queue = inject('queue') === 'redis' ? { REDIS_URL: await ownRedis() } : {}
+  return { DATABASE_URL: database.url, ...queue }
 }
 
 export interface Database extends AsyncDisposable {
