@@ -2,7 +2,7 @@ import { randomUUIDv7 } from 'node:crypto'
 import { join } from 'node:path'
 import { Queue, Worker } from 'bullmq'
 import { Redis } from 'ioredis'
-import { queuedCallback, storeJob } from '@ringback/core/callback'
+import { groupOf, queuedCallback, storeJob } from '@ringback/core/callback'
 import type { GroupPart } from '@ringback/core/callback'
 import { loadConfig } from '@ringback/core/config'
 import { connect } from '@ringback/core/store/connect'
@@ -91,13 +91,13 @@ async function take(count: number): Promise<void> {
 /** The statement of the worker, into the product's own tables. */
 async function store(): Promise<Measured> {
   const sql = connect(process.env.DATABASE_URL!, { max: CONCURRENCY, applicationName: 'floor' })
-  const jobs = (await makeGroups()).map(storeJob)
+  const jobs = (await makeGroups()).map((parts) => groupOf(parts))
   const storeAll = async (count: number) => {
     const left = jobs.splice(0, count)
     const one = async () => {
       for (let job = left.pop(); job !== undefined; job = left.pop()) {
         const { callbacks, quarantined, dropped } = job
-        await sql`select store_group(${randomUUIDv7()}, ${callbacks}, ${quarantined}, ${dropped}, '[]', false)`
+        await sql`select store_groups(array[${randomUUIDv7()}::uuid], ${callbacks}, ${quarantined}, ${dropped}, '[]', false)`
       }
     }
     await Promise.all(Array.from({ length: CONCURRENCY }, one))

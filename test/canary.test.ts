@@ -6,7 +6,6 @@ import type { GroupPart, QueuedCallback, QueuedCanary } from '@ringback/core/cal
 import type { ConfigDefinition } from '@ringback/core/config'
 import { createRegistry } from '@ringback/core/metrics'
 import { createEvaluateAlerts } from '@ringback/worker/evaluate-alerts'
-import { createStoreEvents } from '@ringback/worker/store-events'
 import {
   aCallback,
   configWith,
@@ -17,6 +16,7 @@ import {
   postCallbacks,
   startIngest,
   startWorker,
+  storeOneByOne,
 } from './support/ringback.ts'
 import type { Database } from './support/ringback.ts'
 import { proxyTo } from './support/tcp-proxy.ts'
@@ -54,14 +54,7 @@ function aQueuedCallback(callbackId: string): GroupPart {
   return { kind: 'callbacks', json: JSON.stringify(callback) }
 }
 
-const storing = ({ sql }: Database) =>
-  createStoreEvents({
-    sql,
-    handlers: [],
-    enqueueDeliveries: async () => {},
-    log,
-    signal: new AbortController().signal,
-  })
+const storing = (database: Database) => storeOneByOne(database)
 
 test('a canary passes ingest, queue and worker to Postgres, and makes no event', async () => {
   await using database = await freshDatabase()

@@ -1,9 +1,7 @@
 import { randomUUIDv7 } from 'node:crypto'
 import { expect, test } from 'vitest'
 import { storeJob } from '@ringback/core/callback'
-import { createStoreEvents } from '@ringback/worker/store-events'
-import { freshDatabase, log } from './support/ringback.ts'
-import type { Database } from './support/ringback.ts'
+import { freshDatabase, storeOneByOne } from './support/ringback.ts'
 
 function groupOf(callbackIds: string[], types: string[]) {
   const parts = callbackIds.map((callbackId, index) => ({
@@ -25,15 +23,10 @@ function groupOf(callbackIds: string[], types: string[]) {
   return { id: `group-${randomUUIDv7()}`, data: storeJob(parts) }
 }
 
-function storeInto({ sql }: Database) {
-  const { signal } = new AbortController()
-  return createStoreEvents({ sql, handlers: [], enqueueDeliveries: async () => {}, log, signal })
-}
-
 test('daily counts are those of the events, at every moment, while many workers store, repeat and fold', async () => {
   await using database = await freshDatabase()
   const { sql } = database
-  const store = storeInto(database)
+  const store = storeOneByOne(database)
   const groups = Array.from({ length: 60 }, (_, group) =>
     groupOf(
       // Each group repeats a third of the one before it.

@@ -37,7 +37,7 @@ async function store(
     ...more,
   }
   await sql`select ensure_partitions(${receivedAt}, ${receivedAt})`
-  await sql`select store_group(uuidv7(), ${JSON.stringify([callback])}, ${'[]'}, ${'[]'}, ${'[]'}, false)`
+  await sql`select store_groups(array[uuidv7()], ${JSON.stringify([callback])}, ${'[]'}, ${'[]'}, ${'[]'}, false)`
   return id
 }
 

@@ -12,7 +12,6 @@ import { createProducer } from '@ringback/core/queue'
 import { vobiz } from '@ringback/core/providers/vobiz'
 import { demoCredentials, voximplant } from '@ringback/core/providers/voximplant'
 import { createEvaluateAlerts } from '@ringback/worker/evaluate-alerts'
-import { createStoreEvents } from '@ringback/worker/store-events'
 import {
   aCallback,
   configWith,
@@ -24,6 +23,7 @@ import {
   postCallbacks,
   startIngest,
   startWorker,
+  storeOneByOne,
 } from './support/ringback.ts'
 import type { Database } from './support/ringback.ts'
 
@@ -65,13 +65,7 @@ async function noticesIn({ sql }: Database): Promise<string[]> {
 
 /** Stores callbacks that came at those times. */
 async function storeEventsAt(database: Database, ...events: (Partial<QueuedCallback> & { at: Date })[]): Promise<void> {
-  const store = createStoreEvents({
-    sql: database.sql,
-    handlers: [],
-    enqueueDeliveries: async () => {},
-    log,
-    signal: new AbortController().signal,
-  })
+  const store = storeOneByOne(database)
   const parts = events.map(({ at, ...fields }) => ({
     kind: 'callbacks' as const,
     json: JSON.stringify({
@@ -168,13 +162,7 @@ describe('what comes in', () => {
   test('counts that come twice count once', async () => {
     await using database = await freshDatabase()
     const { sql } = database
-    const store = createStoreEvents({
-      sql,
-      handlers: [],
-      enqueueDeliveries: async () => {},
-      log,
-      signal: new AbortController().signal,
-    })
+    const store = storeOneByOne(database)
     const counts = { minute: minutesAgo(1), source: 's', outcomes: { forged: 2 }, ackMs: [2], refusedInARow: 2 }
     const json = JSON.stringify({ ...counts, refusedSince: Date.now(), lastRefusedAt: Date.now() })
     const job = { id: `group-${randomUUIDv7()}`, data: storeJob([{ kind: 'counted', json }]) }

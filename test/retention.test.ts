@@ -7,9 +7,8 @@ import { createLogger } from '@ringback/core/log'
 import { connect } from '@ringback/core/store/connect'
 import { createRetention, DEFAULT_RETENTION } from '@ringback/worker/retention'
 import type { Retention } from '@ringback/worker/retention'
-import { createStoreEvents } from '@ringback/worker/store-events'
 import { runCli } from './support/processes.ts'
-import { configWith, eventually, freshDatabase, idAt, log } from './support/ringback.ts'
+import { configWith, eventually, freshDatabase, idAt, log, storeOneByOne } from './support/ringback.ts'
 import type { Database } from './support/ringback.ts'
 
 const DAY_MS = 86_400_000
@@ -37,8 +36,7 @@ function queued(callbackId: string, receivedAt: string): QueuedCallback {
 /** The worker's processor of store jobs: stores these callbacks as one group, each with one delivery. */
 async function store(database: Database, ...callbacks: QueuedCallback[]): Promise<void> {
   const { handlers } = configWith({ handlers: [{ name: 'all', run: logAction({ message: 'came' }) }] })
-  const { signal } = new AbortController()
-  const process = createStoreEvents({ sql: database.sql, handlers, enqueueDeliveries: async () => {}, log, signal })
+  const process = storeOneByOne(database, { handlers })
   const parts = callbacks.map((callback) => ({ kind: 'callbacks' as const, json: JSON.stringify(callback) }))
   await process({ id: `group-${randomUUIDv7()}`, data: storeJob(parts) })
 }

@@ -154,7 +154,7 @@ describe('SIGTERM to a worker', () => {
     await using worker = runApp('worker', environment)
     await worker.prints(/worker\.started/)
     await eventually(async () => expect((await postCallbacks(port, aCallback(1))).status).toBe(200))
-    await worker.prints(/group\.stored/)
+    await worker.prints(/groups\.stored/)
     for (const way of ways) await way[fault]()
     await terminate(worker)
   })

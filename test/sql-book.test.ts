@@ -3,9 +3,8 @@ import { expect, test } from 'vitest'
 import { queuedCallback, storeJob } from '@ringback/core/callback'
 import { log as logAction } from '@ringback/core/handlers'
 import type { Sample } from '@ringback/core/providers/provider'
-import { createStoreEvents } from '@ringback/worker/store-events'
 import { everySource, sampleRequest, samplesOf } from './support/every-source.ts'
-import { configWith, freshDatabase, idAt, log } from './support/ringback.ts'
+import { configWith, freshDatabase, idAt, storeOneByOne } from './support/ringback.ts'
 import type { Database } from './support/ringback.ts'
 import { recipes } from './support/sql-book.ts'
 
@@ -42,8 +41,7 @@ async function receive(
   })
   const json = JSON.stringify({ ...queued, id: idAt(at.toISOString()), occurredAt: at.toISOString() })
   const { handlers } = configWith({ handlers: [{ name: 'crm', run: logAction({ message: 'came' }) }] })
-  const { signal } = new AbortController()
-  const store = createStoreEvents({ sql: database.sql, handlers, enqueueDeliveries: async () => {}, log, signal })
+  const store = storeOneByOne(database, { handlers })
   await store({ id: `group-${randomUUIDv7()}`, data: storeJob([{ kind: 'callbacks', json }]) })
 }
 

@@ -1,11 +1,10 @@
 import { randomUUIDv7 } from 'node:crypto'
 import { expect, test } from 'vitest'
-import type { QueuedCallback, QueuedRefusal, StoreJob } from '@ringback/core/callback'
+import type { DeliveriesJob, QueuedCallback, QueuedRefusal, StoreJob } from '@ringback/core/callback'
 import { storeJob } from '@ringback/core/callback'
 import { log as logAction } from '@ringback/core/handlers'
 import type { QueueJob } from '@ringback/core/queue'
-import { createStoreEvents } from '@ringback/worker/store-events'
-import { configWith, freshDatabase, idAt, log } from './support/ringback.ts'
+import { configWith, freshDatabase, idAt, storeOneByOne, storeRounds } from './support/ringback.ts'
 import type { Database } from './support/ringback.ts'
 
 function queued(callbackId: string, fields: Partial<QueuedCallback> = {}): QueuedCallback {
@@ -34,19 +33,14 @@ function groupOf(callbacks: QueuedCallback[], quarantined: QueuedRefusal[] = [])
   return { id: `group-${randomUUIDv7()}`, data: storeJob(parts) }
 }
 
+const everything = configWith({ handlers: [{ name: 'all', run: logAction({ message: 'came' }) }] }).handlers
+
 /** The worker's processor of store jobs, with one handler for everything. */
 function storeInto(
   database: Database,
   { enqueueDeliveries = async () => {} }: { enqueueDeliveries?: () => Promise<void> } = {},
 ) {
-  const { handlers } = configWith({ handlers: [{ name: 'all', run: logAction({ message: 'came' }) }] })
-  return createStoreEvents({
-    sql: database.sql,
-    handlers,
-    enqueueDeliveries,
-    log,
-    signal: new AbortController().signal,
-  })
+  return storeOneByOne(database, { handlers: everything, enqueueDeliveries })
 }
 
 const counts = async ({ sql }: Database) => {
@@ -70,6 +64,62 @@ test('a group that comes again changes nothing, however it comes again', async (
   await Promise.all([store(group), store(group), store(group)])
   await store(group)
   expect(await counts(database)).toEqual({ events: 2, duplicates: 1, repetitions: 1, deliveries: 2, quarantined: 1 })
+})
+
+test('groups of one round are stored as if each had come alone, in one transaction', async () => {
+  await using database = await freshDatabase()
+  const handedOver: DeliveriesJob[] = []
+  const store = storeRounds(database, {
+    handlers: everything,
+    enqueueDeliveries: async (job) => void handedOver.push(job),
+  })
+  const groups = [
+    groupOf([queued('a'), queued('b')], [refusal()]),
+    groupOf([queued('b'), queued('c')]),
+    groupOf([queued('a'), queued('d')], [refusal()]),
+  ]
+  await Promise.all(store(groups))
+  const once = { events: 4, duplicates: 2, repetitions: 2, deliveries: 4, quarantined: 2 }
+  expect(await counts(database)).toEqual(once)
+  expect(await database.sql`select count(distinct xmin::text)::integer as transactions from events`).toEqual([
+    { transactions: 1 },
+  ])
+  expect(handedOver.map(({ deliveries }) => deliveries.length)).toEqual([4])
+  await Promise.all(store(groups))
+  expect(await counts(database)).toEqual(once)
+})
+
+test('a round in which one group was stored before, one is poisoned and one cannot be read stores all the others', async () => {
+  await using database = await freshDatabase()
+  const store = storeRounds(database, { handlers: everything })
+  const before = groupOf([queued('before')])
+  await Promise.all(store([before]))
+  const unreadable = { id: `group-${randomUUIDv7()}`, data: { version: '2' } }
+  const round = [
+    groupOf([queued('a')]),
+    before,
+    groupOf([queued('b'), queued('poison', { occurredAt: '2026-99-99T00:00:00Z' })]),
+    unreadable,
+    groupOf([queued('c'), queued('old', { id: idAt('2024-02-29T23:59:59.999Z') })]),
+  ]
+  const endings = await Promise.allSettled(store(round))
+  expect(endings.map(({ status }) => status)).toEqual(['fulfilled', 'fulfilled', 'fulfilled', 'rejected', 'fulfilled'])
+  expect(endings[3]).toMatchObject({ reason: { name: 'Error', delayMs: expect.any(Number) } })
+  const names = await database.sql`select callback_id from events order by 1`
+  expect(names.map((row) => row.callback_id)).toEqual(['a', 'b', 'before', 'c', 'old'])
+  expect(await counts(database)).toMatchObject({ duplicates: 0, deliveries: 5, quarantined: 1 })
+})
+
+test('the same groups in many rounds at a time, in other orders and other company, are stored once', async () => {
+  await using database = await freshDatabase()
+  const store = storeRounds(database)
+  const groups = Array.from({ length: 30 }, (_, index) => groupOf([queued(`n${index}`), queued('shared')]))
+  const rounds = Array.from({ length: 6 }, (_, round) => {
+    const turned = [...groups.slice(round * 5), ...groups.slice(0, round * 5)]
+    return round % 2 === 0 ? turned : turned.toReversed()
+  })
+  await Promise.all(rounds.flatMap((round) => store(round)))
+  expect(await counts(database)).toMatchObject({ events: 31, duplicates: 29 })
 })
 
 test('two callbacks with one name, stored at the same moment by two workers, are one event', async () => {

@@ -45,7 +45,7 @@ async function storeGroups(sql: Sql, size: number): Promise<number> {
   const startedAt = performance.now()
   async function work(): Promise<void> {
     for (let group = groups.pop(); group !== undefined; group = groups.pop()) {
-      await sql`select store_group(${randomUUIDv7()}, ${group}, ${'[]'}, ${'[]'}, ${'[]'}, false)`
+      await sql`select store_groups(array[${randomUUIDv7()}::uuid], ${group}, ${'[]'}, ${'[]'}, ${'[]'}, false)`
     }
   }
   await Promise.all(Array.from({ length: CONCURRENCY }, work))

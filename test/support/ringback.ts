@@ -5,11 +5,13 @@ import { resolveConfig } from '@ringback/core/config'
 import type { Config, ConfigDefinition } from '@ringback/core/config'
 import { createLogger } from '@ringback/core/log'
 import { demoCredentials, signCallbackId, voximplant } from '@ringback/core/providers/voximplant'
-import type { QueueServer } from '@ringback/core/queue'
+import type { QueueJob, QueueServer } from '@ringback/core/queue'
 import { connect, LONG_WORK_MS } from '@ringback/core/store/connect'
 import type { Sql } from '@ringback/core/store/connect'
 import { createIngest } from '@ringback/ingest/ingest'
 import type { Ingest, IngestOptions } from '@ringback/ingest/ingest'
+import { createStoreEvents } from '@ringback/worker/store-events'
+import type { StoreDependencies } from '@ringback/worker/store-events'
 import { createWorker } from '@ringback/worker/worker'
 import type { Worker, WorkerOptions } from '@ringback/worker/worker'
 
@@ -55,6 +57,21 @@ export async function ownRedis(): Promise<string> {
   await client.flushdb()
   client.disconnect()
   return url
+}
+
+/** A worker's processor of store jobs, one job at a time. */
+export function storeOneByOne(
+  database: Pick<Database, 'sql'>,
+  options: Partial<StoreDependencies> = {},
+): (job: QueueJob) => Promise<void> {
+  const store = storeRounds(database, options)
+  return (job) => store([job])[0]!
+}
+
+/** A worker's processor of store jobs. */
+export function storeRounds({ sql }: Pick<Database, 'sql'>, options: Partial<StoreDependencies> = {}) {
+  const { signal } = new AbortController()
+  return createStoreEvents({ sql, handlers: [], enqueueDeliveries: async () => {}, log, signal, ...options })
 }
 
 /** What processes need to be told of a database and of its queue. */

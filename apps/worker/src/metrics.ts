@@ -6,20 +6,20 @@ import { addCanaryAge } from './canary.ts'
 import type { Destination } from './destination.ts'
 import type { FinishedAttempt } from './run-deliveries.ts'
 
-/** What a group came to. */
-export interface StoredGroup {
+/** What the groups of one transaction came to. */
+export interface StoredGroups {
   stored: number
   duplicates: number
   /** Reasons of what went to quarantine. */
   quarantined: string[]
   /** What the transaction took, with the waits for Postgres. */
   durationMs: number
-  /** From the receipt of its oldest callback; undefined where it has none. */
+  /** From the receipt of the oldest callback; undefined where there is none. */
   ageMs: number | undefined
 }
 
 export interface WorkerMetrics {
-  onStored: (group: StoredGroup) => void
+  onStored: (groups: StoredGroups) => void
   onAttempt: (attempt: FinishedAttempt) => void
   onPostponed: (reason: string) => void
 }
@@ -34,13 +34,13 @@ export function createWorkerMetrics(
   const registers = [registry]
   const storeSeconds = new Histogram({
     name: 'ringback_worker_store_duration_seconds',
-    help: 'Until a group was stored, waits for Postgres included.',
+    help: 'Until a transaction with one or several groups was done, waits for Postgres included.',
     buckets: SECONDS,
     registers,
   })
   const endToEnd = new Histogram({
     name: 'ringback_received_to_stored_seconds',
-    help: 'From the receipt of the oldest callback of a group until the group was stored.',
+    help: 'From the receipt of the oldest callback of a transaction until it was stored.',
     buckets: SECONDS,
     registers,
   })

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { StoreJob } from '@ringback/core/callback'
-import type { DeliveriesJob, QueuedCallback, QueuedDrop, QueuedRefusal } from '@ringback/core/callback'
+import { readStoreJob } from '@ringback/core/callback'
+import type { DeliveriesJob, Group, QueuedCallback, QueuedDrop, QueuedRefusal } from '@ringback/core/callback'
 import type { Handler } from '@ringback/core/config'
 import { createMatch } from '@ringback/core/filter'
 import type { Logger } from '@ringback/core/log'
@@ -10,14 +10,14 @@ import type { Sql, TransactionSql } from '@ringback/core/store/connect'
 import type { Tracing } from '@ringback/core/tracing'
 import { storeCanaries } from './canary.ts'
 import { cleanJson } from './clean-json.ts'
-import type { StoredGroup } from './metrics.ts'
+import type { StoredGroups } from './metrics.ts'
 import { mayBeTheData, sqlState, TOO_LONG, verdictOn } from './postgres-errors.ts'
 import { defer } from './run-deliveries.ts'
 import { createSuspects } from './suspects.ts'
 import type { Suspects } from './suspects.ts'
 import { logWhenFailed } from './when-failed.ts'
 
-/** What storing a group came to; undefined if it had been stored before. */
+/** What storing groups came to; undefined if they had been stored before. */
 interface Stored {
   stored: number
   duplicates: number
@@ -29,8 +29,8 @@ export interface StoreDependencies {
   handlers: readonly Handler[]
   /** Puts a job on the deliveries queue. */
   enqueueDeliveries: (job: DeliveriesJob) => Promise<void>
-  /** Told of each group that was stored, not again when it comes a second time. */
-  onStored?: (group: StoredGroup) => void
+  /** Told of groups that were stored, not again when they come a second time. */
+  onStored?: (groups: StoredGroups) => void
   /** Told when Postgres has answered, if only that it cannot store at this moment. */
   onAnswer?: () => void
   /** How long a group that cannot be stored goes back to the queue; 10 s by default, and 30 s where it cannot be read. */
@@ -47,59 +47,126 @@ interface Dependencies extends StoreDependencies {
   suspects: Suspects
 }
 
-/** A processor of store jobs: each group in one transaction, whatever it takes, then its deliveries to their queue. */
-export function createStoreEvents(dependencies: StoreDependencies): (job: QueueJob) => Promise<void> {
+/** One group, by its id. */
+interface NamedGroup {
+  id: string
+  group: Group
+}
+
+/**
+ * A processor of store jobs, which settles one promise for each. The groups of a round are stored in one transaction as
+ * long as nothing is out of the ordinary with any of them; otherwise each in one of its own, whatever it takes. Then their
+ * deliveries go to their queue.
+ */
+export function createStoreEvents(dependencies: StoreDependencies): (jobs: readonly QueueJob[]) => Promise<void>[] {
   const deps: Dependencies = { ...dependencies, suspects: createSuspects() }
   const matchHandlers = createMatch(deps.handlers, logWhenFailed(deps.log))
 
-  return async (job) => {
-    const groupId = job.id.replace(/^group-/, '')
-    const group = readGroup(deps, groupId, job.data)
-    if (group.counted !== undefined) return untilStored(deps, groupId, () => storeCounts(deps, groupId, group.counted!))
-    if (group.canary === undefined) return storeAndEnqueue(groupId, group)
-    await (isOnlyCanary(group)
-      ? untilStored(deps, groupId, () => storeGroup(deps, groupId, group, []))
-      : storeAndEnqueue(groupId, group))
-    // Last of all, so that it tells of everything before it.
-    await untilStored(deps, groupId, () =>
-      unlessRefused(deps, groupId, () => storeCanaries(deps.sql, group.canary!, deps.log)),
-    )
+  return (jobs) => {
+    const readings = jobs.map((job) => readJob(deps, job))
+    const ordinary = readings.filter((reading) => 'group' in reading && isOrdinary(reading.group)) as NamedGroup[]
+    const together = storeTogether(ordinary)
+    return readings.map(async (reading) => {
+      if ('error' in reading) throw reading.error
+      if (!(await together).has(reading.id)) await storeAlone(reading)
+    })
   }
 
-  async function storeAndEnqueue(groupId: string, group: StoreJob): Promise<void> {
+  /** Tries, once. Resolves to the ids of those that are stored. */
+  async function storeTogether(named: readonly NamedGroup[]): Promise<ReadonlySet<string>> {
+    const stored = await Promise.all(
+      batches(named).map(async (batch) => {
+        const ids = batch.map(({ id }) => id)
+        const group = joined(batch.map((each) => each.group))
+        const isStored = await storeAndEnqueue(ids, group, () => storeGroups(deps, ids, group, match(group))).catch(
+          () => false,
+        )
+        if (isStored) for (const id of ids) deps.suspects.onStored(id)
+        return isStored ? ids : []
+      }),
+    )
+    return new Set(stored.flat())
+  }
+
+  async function storeAlone({ id, group }: NamedGroup): Promise<void> {
+    if (group.counted !== undefined) return untilStored(deps, id, () => storeCounts(deps, id, group.counted!))
+    const matched = isOnlyCanary(group) ? [] : match(group)
+    const store = () => untilStored(deps, id, () => storeGroup(deps, id, group, matched))
+    if (isOnlyCanary(group)) await store()
+    else if (!(await storeAndEnqueue([id], group, store))) deps.log.info({ groupId: id }, 'group.repeated')
+    if (group.canary === undefined) return
+    // Last of all, so that it tells of everything before it.
+    await untilStored(deps, id, () => unlessRefused(deps, id, () => storeCanaries(deps.sql, group.canary!, deps.log)))
+  }
+
+  /** Resolves to whether they were stored now, and not before. */
+  async function storeAndEnqueue(
+    ids: readonly string[],
+    group: Group,
+    store: () => Promise<Stored | undefined>,
+  ): Promise<boolean> {
     const startedAt = performance.now()
-    const store = () => untilStored(deps, groupId, () => storeGroup(deps, groupId, group, match(group)))
-    const stored = await (deps.tracing === undefined ? store() : traced(deps.tracing, groupId, group, store))
-    if (stored === undefined) {
-      deps.log.info({ groupId }, 'group.repeated')
-      return
-    }
+    const stored = await (deps.tracing === undefined ? store() : traced(deps.tracing, ids, group, store))
+    if (stored === undefined) return false
     const { deliveries, ...counts } = stored
     const durationMs = performance.now() - startedAt
     deps.onStored?.({ ...counts, quarantined: reasonsOf(group), durationMs, ageMs: ageMs(group) })
     deps.log.info(
-      { groupId, ...counts, deliveries: deliveries.length, durationMs: Math.round(durationMs) },
-      'group.stored',
+      { groups: ids.length, ...counts, deliveries: deliveries.length, durationMs: Math.round(durationMs) },
+      'groups.stored',
     )
     await enqueueAll(deps, deliveries)
+    return true
   }
 
   /** [callback id, handler] for each handler that is to act on a callback, should it be new. */
-  function match(group: StoreJob): [string, string][] {
+  function match(group: Group): [string, string][] {
     if (deps.handlers.length === 0) return []
     return (JSON.parse(group.callbacks) as QueuedCallback[]).flatMap(matchHandlers)
   }
 }
 
-/** Stores a group as a span, linked to the requests that it came with. Only here are all its callbacks parsed for that. */
+/** Of JSON text in one statement. */
+const MAX_BATCH_LENGTH = 1024 * 1024
+
+/** Neighbours that may go into one statement; one that has none is left out. */
+function batches(named: readonly NamedGroup[]): NamedGroup[][] {
+  const found: NamedGroup[][] = []
+  let length = 0
+  for (const each of named) {
+    const own = each.group.callbacks.length + each.group.quarantined.length
+    length += own
+    if (found.length > 0 && length <= MAX_BATCH_LENGTH) found.at(-1)!.push(each)
+    else {
+      found.push([each])
+      length = own
+    }
+  }
+  return found.filter((batch) => batch.length > 1)
+}
+
+function joined(groups: readonly Group[]): Group {
+  const array = (kind: 'callbacks' | 'quarantined' | 'dropped') => {
+    const lists = groups.map((group) => group[kind].slice(1, -1))
+    return `[${lists.filter((items) => items !== '').join(',')}]`
+  }
+  return { callbacks: array('callbacks'), quarantined: array('quarantined'), dropped: array('dropped') }
+}
+
+/** Holds what came in, and none of ingest's own reports. */
+function isOrdinary({ counted, canary }: Group): boolean {
+  return counted === undefined && canary === undefined
+}
+
+/** Stores groups as a span, linked to the requests that they came with. Only here are all callbacks parsed for that. */
 async function traced(
   tracing: Tracing,
-  groupId: string,
-  { callbacks }: StoreJob,
+  ids: readonly string[],
+  { callbacks }: Group,
   store: () => Promise<Stored | undefined>,
 ): Promise<Stored | undefined> {
   const span = tracing.store((JSON.parse(callbacks) as QueuedCallback[]).map(({ traceparent }) => traceparent))
-  const name = { 'ringback.group': groupId }
+  const name = { 'ringback.group': ids.join(' ') }
   try {
     const stored = await store()
     const { stored: count, duplicates, deliveries } = stored ?? {}
@@ -117,13 +184,13 @@ async function traced(
   }
 }
 
-function reasonsOf({ quarantined }: StoreJob): string[] {
+function reasonsOf({ quarantined }: Group): string[] {
   if (quarantined === '[]') return []
   return (JSON.parse(quarantined) as QueuedRefusal[]).map(({ reason }) => reason)
 }
 
 /** Since the first callback of a group came in: its id is a UUIDv7, and the first thing in the JSON. */
-function ageMs({ callbacks }: StoreJob): number | undefined {
+function ageMs({ callbacks }: Group): number | undefined {
   const id = /^\[\{"id":"([0-9a-f]{8})-([0-9a-f]{4})-7/.exec(callbacks.slice(0, 50))
   return id === null ? undefined : Math.max(0, Date.now() - Number.parseInt(id[1]! + id[2]!, 16))
 }
@@ -152,19 +219,19 @@ const POSTPONED_MS = 10_000
 /** For a job that this version can't read: it waits until a newer worker takes it. */
 const UNREADABLE_MS = 30_000
 
-/** A job that this version can't read goes back to the queue, for it was acknowledged. Throws {@link PostponedError}. */
-function readGroup(
+/** A job that this version can't read goes back to the queue, for it was acknowledged. */
+function readJob(
   { log, onPostponed, postponedMs = UNREADABLE_MS }: Dependencies,
-  groupId: string,
-  data: unknown,
-): StoreJob {
-  const { data: group, error } = StoreJob.safeParse(data)
-  if (group !== undefined) return group
+  { id: jobId, data }: QueueJob,
+): NamedGroup | { error: PostponedError } {
+  const id = jobId.replace(/^group-/, '')
+  const reading = readStoreJob(data)
+  if ('group' in reading) return { id, group: reading.group }
   const version = (data as { version?: unknown } | null | undefined)?.version
-  const fields = error.issues.map(({ path }) => path.join('.'))
-  log.error({ groupId, version: String(version).slice(0, 20), fields, retryInMs: postponedMs }, 'group.unreadable')
+  const fields = reading.unreadable
+  log.error({ groupId: id, version: String(version).slice(0, 20), fields, retryInMs: postponedMs }, 'group.unreadable')
   onPostponed?.('unreadable')
-  throw new PostponedError('this version of the worker cannot read it', postponedMs)
+  return { error: new PostponedError('this version of the worker cannot read it', postponedMs) }
 }
 
 /**
@@ -201,25 +268,35 @@ async function untilStored<Result>(
   }
 }
 
+/** All of them, or none if one was stored before. */
+async function storeGroups(
+  { sql }: Dependencies,
+  ids: readonly string[],
+  group: Group,
+  matched: [string, string][],
+): Promise<Stored | undefined> {
+  const [row] = await sql<{ result: Stored | null }[]>`
+    select store_groups(
+      ${`{${ids.join(',')}}`}::text::uuid[], ${group.callbacks}, ${group.quarantined}, ${group.dropped},
+      ${JSON.stringify(matched)}, ${hasNames(group)}
+    ) as result`
+  return row?.result ?? undefined
+}
+
 async function storeGroup(
   deps: Dependencies,
   groupId: string,
-  group: StoreJob,
+  group: Group,
   matched: [string, string][],
   madePartitions = false,
 ): Promise<Stored | undefined> {
-  const { sql } = deps
   try {
-    const [row] = await sql<{ result: Stored | null }[]>`
-      select store_group(
-        ${groupId}, ${group.callbacks}, ${group.quarantined}, ${group.dropped}, ${JSON.stringify(matched)}, ${hasNames(group)}
-      ) as result`
-    return row?.result ?? undefined
+    return await storeGroups(deps, [groupId], group, matched)
   } catch (error) {
     if (isMissingPartition(error)) {
       // Once: while a partition of long ago is being dropped, there is none to be had, and it is tried again later.
       if (madePartitions) throw error
-      await makePartitions(sql, group)
+      await makePartitions(deps.sql, group)
       return storeGroup(deps, groupId, group, matched, true)
     }
     // A group that keeps failing while others are stored is taken apart too, to find which callback is to blame.
@@ -250,12 +327,12 @@ async function unlessRefused({ log }: StoreDependencies, groupId: string, store:
 }
 
 /** Such a group goes the way of any other, but it is none that people count. */
-function isOnlyCanary({ callbacks, quarantined, dropped }: StoreJob): boolean {
+function isOnlyCanary({ callbacks, quarantined, dropped }: Group): boolean {
   return callbacks === '[]' && quarantined === '[]' && dropped === '[]'
 }
 
 /** Whether names or nonces are to be looked at before storing: a text search, for the JSON is not parsed here. */
-function hasNames({ callbacks }: StoreJob): boolean {
+function hasNames({ callbacks }: Group): boolean {
   return callbacks.includes('"nonces":') || callbacks.includes('"previousName":')
 }
 
@@ -266,7 +343,7 @@ function isMissingPartition(error: unknown): boolean {
 }
 
 /** For a group that waited through the weeks whose partitions were made ahead, or came by a clock that is wrong. */
-async function makePartitions(sql: Sql, group: StoreJob): Promise<void> {
+async function makePartitions(sql: Sql, group: Group): Promise<void> {
   const ids = [group.callbacks, group.quarantined].flatMap((items) =>
     (JSON.parse(items) as { id: string }[]).map(({ id }) => id),
   )
@@ -285,11 +362,7 @@ async function makePartitions(sql: Sql, group: StoreJob): Promise<void> {
 function storePieces(
   { sql, log }: StoreDependencies,
   groupId: string,
-  {
-    group,
-    matched,
-    isRefusal,
-  }: { group: StoreJob; matched: [string, string][]; isRefusal: (error: unknown) => boolean },
+  { group, matched, isRefusal }: { group: Group; matched: [string, string][]; isRefusal: (error: unknown) => boolean },
 ): Promise<Stored | undefined> {
   return sql.begin(async (transaction) => {
     const [claimed] =

@@ -38,7 +38,7 @@ export interface WorkerOptions {
   /** Where it tells of groups and attempts, if anybody wants traces. */
   tracing?: Tracing | undefined
   log: Logger
-  /** Groups stored at the same time. */
+  /** Rounds of groups that are being stored at the same time. */
   concurrency?: number
   /** How long things are kept. */
   retention?: Retention
@@ -67,6 +67,8 @@ export interface Worker {
 }
 
 const DEFAULT_CONCURRENCY = 8
+/** Under load a transaction stores what came in so long; a callback that comes after a pause is stored at once. */
+const ROUND_INTERVAL_MS = 20
 /** They mostly wait for others; what Postgres can bear is limited by the pool. */
 const DELIVERIES_CONCURRENCY = 64
 const SCAN_INTERVAL_MS = 1000
@@ -147,7 +149,14 @@ async function startWorker(options: WorkerOptions): Promise<Worker> {
   )
   const consume = { concurrency, log, stopping: starting }
   const consumers = [
-    await createConsumer(queue, 'store', consume, (job) => hands.store.take(() => storeEvents(job))),
+    await createConsumer(queue, 'store', consume, {
+      intervalMs: ROUND_INTERVAL_MS,
+      processRound(jobs) {
+        const stored = storeEvents(jobs)
+        void hands.store.take(() => Promise.allSettled(stored))
+        return stored
+      },
+    }),
     await createConsumer(queue, 'deliveries', { ...consume, concurrency: DELIVERIES_CONCURRENCY }, (job) =>
       hands.deliveries.take((mayTake) => deliveryRunner.process(job, mayTake)),
     ),

@@ -1,4 +1,5 @@
 import { randomUUIDv7 } from 'node:crypto'
+import { deflateRawSync, inflateRawSync } from 'node:zlib'
 import { z } from 'zod'
 import type { GenuineCallback, PreviousName, RejectReason, VerifiedBy } from './providers/provider.ts'
 
@@ -89,21 +90,29 @@ export interface QueuedCanary {
   isLast?: true
 }
 
+const Group = z.object({
+  callbacks: z.string(),
+  quarantined: z.string(),
+  dropped: z.string(),
+  /** Of {@link QueuedCounts}; a group that has them has nothing else. */
+  counted: z.string().optional(),
+  /** Of {@link QueuedCanary}. */
+  canary: z.string().optional(),
+})
+
 /**
- * A store job's data: one group. Each part is a JSON array as text (of {@link QueuedCallback}, {@link QueuedRefusal},
+ * What travels and is stored together. Each part is a JSON array as text (of {@link QueuedCallback}, {@link QueuedRefusal},
  * {@link QueuedDrop}), which ingest writes piece by piece and Postgres takes apart. Text, for three reasons: it is never
  * parsed and printed again on the way; as strings it holds nothing that jsonb refuses, where BullMQ keeps its jobs in
  * Postgres; and its size is known before it is sent.
  */
-export const StoreJob = z.object({
+export type Group = z.infer<typeof Group>
+
+/** A store job's data: one group, as it is or, where that is much smaller, packed. */
+const StoreJob = Group.extend({
   version: z.literal('1'),
-  callbacks: z.string(),
-  quarantined: z.string(),
-  dropped: z.string(),
-  /** Of {@link QueuedCounts}; a job that has them has nothing else. */
-  counted: z.string().optional(),
-  /** Of {@link QueuedCanary}. */
-  canary: z.string().optional(),
+  /** The first three texts, which are then empty here: a line each, compressed (raw deflate), base64. */
+  packed: z.string().optional(),
 })
 export type StoreJob = z.infer<typeof StoreJob>
 
@@ -158,8 +167,39 @@ export interface GroupPart {
   json: string
 }
 
+/** What is shorter is not worth packing, and one callback by itself must not wait for that. */
+const MIN_PACKED_LENGTH = 4096
+/** A group is far smaller, save for one that is a single request. */
+const MAX_UNPACKED_BYTES = 256 * 1024 * 1024
+
 /** The job that carries `parts`, in their order. */
 export function storeJob(parts: readonly GroupPart[]): StoreJob {
+  const { callbacks, quarantined, dropped, ...rest } = groupOf(parts)
+  if (callbacks.length + quarantined.length < MIN_PACKED_LENGTH)
+    return { version: '1', callbacks, quarantined, dropped, ...rest }
+  // The lightest level: callbacks are much alike, and shrink to a tenth with it.
+  const packed = deflateRawSync(`${callbacks}\n${quarantined}\n${dropped}`, { level: 1 }).toString('base64')
+  return { version: '1', callbacks: '', quarantined: '', dropped: '', packed, ...rest }
+}
+
+/** The group that a job carries, or the names of the fields that cannot be read. Never throws. */
+export function readStoreJob(data: unknown): { group: Group } | { unreadable: string[] } {
+  const parsed = StoreJob.safeParse(data)
+  if (!parsed.success) return { unreadable: parsed.error.issues.map(({ path }) => path.join('.')) }
+  const { packed, version: _version, ...group } = parsed.data
+  if (packed === undefined) return { group }
+  try {
+    const bytes = inflateRawSync(Buffer.from(packed, 'base64'), { maxOutputLength: MAX_UNPACKED_BYTES })
+    const [callbacks, quarantined, dropped, ...more] = bytes.toString().split('\n')
+    if (dropped === undefined || more.length > 0) return { unreadable: ['packed'] }
+    return { group: { ...group, callbacks: callbacks!, quarantined: quarantined!, dropped } }
+  } catch {
+    return { unreadable: ['packed'] }
+  }
+}
+
+/** `parts` as one group, in their order. */
+export function groupOf(parts: readonly GroupPart[]): Group {
   // Joined, which makes one flat text: added piece by piece, it would be taken apart and copied when it is written.
   const lists: Record<GroupPart['kind'], string[]> = {
     callbacks: [],
@@ -171,7 +211,6 @@ export function storeJob(parts: readonly GroupPart[]): StoreJob {
   for (const { kind, json } of parts) lists[kind].push(json)
   const array = (kind: GroupPart['kind']) => `[${lists[kind].join(',')}]`
   return {
-    version: '1',
     callbacks: array('callbacks'),
     quarantined: array('quarantined'),
     dropped: array('dropped'),

@@ -8,6 +8,8 @@ import { orPostpone } from './postponed.ts'
 import { BLOCK_SECONDS, createPatientClient } from './redis-client.ts'
 import type { RedisClient } from './redis-client.ts'
 import { MAX_STORE_SHARDS } from './redis-url.ts'
+import { inRounds } from './rounds.ts'
+import type { RoundOptions } from './rounds.ts'
 import { UNLIMITED, shardCount, shardPrefix } from './server.ts'
 import type { QueueName, QueueServer } from './server.ts'
 
@@ -24,7 +26,7 @@ export interface QueueJob {
 }
 
 export interface ConsumerOptions {
-  /** Jobs processed at the same time, over all shards. */
+  /** Jobs, or rounds of jobs, processed at the same time, over all shards. */
   concurrency: number
   log: Logger
   /** Ends a start that is waiting. */
@@ -32,6 +34,8 @@ export interface ConsumerOptions {
 }
 
 type Process = (job: QueueJob) => Promise<void>
+/** What is to be done with jobs: with each by itself, or with as many as wait, in rounds. */
+type Work = Process | RoundOptions
 
 /** A server that is there and refuses (full, read-only, its disk full) is asked again after this. */
 const REFUSED_PAUSE_MS = 250
@@ -52,11 +56,11 @@ export function createConsumer(
   server: QueueServer,
   name: QueueName,
   options: ConsumerOptions,
-  process: Process,
+  work: Work,
 ): Promise<Consumer> {
   return server.kind === 'redis'
-    ? createRedisConsumer(server, name, options, process)
-    : createPostgresConsumer(server, name, options, process)
+    ? createRedisConsumer(server, name, options, work)
+    : createPostgresConsumer(server, name, options, work)
 }
 
 const steady = (Base: typeof Worker) =>
@@ -80,6 +84,8 @@ const steady = (Base: typeof Worker) =>
 const RedisWorker = steady(Worker)
 // The same class on another backend, whose types differ only in places that are not used here.
 const PostgresWorker = steady(withBackend(createPostgresBackend).Worker as unknown as typeof Worker)
+const RedisRounds = inRounds(RedisWorker)
+const PostgresRounds = inRounds(PostgresWorker)
 
 const settings = {
   autorun: false,
@@ -96,23 +102,26 @@ async function createRedisConsumer(
   server: QueueServer & { kind: 'redis' },
   name: QueueName,
   { concurrency, log }: ConsumerOptions,
-  process: Process,
+  work: Work,
 ): Promise<Consumer> {
   const onError = createErrorLog(log, name)
   const client = createPatientClient(server.url)
   client.on('error', onError)
   const shards = shardCount(server, name)
-  const processOne = shards > 1 ? atMost(concurrency, process) : process
   const workers = new Map<number, Worker>()
   let isClosing = false
 
   function consume(shard: number): void {
-    const worker = new RedisWorker(name, toProcessor(processOne), {
+    const options = {
       ...settings,
       concurrency: Math.ceil(concurrency / shards),
       connection: client,
       prefix: shardPrefix(server.prefix, shard),
-    })
+    }
+    const worker =
+      typeof work === 'function'
+        ? new RedisWorker(name, toProcessor(work), options)
+        : new RedisRounds(name, work, options)
     worker.on('error', onError).on('failed', onFailed(log, name))
     worker.run().catch(onError)
     workers.set(shard, worker)
@@ -161,7 +170,7 @@ async function createPostgresConsumer(
   server: QueueServer & { kind: 'postgres' },
   name: QueueName,
   { concurrency, log, stopping }: ConsumerOptions,
-  process: Process,
+  work: Work,
 ): Promise<Consumer> {
   const onError = createErrorLog(log, name)
   const connection = {
@@ -175,7 +184,11 @@ async function createPostgresConsumer(
     statement_timeout: POSTGRES_QUERY_TIMEOUT_MS,
   }
   for (;;) {
-    const worker = new PostgresWorker(name, toProcessor(process), { ...settings, concurrency, connection })
+    const own = { ...settings, concurrency, connection }
+    const worker =
+      typeof work === 'function'
+        ? new PostgresWorker(name, toProcessor(work), own)
+        : new PostgresRounds(name, work, own)
     worker.on('error', onError).on('failed', onFailed(log, name))
     try {
       // One that runs before its server has answered once never recovers: it asks again without end and without a pause.
@@ -195,23 +208,6 @@ const toProcessor = (process: Process) => (job: Job, token?: string) =>
 
 const onFailed = (log: Logger, name: QueueName) => (job: { id?: string } | undefined, error: Error) =>
   log.error({ queue: name, jobId: job?.id, error: error.message }, 'job.failed')
-
-/** `process`, of which no more than `limit` run at the same time; the others wait their turn. */
-function atMost(limit: number, process: Process): Process {
-  let running = 0
-  const waiting: (() => void)[] = []
-  return async (job) => {
-    if (running === limit) await new Promise<void>((resolve) => waiting.push(resolve))
-    else running += 1
-    try {
-      await process(job)
-    } finally {
-      const next = waiting.shift()
-      if (next === undefined) running -= 1
-      else next() // takes over this one's place
-    }
-  }
-}
 
 /** Finishes what is in hand, unless the server is away: then nothing can be finished, and another worker does it again. */
 async function closeWorker(worker: Pick<Worker, 'close'>, serverIsThere: boolean): Promise<void> {

@@ -1,0 +1,38 @@
+import { expect, test } from 'vitest'
+import { groupOf, readStoreJob, storeJob } from './callback.ts'
+import type { GroupPart } from './callback.ts'
+
+const part = (kind: GroupPart['kind'], value: object): GroupPart => ({ kind, json: JSON.stringify(value) })
+
+/** As many callbacks as make a group worth packing, in every kind of text. */
+const many = Array.from({ length: 50 }, (_, index) =>
+  part('callbacks', { id: String(index), type: 'Баланс ☎ \n "quoted" \u0000', raw: 'QUJD'.repeat(40) }),
+)
+
+test('a group comes out of its job as it went in, packed or not', () => {
+  const few = [part('callbacks', { id: '1' }), part('quarantined', { id: '2' }), part('dropped', { count: 3 })]
+  const reports = [part('canary', { ingest: 'here' }), part('counted', { minute: 'now' })]
+  for (const parts of [[], few, reports, many, [...many, ...few, ...reports]]) {
+    const job = storeJob(parts)
+    expect(readStoreJob(JSON.parse(JSON.stringify(job)))).toEqual({ group: groupOf(parts) })
+  }
+})
+
+test('a group of many callbacks takes a fraction of its size in the queue, one callback is left as it is', () => {
+  const plain = JSON.stringify(groupOf(many)).length
+  expect(JSON.stringify(storeJob(many)).length).toBeLessThan(plain / 5)
+  expect(storeJob(many.slice(0, 1))).not.toHaveProperty('packed')
+})
+
+test('what cannot be read is said to be so, and never taken for an empty group', () => {
+  const { packed, ...rest } = storeJob(many)
+  expect(readStoreJob({ ...rest, packed: packed!.slice(0, -40) })).toEqual({ unreadable: ['packed'] })
+  expect(readStoreJob({ ...rest, packed: 'AAAA' })).toEqual({ unreadable: ['packed'] })
+  expect(readStoreJob({ ...rest, packed: Buffer.from([0x03, 0]).toString('base64') })).toEqual({
+    unreadable: ['packed'],
+  })
+  expect(readStoreJob({ version: '2' })).toEqual({
+    unreadable: ['callbacks', 'quarantined', 'dropped', 'version'],
+  })
+  expect(readStoreJob(null)).toHaveProperty('unreadable')
+})

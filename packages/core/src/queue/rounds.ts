@@ -1,0 +1,152 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Job, Worker, WorkerOptions } from 'bullmq'
+import type { QueueJob } from './consumer.ts'
+import { PostponedError } from './postponed.ts'
+
+// BullMQ's own loop takes one job at a time, with three calls of the server for each. Where many small jobs are worth
+// being processed together, this one takes what there is, as one round, and ends all of it in one go, which brings the
+// next round too: two calls for each job, sent together.
+
+export interface RoundOptions {
+  /** Settles one promise for each job, in their order: rejected with {@link PostponedError}, a job comes again later. */
+  processRound: (jobs: QueueJob[]) => Promise<void>[]
+  /** From the start of a round to the start of the next, at least: what comes meanwhile is processed together. */
+  intervalMs: number
+}
+
+const MAX_JOBS_PER_ROUND = 32
+/** As the jobs are kept: what they hold may be packed, and ten times larger. */
+const MAX_BYTES_PER_ROUND = 256 * 1024
+/** A round that takes longer is waiting for something: another may begin beside it. */
+const SLOW_ROUND_MS = 250
+const RETRY_PAUSE_MS = 1000
+
+/** A BullMQ worker that takes jobs in rounds. `concurrency` is how many rounds may be under way at a time. */
+export const inRounds = (Base: typeof Worker) =>
+  class extends Base {
+    readonly #options: RoundOptions
+    readonly #ending = new AbortController()
+    #looking = Promise.resolve()
+    #tokens = 0
+
+    constructor(name: string, options: RoundOptions, settings: WorkerOptions) {
+      super(name, null, settings)
+      this.#options = options
+      this.once('closing', () => this.#ending.abort())
+    }
+
+    override async run(): Promise<void> {
+      await this.startStalledCheckTimer()
+      this.lockManager.start()
+      // BullMQ's close() waits for it.
+      this.mainLoopRunning = this.#lanes()
+      await this.mainLoopRunning
+    }
+
+    async #lanes(): Promise<void> {
+      await Promise.all(Array.from({ length: this.concurrency }, () => this.#lane()))
+    }
+
+    /** One of the lanes looks for jobs; another does when its round is full or slow. */
+    async #lane(): Promise<void> {
+      while (this.closing === undefined) {
+        const pass = await this.#turnToLook()
+        try {
+          const first = await this.getNextJob(this.#token())
+          let jobs = first === undefined ? [] : [first]
+          while (jobs.length > 0) jobs = await this.#round(jobs, pass)
+        } catch (error) {
+          this.#onError(error)
+          await this.#pause(RETRY_PAUSE_MS)
+        }
+        pass()
+      }
+    }
+
+    async #turnToLook(): Promise<() => void> {
+      const before = this.#looking
+      const { promise, resolve } = Promise.withResolvers<void>()
+      this.#looking = promise
+      await before
+      return resolve
+    }
+
+    /** Processes and ends `jobs`; resolves to those of the next round. */
+    async #round(jobs: Job[], pass: () => void): Promise<Job[]> {
+      const startedAt = performance.now()
+      const bytes = bytesOf(jobs)
+      const isFull = jobs.length >= MAX_JOBS_PER_ROUND || bytes >= MAX_BYTES_PER_ROUND
+      if (isFull) pass()
+      const passing = setTimeout(pass, SLOW_ROUND_MS)
+      for (const { id, token, processedOn } of jobs) this.lockManager.trackJob(id!, token!, processedOn!)
+      const endings = await Promise.allSettled(
+        this.#options.processRound(jobs.map(({ id, data }) => ({ id: id!, data }))),
+      )
+      if (!isFull) await this.#pause(startedAt + this.#options.intervalMs - performance.now())
+      clearTimeout(passing)
+
+      // As many again, unless these were too large for one round.
+      const share = Math.min(1, MAX_BYTES_PER_ROUND / bytes)
+      const mayFetch = Math.max(1, Math.floor(jobs.length * share))
+      const next = await Promise.all(jobs.map((job, index) => this.#end(job, endings[index]!, index < mayFetch)))
+      const found = next.filter((job) => job !== undefined)
+      if (found.length === mayFetch) await this.#addWaiting(found)
+      return found
+    }
+
+    /** Resolves to another job, if there is one and it is to be fetched. */
+    async #end(job: Job, ending: PromiseSettledResult<void>, mayFetch: boolean): Promise<Job | undefined> {
+      const token = job.token!
+      this.lockManager.untrackJob(job.id!)
+      try {
+        if (ending.status === 'fulfilled')
+          return await this.handleCompleted(undefined, job, token, () => mayFetch && this.closing === undefined)
+        const error = ending.reason as Error
+        if (error instanceof PostponedError) await job.moveToDelayed(Date.now() + error.delayMs, token)
+        else {
+          await job.moveToFailed(error, token)
+          this.emit('failed', job, error, 'active')
+        }
+      } catch (error) {
+        // Its lock ends by itself, and then it comes again.
+        this.#onError(error)
+      }
+      return undefined
+    }
+
+    /** More jobs, while each that is asked for is there. */
+    async #addWaiting(jobs: Job[]): Promise<void> {
+      for (let count = 1; this.closing === undefined && jobs.length + count <= MAX_JOBS_PER_ROUND; count *= 2) {
+        const asked = Array.from({ length: count }, () => this.moveToActive(this.#token(), this.opts.name))
+        const found = []
+        for (const answer of await Promise.allSettled(asked)) {
+          if (answer.status === 'rejected') this.#onError(answer.reason)
+          else if (answer.value !== undefined) found.push(answer.value)
+        }
+        jobs.push(...found)
+        if (found.length < count || bytesOf(jobs) >= MAX_BYTES_PER_ROUND) return
+      }
+    }
+
+    /** Less long, if the worker is to end. */
+    async #pause(ms: number): Promise<void> {
+      if (ms > 0) await sleep(ms, undefined, { signal: this.#ending.signal }).catch(() => undefined)
+    }
+
+    #token(): string {
+      this.#tokens += 1
+      return `${this.id}:${this.#tokens}`
+    }
+
+    #onError(error: unknown): void {
+      if (this.closing === undefined) this.emit('error', error as Error)
+    }
+  }
+
+/** Of the texts that they hold; at least 1. */
+function bytesOf(jobs: readonly Job[]): number {
+  const texts = jobs.flatMap(({ data }) =>
+    Object.values((data as object | null) ?? {}).filter((value) => typeof value === 'string'),
+  )
+  return texts.reduce((sum, { length }) => sum + length, 1)
+}

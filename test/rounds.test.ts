@@ -1,0 +1,113 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { expect, test } from 'vitest'
+import { createConsumer, createProducer, PostponedError } from '@ringback/core/queue'
+import type { QueueJob } from '@ringback/core/queue'
+import { eventually, freshDatabase, log } from './support/ringback.ts'
+import type { Database } from './support/ringback.ts'
+
+/** A queue with `count` jobs in it, named 0, 1, 2 and so on. */
+async function filledQueue({ queue }: Database, count: number) {
+  const producer = createProducer<object>(queue, 'store', { timeoutMs: 5000, log })
+  for (let index = 0; index < count; index++) await producer.add(`group-${index}`, { text: String(index) })
+  return { ...producer, [Symbol.asyncDispose]: producer.close }
+}
+
+async function consume(
+  { queue }: Database,
+  processRound: (jobs: QueueJob[]) => Promise<void>[],
+  { concurrency = 2, intervalMs = 5 } = {},
+) {
+  const options = { concurrency, log, stopping: new AbortController().signal }
+  const consumer = await createConsumer(queue, 'store', options, { intervalMs, processRound })
+  return { ...consumer, [Symbol.asyncDispose]: consumer.close }
+}
+
+const namesOf = (rounds: readonly QueueJob[][]) => rounds.flat().map(({ id }) => Number(id.slice('group-'.length)))
+
+test('jobs that wait are processed together, each once, and nothing is left of them', async () => {
+  await using database = await freshDatabase()
+  await using producer = await filledQueue(database, 100)
+  const rounds: QueueJob[][] = []
+  await using _consumer = await consume(database, (jobs) => {
+    rounds.push(jobs)
+    return jobs.map(async () => {})
+  })
+  await eventually(async () => expect(await producer.state()).toMatchObject({ waiting: 0, active: 0 }))
+  expect(namesOf(rounds).toSorted((a, b) => a - b)).toEqual(Array.from({ length: 100 }, (_, index) => index))
+  expect(Math.max(...rounds.map(({ length }) => length))).toBeGreaterThan(4)
+  expect(rounds.length).toBeLessThan(50)
+})
+
+test('a job that comes alone is processed at once, however long the interval is', async () => {
+  await using database = await freshDatabase()
+  await using producer = await filledQueue(database, 0)
+  let seenAt = 0
+  await using _consumer = await consume(
+    database,
+    (jobs) => {
+      seenAt = performance.now()
+      return jobs.map(async () => {})
+    },
+    { intervalMs: 30_000 },
+  )
+  await producer.add('group-0', { text: '' })
+  await eventually(async () => expect(seenAt).toBeGreaterThan(0))
+})
+
+test('what is postponed and what fails comes again; the rest of its round does not', async () => {
+  await using database = await freshDatabase()
+  await using producer = await filledQueue(database, 20)
+  const times = new Map<string, number>()
+  await using _consumer = await consume(database, (jobs) =>
+    jobs.map(async ({ id }) => {
+      const time = (times.get(id) ?? 0) + 1
+      times.set(id, time)
+      if (time > 1) return
+      if (id === 'group-7') throw new PostponedError('later', 100)
+      if (id === 'group-9') throw new Error('no')
+    }),
+  )
+  await eventually(async () => expect([times.get('group-7'), times.get('group-9')]).toEqual([2, 2]))
+  await eventually(async () => expect(await producer.state()).toMatchObject({ waiting: 0, active: 0 }))
+  expect([...times.values()].filter((time) => time > 1)).toHaveLength(2)
+})
+
+test('a round that waits for something holds up no other', async () => {
+  await using database = await freshDatabase()
+  await using producer = await filledQueue(database, 1)
+  const { promise: release, resolve } = Promise.withResolvers<void>()
+  const ended: string[] = []
+  await using _consumer = await consume(database, (jobs) =>
+    jobs.map(async ({ id }) => {
+      if (id === 'group-0') await release
+      ended.push(id)
+    }),
+  )
+  await eventually(async () => expect((await producer.state()).active).toBe(1))
+  for (let index = 1; index <= 10; index++) await producer.add(`group-${index}`, { text: '' })
+  await eventually(async () => expect(ended).toHaveLength(10))
+  resolve()
+  await eventually(async () => expect(ended).toContain('group-0'))
+})
+
+test('close waits for the round in hand, and leaves the others in the queue', async () => {
+  await using database = await freshDatabase()
+  await using producer = await filledQueue(database, 60)
+  const rounds: QueueJob[][] = []
+  const { promise: begun, resolve: begin } = Promise.withResolvers<void>()
+  const consumer = await consume(
+    database,
+    (jobs) => {
+      rounds.push(jobs)
+      begin()
+      return jobs.map(() => sleep(100))
+    },
+    { concurrency: 1 },
+  )
+  await begun
+  await consumer.close()
+  const { waiting, active } = await producer.state()
+  expect(active).toBe(0)
+  expect(waiting + rounds.flat().length).toBe(60)
+  expect(waiting).toBeGreaterThan(0)
+})
