@@ -1,5 +1,6 @@
 import { setImmediate } from 'node:timers/promises'
 import { afterEach, describe, expect, test, vi } from 'vitest'
+import { readStoreJob } from '@ringback/core/callback'
 import type { QueuedDrop, StoreJob } from '@ringback/core/callback'
 import { createLogger } from '@ringback/core/log'
 import type { SpooledGroup } from '@ringback/core/spool'
@@ -34,7 +35,11 @@ function controlledQueue({ spool }: Pick<EnqueueOptions, 'spool'> = {}) {
 }
 
 const part = (name: string) => ({ kind: 'callbacks' as const, json: JSON.stringify(name) })
-const callbacksIn = (job: StoreJob | undefined) => JSON.parse(job!.callbacks) as string[]
+function callbacksIn(job: StoreJob | undefined): string[] {
+  const reading = readStoreJob(job)
+  if (!('group' in reading)) throw new Error('a job that cannot be read')
+  return JSON.parse(reading.group.callbacks) as string[]
+}
 
 test('while one job is on its way, what arrives gathers and goes as one job', async () => {
   const { enqueuer, adds, job } = controlledQueue()
