@@ -182,6 +182,8 @@ export async function startDesign(
         HOST: '127.0.0.1',
         PORT: String(port),
         OPS_PORT: String(opsPort),
+        // Nobody has to be told that it leaves.
+        SHUTDOWN_DELAY_MS: '0',
         DATABASE_URL: databaseUrl,
         REDIS_URL: design.usesRedis ? servers.redisUrl : undefined,
         VOXIMPLANT_ACCOUNT_ID: credentials.accountId,

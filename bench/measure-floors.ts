@@ -14,7 +14,7 @@ export interface Floors {
   enqueue: number
   /** A job of 64 events through a worker that does nothing. */
   dequeue: number
-  /** `store_group` of 64 events into Ringback's own tables. */
+  /** `store_groups` of 64 events into Ringback's own tables. */
   store: number
 }
 

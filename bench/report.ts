@@ -44,7 +44,7 @@ Everything ran on one machine, the load generator included. Trust the ratios: ab
 
 ${[
   ...conditions,
-  'Redis with `appendonly yes, appendfsync always` except where `everysec` is said, Postgres with fsync on and 1 GB of shared buffers',
+  'Redis with `appendonly yes, appendfsync always` except where `everysec` is said, Postgres with fsync on, 1 GB of shared buffers and a log whose files are used again',
   `signed callbacks of about 500 bytes, none sent twice; ${options.rounds} rounds in which the designs took turns (${options.sideRounds} beside the main table), each run in fresh processes with ${WARM_UP_SECONDS} s of warm-up and ${options.seconds} s of load by wrk`,
   'after every run there were at least as many rows in Postgres as callbacks answered with 200, and at most as many as were sent (wrk cuts off up to one request a connection at its end), where the design stores any',
   ...notes,
@@ -135,7 +135,7 @@ function floorTable({ floors }: Results): string {
       row('HTTP: bare Hono reads and verifies', ({ http }) => http),
       row('enqueue: XADD of the same bytes, 64 a round trip', ({ enqueue }) => enqueue),
       row('dequeue: a 64-event job, a BullMQ worker that does nothing', ({ dequeue }) => dequeue),
-      row("store: `store_group` of 64 events into Ringback's tables", ({ store }) => store),
+      row("store: `store_groups` of 64 events into Ringback's tables", ({ store }) => store),
       row('sum', floorSum),
     ],
   )}`

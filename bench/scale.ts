@@ -17,7 +17,7 @@ import { page } from './scale/page.ts'
 import { freePort } from './servers.ts'
 
 // What becomes of the store when it holds millions of events: made in Postgres, in the product's own tables, with all their
-// indexes. Storing is measured by store_group, as the worker calls it, in turns with an empty database on the same server.
+// indexes. Storing is measured by store_groups, as the worker calls it, in turns with an empty database on the same server.
 
 const GROUP_SIZES = [30, 100]
 /** Rows from which the room on the disk is judged. */

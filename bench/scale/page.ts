@@ -29,7 +29,7 @@ callback_id counts up, the others are random; three in four events belong to a c
 
 ## Storing
 
-\`store_group\`, as the worker calls it, on 4 connections, in turns with an empty database on the same server. Events a second, and
+\`store_groups\`, as the worker calls it, on 4 connections, in turns with an empty database on the same server. Events a second, and
 the ratio of each pair of turns: median (least to greatest) of 12. The target is 0.85. A checkpoint comes before, and autovacuum is
 off meanwhile. The empty database is empty at the start: it gains as many events as the full one while both are measured, about
 100,000 at each size of it.
