@@ -4,7 +4,7 @@ import { z } from 'zod'
 import type { GenuineCallback, PreviousName, RejectReason, VerifiedBy } from './providers/provider.ts'
 
 // What the queue carries between ingest and worker: the contract of both. A job is one group, and it carries all that
-// the worker needs; nothing is read back. `migrations/0001_events.sql` (store_group) reads the same names.
+// the worker needs; nothing is read back. `migrations/0010_fewer_steps.sql` (store_callbacks) reads the same names.
 
 /** One verified callback; what is optional is left out where it does not apply. */
 export interface QueuedCallback {
