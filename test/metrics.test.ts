@@ -67,8 +67,6 @@ test('ingest and worker count on /metrics just what they did', async () => {
       ringback_events_stored_total: 6,
       ringback_duplicates_total: 1,
       'ringback_quarantined_total{reason="hash_mismatch"}': 1,
-      ringback_worker_store_duration_seconds_count: 7,
-      ringback_received_to_stored_seconds_count: 6,
       'ringback_delivery_attempts_total{handler="works",outcome="succeeded"}': 6,
       'ringback_delivery_attempts_total{handler="fails",outcome="failed"}': 1,
       'ringback_deliveries_total{handler="works",status="succeeded"}': 6,
@@ -80,6 +78,9 @@ test('ingest and worker count on /metrics just what they did', async () => {
       'ringback_queue_jobs{queue="deliveries",state="waiting"}': 0,
       'ringback_queue_oldest_job_age_seconds{queue="store"}': 0,
     })
+    // One for each transaction, which may have stored several of the seven groups; one group has no callback.
+    expect(samples.ringback_worker_store_duration_seconds_count).toSatisfy((count) => count >= 1 && count <= 7)
+    expect(samples.ringback_received_to_stored_seconds_count).toSatisfy((count) => count >= 1 && count <= 6)
     expect(samples.ringback_canary_age_seconds).toBeLessThan(60)
     expect(samples.ringback_received_to_stored_seconds_sum).toBeLessThan(60)
     expect(Object.keys(samples).filter((name) => /unheard|made-up/.test(name))).toEqual([])
