@@ -26,7 +26,7 @@ export interface QueueJob {
 }
 
 export interface ConsumerOptions {
-  /** Jobs, or rounds of jobs, processed at the same time, over all shards. */
+  /** Jobs, or rounds of jobs, processed at the same time, over all shards; where there are more shards, one for each. */
   concurrency: number
   log: Logger
   /** Ends a start that is waiting. */
