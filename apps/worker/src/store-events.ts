@@ -79,7 +79,10 @@ export function createStoreEvents(dependencies: StoreDependencies): (jobs: reado
         const ids = batch.map(({ id }) => id)
         const group = joined(batch.map((each) => each.group))
         const isStored = await storeAndEnqueue(ids, group, () => storeGroups(deps, ids, group, match(group))).catch(
-          () => false,
+          (error: Error) => {
+            deps.log.info({ groups: ids.length, error: error.message, sqlState: sqlState(error) }, 'groups.parted')
+            return false
+          },
         )
         if (isStored) for (const id of ids) deps.suspects.onStored(id)
         return isStored ? ids : []
