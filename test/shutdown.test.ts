@@ -214,7 +214,7 @@ test('a worker that ends hands back what it has not begun: another runs it at on
   const first = await startWorker(database, { config: configs[0]! })
   const ids = Array.from({ length: 120 }, (_, index) => index + 1)
   expect((await postCallbacks(ingest, ...ids.map((id) => aCallback(id)))).status).toBe(200)
-  await eventually(async () => expect(runs).toHaveLength(50))
+  await eventually(async () => expect(runs).toHaveLength(100))
 
   const closing = first.close()
   await using _second = await startWorker(database, { config: configs[1]! })

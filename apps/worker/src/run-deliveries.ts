@@ -57,7 +57,7 @@ export interface DeliveryRunner {
 }
 
 /** Deliveries of one job that run at the same time, and are claimed and recorded together. */
-const BATCH = 50
+const BATCH = 100
 /** Half of the jobs that a worker takes at once, and much less time than a job's deliveries are leased for. */
 const TURNS: TurnLimits = { perHandler: 4, crowd: 32, maxWaitMs: 5000 }
 /** What has waited for its turn in vain, in Postgres. */
@@ -195,9 +195,7 @@ async function begin(
  * the same: a plan that was made while the tables were small, and kept, would otherwise read all of an index.
  */
 function claim(sql: Sql | TransactionSql, { handler, runner }: OwnHandler, deliveries: Queued[]): Promise<Claimed[]> {
-  const times = deliveries.map(({ receivedAt }) => receivedAt).toSorted()
-  const from = times[0]!
-  const to = times.at(-1)!
+  const { from, to } = bounds(deliveries.map(({ receivedAt }) => receivedAt))
   return sql<Claimed[]>`
     with wanted as materialized (
       select id, attempt from json_to_recordset(${JSON.stringify(deliveries)}::json) as w (id uuid, attempt integer)
@@ -229,6 +227,12 @@ function claim(sql: Sql | TransactionSql, { handler, runner }: OwnHandler, deliv
     from claimed as c
     join events as e on e.id = c.event_id and e.received_at = c.event_received_at
     where e.received_at between ${from}::text::timestamptz and ${to}::text::timestamptz`
+}
+
+/** The first and the last of times as Postgres writes them, whose order is that of their texts. */
+function bounds(times: string[]): { from: string; to: string } {
+  const sorted = times.toSorted()
+  return { from: sorted[0]!, to: sorted.at(-1)! }
 }
 
 /** Leaves deliveries that have not begun to the scanner of any worker, from `waitMs` on. No attempt is used up. */
@@ -446,6 +450,7 @@ async function record(sql: Sql | TransactionSql, finished: Finished[]): Promise<
     status: next.kind === 'retry' ? 'pending' : next.kind,
     delayMs: next.kind === 'retry' ? next.delayMs : null,
   }))
+  const { from, to } = bounds(finished.map(({ eventReceivedAt }) => eventReceivedAt))
   await sql`
     with finished as materialized (
       select *
@@ -460,7 +465,9 @@ async function record(sql: Sql | TransactionSql, finished: Finished[]): Promise<
         outcome = f.outcome, duration_ms = f."durationMs", error = f.error, status_code = f."statusCode",
         response = f.response
       from finished as f
-      where a.delivery_id = f.id and a.delivery_id = any(${uuidArray(finished)}::text::uuid[]) and a.number = f.number and a.event_received_at = f."receivedAt" and a.outcome is null
+      where a.delivery_id = f.id and a.delivery_id = any(${uuidArray(finished)}::text::uuid[]) and a.number = f.number
+        and a.event_received_at = f."receivedAt" and a.event_received_at between ${from}::text::timestamptz and ${to}::text::timestamptz
+        and a.outcome is null
       returning a.delivery_id, a.number
     )
     update deliveries as d
@@ -473,7 +480,9 @@ async function record(sql: Sql | TransactionSql, finished: Finished[]): Promise<
       last_error = f.error
     from finished as f
     join ended on ended.delivery_id = f.id and ended.number = f.number
-    where d.id = f.id and d.event_received_at = f."receivedAt" and d.attempts = f.number and d.next_attempt_at is not null`
+    where d.id = f.id and d.event_received_at = f."receivedAt"
+      and d.event_received_at between ${from}::text::timestamptz and ${to}::text::timestamptz
+      and d.attempts = f.number and d.next_attempt_at is not null`
 }
 
 const MAX_TEXT_LENGTH = 2000
