@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 import { text } from 'node:stream/consumers'
 import { expect, test } from 'vitest'
+import { createLogger } from './log.ts'
 
 /** A process of its own, which has a `log`. */
 function run(code: string) {
@@ -38,3 +39,18 @@ test('a reader that does not read costs neither time nor more than some memory',
     child.kill('SIGKILL')
   }
 }, 30_000)
+
+test('secrets and what a request holds are in no line, however deep a field holds them', async () => {
+  const lines: string[] = []
+  const log = createLogger('test', 'info', { write: (line) => void lines.push(line) })
+  const error = Object.assign(new Error('no answer'), { request: { headers: { authorization: 'hush' } } })
+  log.info({ token: 'hush', settings: { list: [{ apiKey: 'hush', name: 'shown' }] } }, 'with fields')
+  log.error({ err: error, at: new Date(0) }, 'with an error')
+  log.error(error)
+  expect(lines.join('')).not.toContain('hush')
+  const [withFields, withError, errorAlone] = lines.map((line) => JSON.parse(line) as Record<string, unknown>)
+  expect(withFields).toMatchObject({ settings: { list: [{ apiKey: '[Redacted]', name: 'shown' }] } })
+  const shown = { type: 'Error', message: 'no answer', stack: expect.stringContaining('log.test.ts') as string }
+  expect(withError).toMatchObject({ err: shown, at: '1970-01-01T00:00:00.000Z' })
+  expect(errorAlone).toMatchObject({ err: shown, msg: 'no answer' })
+})

@@ -6,6 +6,11 @@ export type { Logger } from 'pino'
 /** Of lines that nobody reads: what comes beyond them is dropped. */
 const MAX_UNREAD_BYTES = 16 * 1024 * 1024
 
+/** Fields that no line shows. */
+const HIDDEN = ['headers', 'body', 'raw', 'payload', 'apiKey', 'salt', 'password', 'token']
+/** How far it is looked for them within what a field holds. */
+const DEPTH = 4
+
 /**
  * A JSON logger on standard output. Messages are `noun.verb`, ids are fields, durations carry their unit. Bodies, headers
  * and secrets stay out of log calls; the redaction is the net under that habit.
@@ -16,21 +21,32 @@ export function createLogger(app: string, level: string, destination?: Destinati
       level,
       base: { app, pid: process.pid },
       timestamp: pino.stdTimeFunctions.isoTime,
-      redact: [
-        'headers',
-        'body',
-        'raw',
-        'payload',
-        '*.headers',
-        '*.body',
-        '*.raw',
-        '*.payload',
-        '*.apiKey',
-        '*.salt',
-        '*.password',
-        '*.token',
-      ],
+      redact: HIDDEN,
+      // pino's own redaction looks into fields too, for four times the price of a line, and one level deep.
+      formatters: { log: (fields) => (Object.values(fields).some(isObject) ? hideWithin(fields) : fields) },
+      serializers: { err: (error: unknown) => error }, // by then it is serialized
     },
     destination ?? pino.destination({ dest: 1, maxLength: MAX_UNREAD_BYTES }),
   )
+}
+
+function isObject(value: unknown): value is object {
+  return typeof value === 'object' && value !== null
+}
+
+/** What the fields hold, without what is hidden; their own names are pino's to look at. */
+function hideWithin(fields: object): Record<string, unknown> {
+  return mapFields(fields, (value) => withoutHidden(value, DEPTH))
+}
+
+function withoutHidden(value: unknown, depth: number): unknown {
+  if (!isObject(value) || depth === 0) return value
+  if (value instanceof Error) return withoutHidden(pino.stdSerializers.err(value), depth)
+  if (Array.isArray(value)) return value.map((item) => withoutHidden(item, depth - 1))
+  if ('toJSON' in value) return value
+  return mapFields(value, (field, name) => (HIDDEN.includes(name) ? '[Redacted]' : withoutHidden(field, depth - 1)))
+}
+
+function mapFields(fields: object, map: (value: unknown, name: string) => unknown): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(fields).map(([name, value]) => [name, map(value, name)]))
 }
