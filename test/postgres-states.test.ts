@@ -274,7 +274,7 @@ test('a job of a later version is kept for a worker that can read it, and holds 
   )
   await eventually(async () =>
     expect(seen.filter(({ id }) => id === 'group-of-tomorrow')).toEqual([
-      { id: 'group-of-tomorrow', data: { version: '2', parts: 'in another way' } },
+      { id: 'group-of-tomorrow', data: { version: '2', parts: 'in another way' }, stalls: 0 },
     ]),
   )
   await later.close()

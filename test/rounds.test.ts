@@ -1,3 +1,5 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, test } from 'vitest'
 import { createConsumer, createProducer, PostponedError } from '@ringback/core/queue'
@@ -111,3 +113,38 @@ test('close waits for the round in hand, and leaves the others in the queue', as
   expect(waiting + rounds.flat().length).toBe(60)
   expect(waiting).toBeGreaterThan(0)
 })
+
+/** A process of its own that consumes until it comes to the job `deadly`, which kills it. */
+function mortalConsumer({ queue }: Database, deadly: string) {
+  const code = `
+    import { createConsumer } from '@ringback/core/queue'
+    import { createLogger } from '@ringback/core/log'
+    const processRound = (jobs) => jobs.map(async ({ id }) => {
+      if (id === ${JSON.stringify(deadly)}) process.kill(process.pid, 'SIGKILL')
+    })
+    const options = { concurrency: 2, log: createLogger('test', 'silent'), stopping: new AbortController().signal }
+    await createConsumer(${JSON.stringify(queue)}, 'store', options, { intervalMs: 5, processRound })`
+  const child = spawn(process.execPath, ['--input-type=module', '--eval', code], { stdio: 'inherit' })
+  const death = once(child, 'exit')
+  return { death, [Symbol.asyncDispose]: async () => void (child.kill('SIGKILL') && (await death)) }
+}
+
+test('a job that kills its process keeps back no other, however often it does', async () => {
+  await using database = await freshDatabase()
+  await using producer = await filledQueue(database, 40)
+  const left = async () => {
+    const { waiting, active } = await producer.state()
+    return waiting + active
+  }
+  for (let lives = 0; (await left()) > 1; lives++) {
+    expect(lives).toBeLessThan(12)
+    await using consumer = mortalConsumer(database, 'group-20')
+    await consumer.death
+  }
+  const seen: QueueJob[][] = []
+  await using _consumer = await consume(database, (jobs) => {
+    seen.push(jobs)
+    return jobs.map(async () => {})
+  })
+  await eventually(async () => expect(namesOf(seen)).toEqual([20]))
+}, 90_000)

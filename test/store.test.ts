@@ -3,6 +3,7 @@ import { expect, test } from 'vitest'
 import type { DeliveriesJob, QueuedCallback, QueuedRefusal, StoreJob } from '@ringback/core/callback'
 import { storeJob } from '@ringback/core/callback'
 import { log as logAction } from '@ringback/core/handlers'
+import { createLogger } from '@ringback/core/log'
 import type { QueueJob } from '@ringback/core/queue'
 import { configWith, freshDatabase, idAt, storeOneByOne, storeRounds } from './support/ringback.ts'
 import type { Database } from './support/ringback.ts'
@@ -293,3 +294,16 @@ function refusal(): QueuedRefusal {
     body: '',
   }
 }
+
+test('a group that has taken more than one worker with it is named, one of a worker that was killed is not', async () => {
+  await using database = await freshDatabase()
+  const lines: string[] = []
+  const log = createLogger('test', 'warn', { write: (line) => void lines.push(line) })
+  const store = storeOneByOne(database, { log })
+  const groups = [0, 1, 2].map((stalls) => ({ ...groupOf([queued(String(stalls))]), stalls }))
+  for (const group of groups) await store(group)
+  expect(lines.map((line) => JSON.parse(line) as object)).toMatchObject([
+    { msg: 'group.stalled', groupId: groups[2]!.id.replace('group-', ''), times: 2 },
+  ])
+  expect(await counts(database)).toMatchObject({ events: 3 })
+})

@@ -219,15 +219,18 @@ const LONGEST_PAUSE_MS = 2000
 /** Of a group that Postgres does not store although it is there, before others have their turn. */
 const TRIES_IN_HAND = 3
 const POSTPONED_MS = 10_000
+/** Once is no more than a worker that was killed. */
+const SUSPECT_STALLS = 2
 /** For a job that this version can't read: it waits until a newer worker takes it. */
 const UNREADABLE_MS = 30_000
 
 /** A job that this version can't read goes back to the queue, for it was acknowledged. */
 function readJob(
   { log, onPostponed, postponedMs = UNREADABLE_MS }: Dependencies,
-  { id: jobId, data }: QueueJob,
+  { id: jobId, data, stalls = 0 }: QueueJob,
 ): NamedGroup | { error: PostponedError } {
   const id = jobId.replace(/^group-/, '')
+  if (stalls >= SUSPECT_STALLS) log.warn({ groupId: id, times: stalls }, 'group.stalled')
   const reading = readStoreJob(data)
   if ('group' in reading) return { id, group: reading.group }
   const version = (data as { version?: unknown } | null | undefined)?.version

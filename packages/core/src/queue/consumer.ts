@@ -23,6 +23,8 @@ export interface QueueJob {
   id: string
   /** As it was put in; check it, for an older or newer version of Ringback may have done so. */
   data: unknown
+  /** How often its process has died with it in hand, or not been heard of for 3 s. */
+  stalls?: number
 }
 
 export interface ConsumerOptions {
@@ -204,7 +206,7 @@ async function createPostgresConsumer(
 }
 
 const toProcessor = (process: Process) => (job: Job, token?: string) =>
-  orPostpone(job, token, () => process({ id: job.id!, data: job.data }))
+  orPostpone(job, token, () => process({ id: job.id!, data: job.data, stalls: job.stalledCounter }))
 
 const onFailed = (log: Logger, name: QueueName) => (job: { id?: string } | undefined, error: Error) =>
   log.error({ queue: name, jobId: job?.id, error: error.message }, 'job.failed')

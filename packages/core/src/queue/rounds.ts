@@ -54,7 +54,7 @@ export const inRounds = (Base: typeof Worker) =>
         try {
           const first = await this.getNextJob(this.#token())
           let jobs = first === undefined ? [] : [first]
-          while (jobs.length > 0) jobs = await this.#round(jobs, pass)
+          while (jobs.length > 0) jobs = await this.#rounds(jobs, pass)
         } catch (error) {
           this.#onError(error)
           await this.#pause(RETRY_PAUSE_MS)
@@ -72,16 +72,19 @@ export const inRounds = (Base: typeof Worker) =>
     }
 
     /** Processes and ends `jobs`; resolves to those of the next round. */
+    async #rounds(jobs: Job[], pass: () => void): Promise<Job[]> {
+      for (const { id, token, processedOn } of jobs) this.lockManager.trackJob(id!, token!, processedOn!)
+      const rounds = apart(jobs)
+      return rounds.length === 1 ? this.#round(jobs, pass) : this.#oneByOne(rounds, pass)
+    }
+
     async #round(jobs: Job[], pass: () => void): Promise<Job[]> {
       const startedAt = performance.now()
       const bytes = bytesOf(jobs)
       const isFull = jobs.length >= MAX_JOBS_PER_ROUND || bytes >= MAX_BYTES_PER_ROUND
       if (isFull) pass()
       const passing = setTimeout(pass, SLOW_ROUND_MS)
-      for (const { id, token, processedOn } of jobs) this.lockManager.trackJob(id!, token!, processedOn!)
-      const endings = await Promise.allSettled(
-        this.#options.processRound(jobs.map(({ id, data }) => ({ id: id!, data }))),
-      )
+      const endings = await this.#process(jobs)
       if (!isFull) await this.#pause(startedAt + this.#options.intervalMs - performance.now())
       clearTimeout(passing)
 
@@ -92,6 +95,25 @@ export const inRounds = (Base: typeof Worker) =>
       const found = next.filter((job) => job !== undefined)
       if (found.length === mayFetch) await this.#addWaiting(found)
       return found
+    }
+
+    /** Each round is ended before the next begins, unless that takes long, as it does on a connection that is dead. */
+    async #oneByOne(rounds: Job[][], pass: () => void): Promise<Job[]> {
+      pass()
+      const ended: Promise<unknown>[] = []
+      for (const jobs of rounds) {
+        const endings = await this.#process(jobs)
+        ended.push(Promise.all(jobs.map((job, index) => this.#end(job, endings[index]!, false))))
+        await Promise.race([ended.at(-1), this.#pause(SLOW_ROUND_MS)])
+      }
+      await Promise.all(ended)
+      return []
+    }
+
+    #process(jobs: readonly Job[]): Promise<PromiseSettledResult<void>[]> {
+      return Promise.allSettled(
+        this.#options.processRound(jobs.map(({ id, data, stalledCounter: stalls }) => ({ id: id!, data, stalls }))),
+      )
     }
 
     /** Resolves to another job, if there is one and it is to be fetched. */
@@ -142,6 +164,17 @@ export const inRounds = (Base: typeof Worker) =>
       if (this.closing === undefined) this.emit('error', error as Error)
     }
   }
+
+/**
+ * The rounds of `jobs`. One whose process died while it had it in hand may be why, so it has a round of its own, behind the
+ * others; those in another order each time, so that what comes behind the one to blame has its turn in some process.
+ */
+function apart(jobs: readonly Job[]): Job[][] {
+  const suspects = jobs.filter(({ stalledCounter }) => stalledCounter > 0)
+  const others = jobs.filter(({ stalledCounter }) => stalledCounter === 0)
+  const shuffled = suspects.map((job) => ({ job, key: Math.random() })).toSorted((a, b) => a.key - b.key)
+  return [others, ...shuffled.map(({ job }) => [job])].filter(({ length }) => length > 0)
+}
 
 /** Of the texts that they hold; at least 1. */
 function bytesOf(jobs: readonly Job[]): number {
