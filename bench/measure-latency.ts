@@ -20,6 +20,9 @@ export interface Latency {
 /** Requests a second, by the name that the report gives them. */
 export type Rates = Readonly<Record<string, number>>
 
+/** Of the one that sends: each rate has a fresh one. */
+const CLIENT_WARM_UP_SECONDS = 2
+
 /** One design at each of `rates`, its workers at work; then all of it must be stored. */
 export async function measureLatency(
   resources: AsyncDisposableStack,
@@ -36,7 +39,14 @@ export async function measureLatency(
     let { sent, answered } = await sendLoad(resources, { ...warmUp, logFile: join(servers.dir, 'wrk.log') })
     if (!design.storesNothing) await untilStored(sql, { sent, answered })
     for (const [name, rate] of Object.entries(rates)) {
-      const plan = { url: running.url, bodies: bodies.file, skip: sent, rate, seconds }
+      const plan = {
+        url: running.url,
+        bodies: bodies.file,
+        skip: sent,
+        rate,
+        warmUpSeconds: CLIENT_WARM_UP_SECONDS,
+        seconds,
+      }
       const result = await sendOpenLoop(resources, servers, plan)
       sent += result.sent
       answered += result.sent - result.failed
@@ -54,7 +64,7 @@ export async function measureLatency(
 async function sendOpenLoop(
   resources: AsyncDisposableStack,
   { dir }: Servers,
-  plan: { url: string; bodies: string; skip: number; rate: number; seconds: number },
+  plan: { url: string; bodies: string; skip: number; rate: number; warmUpSeconds: number; seconds: number },
 ): Promise<Latency & { sent: number }> {
   const client = startProgram(resources, {
     command: process.execPath,

@@ -1,12 +1,13 @@
 import { createReadStream } from 'node:fs'
-import { Agent, request } from 'node:http'
 import { createInterface } from 'node:readline'
 import { Worker, isMainThread, parentPort, workerData } from 'node:worker_threads'
+import { createPlainClient } from './plain-client.ts'
 import { quantile } from './statistics.ts'
 
 // Sends requests at a fixed rate, whether the ones before have been answered or not, and measures each from the moment
-// at which it was due: what waits behind a slow answer counts as slow itself. A process of its own:
-// `node open-loop.ts '{"url":…,"bodies":…,"skip":0,"rate":300,"seconds":4}'` prints one line of JSON.
+// at which it was due: what waits behind a slow answer counts as slow itself. What is sent in the warm-up is not measured:
+// this process is slow itself until its code is compiled, and its connections are made. A process of its own:
+// `node open-loop.ts '{"url":…,"bodies":…,"skip":0,"rate":300,"warmUpSeconds":2,"seconds":4}'` prints one line of JSON.
 
 interface Plan {
   url: string
@@ -14,57 +15,58 @@ interface Plan {
   skip: number
   /** Requests a second. */
   rate: number
+  warmUpSeconds: number
   seconds: number
 }
 
 if (isMainThread) await sendAll(JSON.parse(process.argv[2]!) as Plan)
 else tellWhenDue(workerData as { startAt: number; intervalMs: number; count: number })
 
-/** Timers of Node are late by up to a millisecond, which is what is to be measured; this thread sleeps to the microsecond. */
+/**
+ * Timers of Node are late by up to a millisecond, which is what is to be measured; this thread sleeps to the microsecond.
+ * Tells up to which request they are due.
+ */
 function tellWhenDue({ startAt, intervalMs, count }: { startAt: number; intervalMs: number; count: number }): void {
   const sleeper = new Int32Array(new SharedArrayBuffer(4))
-  for (let index = 0; index < count; index++) {
-    const waitMs = startAt + index * intervalMs - performance.timeOrigin - performance.now()
+  for (let due = 0; due < count;) {
+    const sinceStartMs = performance.timeOrigin + performance.now() - startAt
+    const waitMs = due * intervalMs - sinceStartMs
     if (waitMs > 0) Atomics.wait(sleeper, 0, 0, waitMs)
-    // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a thread's port, not a window
-    parentPort!.postMessage(index)
+    else {
+      due = Math.min(count, Math.floor(sinceStartMs / intervalMs) + 1)
+      // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a thread's port, not a window
+      parentPort!.postMessage(due)
+    }
   }
 }
 
-async function sendAll({ url, bodies, skip, rate, seconds }: Plan): Promise<void> {
-  const count = Math.round(rate * seconds)
+async function sendAll({ url, bodies, skip, rate, warmUpSeconds, seconds }: Plan): Promise<void> {
+  const warmUp = Math.round(rate * warmUpSeconds)
+  const count = warmUp + Math.round(rate * seconds)
   const lines = await linesOf(bodies, skip, count)
-  const agent = new Agent({ keepAlive: true, maxSockets: 256 })
+  const client = createPlainClient(new URL(url))
   const intervalMs = 1000 / rate
   const startAt = performance.timeOrigin + performance.now() + 100
   const pacer = new Worker(new URL(import.meta.url), { workerData: { startAt, intervalMs, count } })
   const timesMs: number[] = []
   let failed = 0
 
+  async function send(index: number): Promise<void> {
+    const dueAt = startAt + index * intervalMs - performance.timeOrigin
+    const status = await client.post(lines[index]!).catch(() => 0)
+    if (status !== 200) failed += 1
+    else if (index >= warmUp) timesMs.push(performance.now() - dueAt)
+  }
+
+  const sendings: Promise<void>[] = []
   await new Promise<void>((resolve) => {
-    let ended = 0
-    const end = () => {
-      ended += 1
-      if (ended === count) resolve()
-    }
-    pacer.on('message', (index: number) => {
-      const dueAt = startAt + index * intervalMs - performance.timeOrigin
-      const body = lines[index]!
-      const headers = { 'Content-Type': 'application/json', 'Content-Length': Buffer.byteLength(body) }
-      const outgoing = request(url, { method: 'POST', agent, headers, timeout: 10_000 }, (response) => {
-        timesMs.push(performance.now() - dueAt)
-        if (response.statusCode !== 200) failed += 1
-        response.resume().on('end', end)
-      })
-      outgoing.on('timeout', () => outgoing.destroy())
-      outgoing.on('error', () => {
-        failed += 1
-        end()
-      })
-      outgoing.end(body)
+    pacer.on('message', (due: number) => {
+      while (sendings.length < due) sendings.push(send(sendings.length))
+      if (due === count) resolve()
     })
   })
-  agent.destroy()
+  await Promise.all(sendings)
+  client.close()
   const [p50Ms, p99Ms, p999Ms] = [0.5, 0.99, 0.999].map((q) => quantile(timesMs, q))
   console.log(JSON.stringify({ sent: count, failed, p50Ms, p99Ms, p999Ms }))
 }
