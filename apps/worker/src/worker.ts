@@ -68,7 +68,7 @@ export interface Worker {
 
 const DEFAULT_CONCURRENCY = 8
 /** Under load a transaction stores what came in so long; a callback that comes after a pause is stored at once. */
-const ROUND_INTERVAL_MS = 10
+const ROUND_INTERVAL_MS = 30
 /** They mostly wait for others; what Postgres can bear is limited by the pool. */
 const DELIVERIES_CONCURRENCY = 64
 const SCAN_INTERVAL_MS = 1000
