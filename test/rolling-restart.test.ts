@@ -6,7 +6,7 @@ import { runApp, temporaryFolder } from './support/processes.ts'
 import type { RunningProcess } from './support/processes.ts'
 import { aCallback, eventually, freshDatabase, environmentFor } from './support/ringback.ts'
 import type { Database } from './support/ringback.ts'
-import { freePort } from './support/servers.ts'
+import { freePort } from './support/free-port.ts'
 
 const CONNECTIONS = 24
 /** Between two requests of one connection: a steady load that leaves two cores room for all that runs here. */

@@ -4,6 +4,7 @@ import type { AddressInfo } from 'node:net'
 import { expect, inject, test } from 'vitest'
 import { connect } from '@ringback/core/store/connect'
 import { demoCredentials } from '@ringback/core/providers/voximplant'
+import { freePort } from './support/free-port.ts'
 import { runApp, temporaryFolder } from './support/processes.ts'
 import { aCallback, eventually, freshDatabase, postCallbacks, ownRedis } from './support/ringback.ts'
 
@@ -11,14 +12,9 @@ import { aCallback, eventually, freshDatabase, postCallbacks, ownRedis } from '.
 
 /** Every variable that chooses a port or a place, so that tests disturb nobody and each other. */
 async function environmentIn(folder: string): Promise<Record<string, string>> {
-  const probe = createServer().listen(0, '127.0.0.1')
-  await once(probe, 'listening')
-  const { port } = probe.address() as AddressInfo
-  probe.close()
-  await once(probe, 'close')
   return {
     PORT: '0',
-    EMBEDDED_POSTGRES_PORT: String(port),
+    EMBEDDED_POSTGRES_PORT: String(await freePort()),
     RINGBACK_DATA_DIR: folder,
     VOXIMPLANT_ACCOUNT_ID: '',
     VOXIMPLANT_API_KEY: '',

@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url'
 import { ensureProgram } from './programs.ts'
 import { temporaryFolder } from './processes.ts'
 import { eventually } from './ringback.ts'
-import { freePort } from './servers.ts'
+import { freePort } from './free-port.ts'
 
 const configuration = fileURLToPath(new URL('../../deploy/nginx.conf', import.meta.url))
 

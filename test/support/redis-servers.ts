@@ -8,7 +8,7 @@ import { promisify } from 'node:util'
 import { Redis } from 'ioredis'
 import { ensureProgram } from './programs.ts'
 import { eventually } from './ringback.ts'
-import { freePort } from './servers.ts'
+import { freePort } from './free-port.ts'
 
 // Redis as programs of a test's own: to be killed, emptied, filled, demoted. Each ends with its scope.
 

@@ -1,8 +1,6 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtemp, rm, statfs } from 'node:fs/promises'
-import { createServer } from 'node:net'
-import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -15,6 +13,7 @@ import { getContainerRuntimeClient } from 'testcontainers'
 import { PostgreSqlContainer } from '@testcontainers/postgresql'
 import { RedisContainer } from '@testcontainers/redis'
 import type { TestProject } from 'vitest/node'
+import { freePort } from './free-port.ts'
 import { ensureProgram } from './programs.ts'
 
 // Real servers for the service tests: those that TEST_DATABASE_URL and TEST_REDIS_URL name, else containers where there
@@ -156,16 +155,6 @@ async function orLocal<Container>(image: string, start: () => Promise<Container>
     console.warn(`No container of ${image} (${(error as Error).message}); taking a program on this machine`)
     return undefined
   }
-}
-
-/** A port that nothing listens on at this moment. */
-export async function freePort(): Promise<number> {
-  const probe = createServer().listen(0, '127.0.0.1')
-  await once(probe, 'listening')
-  const { port } = probe.address() as AddressInfo
-  probe.close()
-  await once(probe, 'close')
-  return port
 }
 
 async function accepts(port: number): Promise<void> {
