@@ -12,11 +12,16 @@ function init(arguments)
   for _ = 1, tonumber(arguments[2]) do
     bodies:read('*l')
   end
-  sent = -1 -- wrk asks for one request beforehand, to look at it, and does not send it
+  looked = false
+  sent = 0
   ran_out = 0
 end
 
 function request()
+  if not looked then -- wrk asks for one request beforehand, to look at it, and does not send it
+    looked = true
+    return wrk.format('POST', nil, nil, '')
+  end
   local body = bodies:read('*l')
   if body == nil then
     ran_out = 1
