@@ -2,7 +2,8 @@ import { once } from 'node:events'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { connect } from 'node:net'
-import type { Context } from 'hono'
+import { getRequestListener } from '@hono/node-server'
+import { Hono } from 'hono'
 import { expect, onTestFinished, test } from 'vitest'
 import { createBodyReader } from './read-body.ts'
 import type { Body, IngestEnv } from './read-body.ts'
@@ -13,10 +14,11 @@ const LIMITS = { maxBytes: 1000, maxTotalBytes: 10_000 }
 async function readRequest(...pieces: string[]): Promise<Body> {
   const readBody = createBodyReader(LIMITS)
   const { promise, resolve } = Promise.withResolvers<Body>()
-  const server = createServer(async (incoming, outgoing) => {
-    resolve(await readBody({ env: { incoming } } as unknown as Context<IngestEnv>))
-    outgoing.end()
+  const app = new Hono<IngestEnv>().post('/', async (c) => {
+    resolve(await readBody(c))
+    return c.body(null)
   })
+  const server = createServer(getRequestListener(app.fetch))
   onTestFinished(() => {
     server.closeAllConnections()
     server.close()

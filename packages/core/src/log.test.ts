@@ -40,7 +40,7 @@ test('a reader that does not read costs neither time nor more than some memory',
   }
 }, 30_000)
 
-test('secrets and what a request holds are in no line, however deep a field holds them', async () => {
+test('secrets and what a request holds are in no line, also where a field holds them some levels deep', async () => {
   const lines: string[] = []
   const log = createLogger('test', 'info', { write: (line) => void lines.push(line) })
   const error = Object.assign(new Error('no answer'), { request: { headers: { authorization: 'hush' } } })
