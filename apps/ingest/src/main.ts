@@ -2,6 +2,7 @@ import { z } from 'zod'
 import { loadConfig, parseEnvironment } from '@ringback/core/config'
 import { createLogger } from '@ringback/core/log'
 import { createRegistry } from '@ringback/core/metrics'
+import { lowerHelperPriority } from '@ringback/core/priority'
 import { queueServer } from '@ringback/core/queue'
 import { closeWithin, listenForOperators, runService, spoolPlace, variables } from '@ringback/core/service'
 import { startTracing } from '@ringback/core/tracing'
@@ -23,6 +24,8 @@ const Environment = z.object({
   SHUTDOWN_DELAY_MS: z.coerce.number().int().min(0).max(60_000).default(5000),
   LOG_LEVEL: variables.logLevel,
 })
+
+lowerHelperPriority()
 
 await runService(async () => {
   const environment = parseEnvironment(Environment, process.env)

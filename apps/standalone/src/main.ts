@@ -5,6 +5,7 @@ import type { Environment } from '@ringback/core/config'
 import { createLogger } from '@ringback/core/log'
 import { demoCredentials } from '@ringback/core/providers/voximplant'
 import { createRegistry } from '@ringback/core/metrics'
+import { lowerHelperPriority } from '@ringback/core/priority'
 import { migrateQueue, queueServer } from '@ringback/core/queue'
 import { listenForOperators, runService, variables as known } from '@ringback/core/service'
 import type { Service } from '@ringback/core/service'
@@ -41,6 +42,8 @@ const Variables = z.object({
 
 /** For a stuck worker: what does not end in this time is left. */
 const STUCK_CLOSE_MS = 15_000
+
+lowerHelperPriority()
 
 await runService(async (stopping) => {
   const environment = parseEnvironment(Variables, process.env)

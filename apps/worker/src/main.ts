@@ -2,6 +2,7 @@ import { z } from 'zod'
 import { loadConfig, parseEnvironment } from '@ringback/core/config'
 import { createLogger } from '@ringback/core/log'
 import { createRegistry } from '@ringback/core/metrics'
+import { lowerPriority } from '@ringback/core/priority'
 import { queueServer } from '@ringback/core/queue'
 import { closeWithin, listenForOperators, runService, variables } from '@ringback/core/service'
 import { startTracing } from '@ringback/core/tracing'
@@ -21,6 +22,9 @@ const Environment = z.object({
   RINGBACK_CONFIG: variables.configFile,
   LOG_LEVEL: variables.logLevel,
 })
+
+// An answer waits for ingest and the queue, and nobody for the worker.
+lowerPriority()
 
 await runService(async (stopping) => {
   const environment = parseEnvironment(Environment, process.env)
