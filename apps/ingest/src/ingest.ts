@@ -14,6 +14,7 @@ import type { AllowanceLimits } from './allowance.ts'
 import { createApp } from './app.ts'
 import { startCanary } from './canary.ts'
 import { createCountRequests } from './count-requests.ts'
+import type { AnsweredRequest } from './count-requests.ts'
 import { createCounts } from './counts.ts'
 import { drainSpools } from './drain-spools.ts'
 import { createEnqueuer } from './enqueue.ts'
@@ -90,7 +91,7 @@ export async function createIngest(options: IngestOptions): Promise<Ingest> {
     log,
     deadlineMs: DEADLINE_MS,
     addTimeoutMs: ADD_TIMEOUT_MS,
-    onGroup: metrics.onGroup,
+    onGroup: (size) => setImmediate(metrics.onGroup, size),
   })
   const draining =
     spool && drainSpools({ ...options.spool!, own: spool, producer, isQueueAway: enqueuer.isQueueAway, log })
@@ -101,6 +102,14 @@ export async function createIngest(options: IngestOptions): Promise<Ingest> {
     log,
   })
   const countRequest = createCountRequests(requestCounts, Date.now)
+  /** Counted in one go when the answers of this turn of the event loop have left: no answer waits for it. */
+  const answered: AnsweredRequest[] = []
+  const countAnswered = () => {
+    for (const request of answered.splice(0)) {
+      countRequest(request)
+      metrics.onAnswered(request)
+    }
+  }
   let isLeaving = false
   const ready = async () =>
     !isLeaving &&
@@ -119,8 +128,7 @@ export async function createIngest(options: IngestOptions): Promise<Ingest> {
     now: () => new Date(),
     ready,
     onAnswered(request) {
-      countRequest(request)
-      metrics.onAnswered(request)
+      if (answered.push(request) === 1) setImmediate(countAnswered)
     },
     onRefused: metrics.onRefused,
     tracing: options.tracing,

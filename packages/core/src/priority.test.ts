@@ -41,7 +41,7 @@ async function threadsAfter(lower: string, before: string[] = []): Promise<Threa
       isMain: Number(id) === process.pid,
       priority: getPriority(Number(id)),
     }))))`
-  const [command, ...args] = [...before, process.execPath, '--input-type=module', '--eval', script]
-  const { stdout } = await promisify(execFile)(command!, args)
+  const args = [...before, process.execPath, '--input-type=module', '--eval', script]
+  const { stdout } = await promisify(execFile)('env', args)
   return JSON.parse(stdout) as Thread[]
 }

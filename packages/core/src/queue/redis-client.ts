@@ -34,6 +34,7 @@ export function createFastClient(url: string, timeoutMs: number): RedisClient {
     maxRetriesPerRequest: 1,
     autoResendUnfulfilledCommands: false,
     connectTimeout: timeoutMs,
+    // Whoever waits has a limit of his own; without this one, a transaction that is cut off in its middle never settles.
     commandTimeout: timeoutMs,
     // A frozen server answers nothing and closes nothing: give up on the socket, with all that waits on it.
     socketTimeout: 2 * timeoutMs,

@@ -63,6 +63,8 @@ export function createRedisProducer<Data extends object>(
 
   /** Does it on one shard: on the next in turn that is not away, and if that fails on the one after, while time is left. */
   async function onOne(work: (shard: RedisShard) => Promise<void>): Promise<void> {
+    // Nothing to choose from, as nearly everywhere.
+    if (!isSharded) return within(places[0]!.connected().then(work), timeoutMs)
     const deadline = performance.now() + timeoutMs
     turn = (turn + 1) % places.length
     const inTurn = [...places.slice(turn), ...places.slice(0, turn)]
@@ -76,7 +78,7 @@ export function createRedisProducer<Data extends object>(
         return
       } catch (error) {
         cause = error
-        if (isSharded) leaveOut(place)
+        leaveOut(place)
       }
     }
     throw cause
