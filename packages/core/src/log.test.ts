@@ -54,3 +54,22 @@ test('secrets and what a request holds are in no line, also where a field holds 
   expect(withError).toMatchObject({ err: shown, at: '1970-01-01T00:00:00.000Z' })
   expect(errorAlone).toMatchObject({ err: shown, msg: 'no answer' })
 })
+
+test('secrets that lie deeper than it is looked are not shown', () => {
+  const lines: string[] = []
+  const log = createLogger('test', 'info', { write: (line) => void lines.push(line) })
+  log.info({ a: { b: { c: { d: { e: { token: 'hush' } } } } } }, 'deep')
+  expect(lines.join('')).not.toContain('hush')
+})
+
+test('a field that cannot be read costs its line the fields, and the caller nothing', () => {
+  const lines: string[] = []
+  const log = createLogger('test', 'info', { write: (line) => void lines.push(line) })
+  const broken = {
+    get field() {
+      throw new Error('not today')
+    },
+  }
+  log.info({ broken }, 'all the same')
+  expect(JSON.parse(lines[0]!)).toMatchObject({ msg: 'all the same', unreadable: 'Error: not today' })
+})

@@ -8,7 +8,7 @@ const MAX_UNREAD_BYTES = 16 * 1024 * 1024
 
 /** Fields that no line shows. */
 const HIDDEN = ['headers', 'body', 'raw', 'payload', 'apiKey', 'salt', 'password', 'token']
-/** How far it is looked for them within what a field holds. */
+/** How far it is looked for them within what a field holds; what lies deeper is not shown. */
 const DEPTH = 4
 
 /**
@@ -23,7 +23,7 @@ export function createLogger(app: string, level: string, destination?: Destinati
       timestamp: pino.stdTimeFunctions.isoTime,
       redact: HIDDEN,
       // pino's own redaction looks into fields too, for four times the price of a line, and one level deep.
-      formatters: { log: (fields) => (Object.values(fields).some(isObject) ? hideWithin(fields) : fields) },
+      formatters: { log: shown },
       serializers: { err: (error: unknown) => error }, // by then it is serialized
     },
     destination ?? pino.destination({ dest: 1, maxLength: MAX_UNREAD_BYTES }),
@@ -34,13 +34,19 @@ function isObject(value: unknown): value is object {
   return typeof value === 'object' && value !== null
 }
 
-/** What the fields hold, without what is hidden; their own names are pino's to look at. */
-function hideWithin(fields: object): Record<string, unknown> {
-  return mapFields(fields, (value) => withoutHidden(value, DEPTH))
+/** What the fields hold, without what is hidden; their own names are pino's to look at. Never throws. */
+function shown(fields: Record<string, unknown>): Record<string, unknown> {
+  try {
+    if (!Object.values(fields).some(isObject)) return fields
+    return mapFields(fields, (value) => withoutHidden(value, DEPTH))
+  } catch (error) {
+    return { unreadable: String(error) } // a field that a program computes
+  }
 }
 
 function withoutHidden(value: unknown, depth: number): unknown {
-  if (!isObject(value) || depth === 0) return value
+  if (!isObject(value)) return value
+  if (depth === 0) return Array.isArray(value) ? '[Array]' : '[Object]'
   if (value instanceof Error) return withoutHidden(pino.stdSerializers.err(value), depth)
   if (Array.isArray(value)) return value.map((item) => withoutHidden(item, depth - 1))
   if ('toJSON' in value) return value
