@@ -18,14 +18,17 @@ type Outcome = AnsweredRequest['outcome']
 /**
  * Labels are names from the configuration and Ringback's own words: nothing from a request, save that a `source` which is
  * none counts as ''. The parts of each pair of labels are looked up once.
+ * @param onScrape called before the metrics are read, to tell what has not been told yet
  */
-export function createIngestMetrics(registry: Registry): IngestMetrics {
+export function createIngestMetrics(registry: Registry, onScrape: () => void): IngestMetrics {
   const registers = [registry]
   const requests = new Counter({
     name: 'ringback_ingest_requests_total',
     help: 'Requests that have their answer. source is empty where the URL names none.',
     labelNames: ['source', 'outcome'] as const,
     registers,
+    // The first of all, so that the others are read after it.
+    collect: onScrape,
   })
   const durations = new Histogram({
     name: 'ringback_ingest_ack_duration_seconds',
