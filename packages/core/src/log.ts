@@ -40,16 +40,17 @@ function shown(fields: Record<string, unknown>): Record<string, unknown> {
     if (!Object.values(fields).some(isObject)) return fields
     return mapFields(fields, (value) => withoutHidden(value, DEPTH))
   } catch (error) {
-    return { unreadable: String(error) } // a field that a program computes
+    // A field that a program computes.
+    return { unreadable: error instanceof Error ? error.message : 'a field threw' }
   }
 }
 
 function withoutHidden(value: unknown, depth: number): unknown {
   if (!isObject(value)) return value
+  if ('toJSON' in value) return value
   if (depth === 0) return Array.isArray(value) ? '[Array]' : '[Object]'
   if (value instanceof Error) return withoutHidden(pino.stdSerializers.err(value), depth)
   if (Array.isArray(value)) return value.map((item) => withoutHidden(item, depth - 1))
-  if ('toJSON' in value) return value
   return mapFields(value, (field, name) => (HIDDEN.includes(name) ? '[Redacted]' : withoutHidden(field, depth - 1)))
 }
 
