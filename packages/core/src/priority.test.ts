@@ -1,4 +1,5 @@
 import { execFile } from 'node:child_process'
+import { getPriority } from 'node:os'
 import { promisify } from 'node:util'
 import { expect, test } from 'vitest'
 
@@ -9,5 +10,5 @@ test('whoever starts a process at a lower priority keeps it', async () => {
     console.log((await import('node:os')).getPriority())`
   const args = ['-n', '15', process.execPath, '--input-type=module', '--eval', script]
   const { stdout } = await promisify(execFile)('nice', args)
-  expect(stdout).toBe('15\n')
+  expect(Number(stdout)).toBe(Math.min(getPriority() + 15, 19))
 })
