@@ -1,7 +1,8 @@
 import { describe, expect, test } from 'vitest'
 import type { Config, HandlerDefinition } from '@ringback/core/config'
 import { code, HandlerError } from '@ringback/core/handlers'
-import type { HandlerContext } from '@ringback/core/handlers'
+import type { HandledEvent, HandlerContext } from '@ringback/core/handlers'
+import { createLogger } from '@ringback/core/log'
 import {
   aCallback,
   configWith,
@@ -94,6 +95,60 @@ test('a handler past its time limit has failed, and its signal has fired', async
     { status: 'dead', last_error: 'not done within 100 ms' },
   ])
   expect(signals.map(({ aborted }) => aborted)).toEqual([true])
+})
+
+test('of deliveries that begin together only those past the time limit fail', async () => {
+  await using database = await freshDatabase()
+  const run = ({ callbackId }: HandledEvent) => (callbackId === '7' ? new Promise<void>(() => {}) : undefined)
+  const config = withHandlers({ name: 'hangs', run: code(run, { timeoutMs: 300 }), retry: { maxAttempts: 1 } })
+  await using ingest = await startIngest(database, { config })
+  await using _worker = await startWorker(database, { config })
+  await postCallbacks(ingest, ...Array.from({ length: 20 }, (_, index) => aCallback(index)))
+  await eventually(async () => {
+    expect(
+      await database.sql`select status, count(*)::integer from deliveries group by status order by status`,
+    ).toEqual([
+      { status: 'dead', count: 1 },
+      { status: 'succeeded', count: 19 },
+    ])
+  })
+})
+
+test("a handler's own lines name its event, delivery, handler and attempt", async () => {
+  await using database = await freshDatabase()
+  const lines: Record<string, unknown>[] = []
+  const log = createLogger('test', 'info', { write: (line) => void lines.push(JSON.parse(line)) })
+  const say = ({ callbackId }: HandledEvent, context: HandlerContext) => context.log.info({ callbackId }, 'rang')
+  const config = withHandlers({ name: 'says', run: code(say) })
+  await using ingest = await startIngest(database, { config })
+  await using _worker = await startWorker(database, { config, log })
+  await postCallbacks(ingest, aCallback(1), aCallback(2))
+  const own = () =>
+    lines.filter(({ msg }) => msg === 'rang').toSorted((a, b) => Number(a.callbackId) - Number(b.callbackId))
+  await eventually(async () => expect(own()).toHaveLength(2))
+  expect(own()).toMatchObject(
+    await database.sql`
+      select e.callback_id as "callbackId", e.id as "eventId", d.id as "deliveryId", d.handler, 1 as attempt
+      from deliveries as d join events as e on e.id = d.event_id order by 1`,
+  )
+})
+
+test('a delivery begins and ends without another entry in an index of its attempt', async () => {
+  await using database = await freshDatabase()
+  const config = withHandlers({ name: 'works', run: code(() => {}) })
+  await using ingest = await startIngest(database, { config })
+  await using _worker = await startWorker(database, { config })
+  // Enough to fill pages.
+  await postCallbacks(ingest, ...Array.from({ length: 400 }, (_, index) => aCallback(index)))
+  await eventually(async () => {
+    expect(await database.sql`select from deliveries where status = 'succeeded'`).toHaveLength(400)
+  })
+  await eventually(async () => {
+    const [updates] = await database.sql`
+      select sum(n_tup_upd)::integer as all, sum(n_tup_hot_upd)::integer as in_place
+      from pg_stat_user_tables where relname like 'attempts\\_%'`
+    expect(updates).toEqual({ all: 400, in_place: 400 })
+  })
 })
 
 test('one handler that fails holds up no other', async () => {

@@ -109,7 +109,9 @@ export async function createRunDeliveries(deps: RunDependencies): Promise<Delive
       }
       rest = rest.slice(begun)
       mayTake?.(leaseMs(own.runner))
-      const attempts = claimed.map((delivery) => counted(attempt(deps, own, delivery)))
+      // One for all that begin now: a timer for each would keep what it holds to the end of the limit.
+      const signal = AbortSignal.timeout(own.runner.timeoutMs)
+      const attempts = claimed.map((delivery) => counted(attempt(deps, own, delivery, signal)))
       const isDone = await doneBefore(deps.signal, Promise.all(attempts))
       if (!isDone) return finishEach(deps.sql, own.handler, { attempts, rest })
       const finished = await Promise.all(attempts)
@@ -261,11 +263,16 @@ interface Finished {
 /** What waits for a destination to be enabled again; enabling it makes it due. */
 const GONE_WAIT_MS = 3_600_000
 
-async function attempt(deps: RunDependencies, own: OwnHandler, delivery: Claimed): Promise<Finished> {
+async function attempt(
+  deps: RunDependencies,
+  own: OwnHandler,
+  delivery: Claimed,
+  signal: AbortSignal,
+): Promise<Finished> {
   const { handler } = own
   const startedAt = performance.now()
   const span = deps.tracing?.attempt(delivery.traceparent)
-  const result = await runHandler(deps, own, delivery, span?.traceparent)
+  const result = await runHandler(deps, own, delivery, { signal, traceparent: span?.traceparent })
   const durationMs = Math.round(performance.now() - startedAt)
   const isGone = !result.ok && result.isGone
   const next: NextStep = isGone
@@ -328,16 +335,20 @@ async function runHandler(
   deps: RunDependencies,
   { handler, runner }: OwnHandler,
   delivery: Claimed,
-  traceparent: string | undefined,
+  { signal, traceparent }: { signal: AbortSignal; traceparent: string | undefined },
 ): Promise<Result> {
   const { id, attempt: number, attemptsAtReplay, eventId, source, type } = delivery
+  let log: Logger | undefined
   const context: HandlerContext = {
-    signal: AbortSignal.timeout(runner.timeoutMs),
+    signal,
     // A replay is meant to act again, so it has a key of its own.
     idempotencyKey: attemptsAtReplay === 0 ? id : `${id}-replay-${attemptsAtReplay}`,
     attempt: number,
     ...(traceparent !== undefined && { traceparent }),
-    log: deps.log.child({ eventId, deliveryId: id, handler: handler.name, attempt: number }),
+    // Made for those that write lines: it costs about as much as one.
+    get log() {
+      return (log ??= deps.log.child({ eventId, deliveryId: id, handler: handler.name, attempt: number }))
+    },
   }
   try {
     const payload = parsePayload(delivery.payload)
