@@ -249,10 +249,9 @@ function verify(
   if (accounts.length === 0) return { ok: true, proven: { accountId: bodyAccountId ?? '', verifiedBy: 'secret' } }
   if (typeof claimed !== 'string' || claimed === '') return { ok: false, reason: 'hash_missing' }
   if (!MD5_HEX.test(claimed)) return { ok: false, reason: 'hash_mismatch' }
-  const digest = Buffer.from(claimed, 'hex')
   let isVerified = false
   for (const { accountId, secrets } of accounts) {
-    const index = secrets.findIndex(({ prefix }) => timingSafeEqual(hash('md5', prefix + callbackId, 'buffer'), digest))
+    const index = secrets.findIndex(({ prefix }) => isSameHash(hash('md5', prefix + callbackId), claimed))
     if (index === -1) continue
     isVerified = true
     // The parts are hashed without separators, so one hash can fit two accounts: the body then says which it is.
@@ -261,6 +260,16 @@ function verify(
     }
   }
   return { ok: false, reason: isVerified ? 'account_mismatch' : 'hash_mismatch' }
+}
+
+const expectedBytes = Buffer.alloc(32)
+const claimedBytes = Buffer.alloc(32)
+
+/** Whether two MD5 hashes in hexadecimal are the same. The bytes have their place, for this runs for every callback. */
+function isSameHash(expected: string, claimed: string): boolean {
+  expectedBytes.write(expected, 'latin1')
+  claimedBytes.write(claimed.toLowerCase(), 'latin1')
+  return timingSafeEqual(expectedBytes, claimedBytes)
 }
 
 /** Both secrets are part of what is hashed, so they are masked. */
