@@ -7,9 +7,10 @@ import type { Logger } from '@ringback/core/log'
 import type { QueueJob } from '@ringback/core/queue'
 import { nextStep } from '@ringback/core/retry'
 import type { NextStep } from '@ringback/core/retry'
-import { uuidArray } from '@ringback/core/store/connect'
-import type { Sql, TransactionSql } from '@ringback/core/store/connect'
+import type { Sql } from '@ringback/core/store/connect'
 import type { Tracing } from '@ringback/core/tracing'
+import { claimDeliveries, deferDeliveries, recordAttempts } from './deliveries-table.ts'
+import type { Claimed, ClaimOptions, EndedAttempt, QueuedDelivery } from './deliveries-table.ts'
 import { admit, settle } from './destination.ts'
 import { addDestinations, countRunning, lockDestination, noteOutcomes, saveDestination } from './destinations-table.ts'
 import { createRunner } from './handlers/runner.ts'
@@ -86,7 +87,7 @@ export async function createRunDeliveries(deps: RunDependencies): Promise<Delive
     const runner = runners.get(name)
     // Another version of the configuration, perhaps: the scanner settles what stays without a handler.
     if (handler === undefined || runner === undefined) return
-    if (!(await turns.begin(name))) return defer(deps.sql, deliveries, BUSY_WAIT_MS * (1 + deps.random()))
+    if (!(await turns.begin(name))) return deferDeliveries(deps.sql, deliveries, BUSY_WAIT_MS * (1 + deps.random()))
     try {
       await runAll({ handler, runner }, deliveries, mayTake)
     } finally {
@@ -94,15 +95,15 @@ export async function createRunDeliveries(deps: RunDependencies): Promise<Delive
     }
   }
 
-  async function runAll(own: OwnHandler, deliveries: Queued[], mayTake?: (ms: number) => void): Promise<void> {
+  async function runAll(own: OwnHandler, deliveries: QueuedDelivery[], mayTake?: (ms: number) => void): Promise<void> {
     let rest = deliveries
     let waitedMs = 0
     while (rest.length > 0) {
-      if (deps.signal.aborted) return defer(deps.sql, rest, 0)
+      if (deps.signal.aborted) return deferDeliveries(deps.sql, rest, 0)
       const { claimed, begun, waitMs } = await begin(deps, own, rest)
       if (begun === 0) {
         const mayWait = waitMs <= MAX_PAUSE_IN_HAND_MS && waitedMs < MAX_WAIT_IN_HAND_MS && !turns.isCrowded()
-        if (!mayWait) return defer(deps.sql, rest, waitMs)
+        if (!mayWait) return deferDeliveries(deps.sql, rest, waitMs)
         waitedMs += waitMs
         await sleep(waitMs, undefined, { signal: deps.signal }).catch(() => undefined) // ends the pause, not the turn
         continue
@@ -139,125 +140,35 @@ interface OwnHandler {
 
 const leaseMs = ({ timeoutMs }: Runner) => timeoutMs + LEASE_MARGIN_MS
 
-type Queued = DeliveriesJob['deliveries'][number]
-
-/** A delivery whose attempt has begun, with its event. */
-interface Claimed {
-  id: string
-  eventReceivedAt: string
-  attempt: number
-  attemptsAtReplay: number
-  /** Since it was made. */
-  ageMs: number
-  eventId: string
-  source: string
-  accountId: string
-  callbackId: string
-  type: string
-  callId: string | null
-  verifiedBy: HandledEvent['verifiedBy']
-  occurredAt: Date
-  receivedAt: Date
-  payload: string
-  /** Of the span of the request that the event came with, if there was one. */
-  traceparent: string | null
-  /** Only where the runner needs the request. */
-  method?: string
-  url?: string
-  headers?: string
-  raw?: Buffer
+function claimOptions({ handler, runner }: OwnHandler): ClaimOptions {
+  const { needsRequest } = runner
+  return { leaseMs: leaseMs(runner), isCounted: handler.limits?.concurrency !== undefined, needsRequest }
 }
 
 /** Begins the attempts of the first deliveries, as many as the destination bears; if none, `waitMs` says when to ask again. */
 async function begin(
   { sql, random }: RunDependencies,
   own: OwnHandler,
-  deliveries: Queued[],
+  deliveries: QueuedDelivery[],
 ): Promise<{ claimed: Claimed[]; begun: number; waitMs: number }> {
   const { limits, name } = own.handler
   const first = deliveries.slice(0, BATCH)
-  if (limits === undefined) return { claimed: await claim(sql, own, first), begun: first.length, waitMs: 0 }
+  if (limits === undefined)
+    return { claimed: await claimDeliveries(sql, first, claimOptions(own)), begun: first.length, waitMs: 0 }
   return sql.begin(async (transaction) => {
     const { destination, now } = await lockDestination(transaction, name)
     const running = limits.concurrency === undefined ? 0 : await countRunning(transaction, name)
     const admission = admit(limits, destination, { wanted: first.length, running, now })
     if (admission.count === 0) return { claimed: [], begun: 0, waitMs: admission.waitMs * (1 + 0.2 * random()) }
-    const claimed = await claim(transaction, own, first.slice(0, admission.count))
+    const claimed = await claimDeliveries(transaction, first.slice(0, admission.count), claimOptions(own))
     // Whatever was claimed elsewhere was no trial.
     if (claimed.length > 0) await saveDestination(transaction, name, destination, admission.destination)
     return { claimed, begun: admission.count, waitMs: 0 }
   })
 }
 
-/**
- * Begins attempts: takes the deliveries that still wait for just this attempt. A job that comes twice, or late, finds
- * none. The bounds on the time of receipt keep the query within a partition or two.
- *
- * Here and below the ids come a second time as an array, and "pending" is said by next_attempt_at, which a constraint makes
- * the same: a plan that was made while the tables were small, and kept, would otherwise read all of an index.
- */
-function claim(sql: Sql | TransactionSql, { handler, runner }: OwnHandler, deliveries: Queued[]): Promise<Claimed[]> {
-  const { from, to } = bounds(deliveries.map(({ receivedAt }) => receivedAt))
-  return sql<Claimed[]>`
-    with wanted as materialized (
-      select id, attempt from json_to_recordset(${JSON.stringify(deliveries)}::json) as w (id uuid, attempt integer)
-    ),
-    claimed as (
-      update deliveries as d
-      set
-        attempts = wanted.attempt, lease_until = now() + ${leaseMs(runner)} * interval '1 millisecond',
-        running = ${handler.limits?.concurrency !== undefined}
-      from wanted
-      where d.id = wanted.id
-        and d.id = any(${uuidArray(deliveries)}::text::uuid[])
-        and d.event_received_at between ${from}::text::timestamptz and ${to}::text::timestamptz
-        and d.next_attempt_at is not null
-        and d.attempts = wanted.attempt - 1
-      returning d.id, d.event_id, d.event_received_at, d.attempts, d.attempts_at_replay, d.created_at
-    ),
-    begun as (
-      insert into attempts (delivery_id, event_received_at, number)
-      select id, event_received_at, attempts from claimed
-    )
-    select
-      c.id, c.event_received_at::text as "eventReceivedAt", c.attempts as attempt, c.attempts_at_replay as "attemptsAtReplay",
-      (extract(epoch from now() - c.created_at) * 1000)::float8 as "ageMs",
-      e.id as "eventId", e.source, e.account_id as "accountId", e.callback_id as "callbackId", e.type, e.call_id as "callId",
-      e.verified_by as "verifiedBy", e.occurred_at as "occurredAt", e.received_at as "receivedAt", e.payload::text as payload,
-      e.traceparent
-      ${runner.needsRequest ? sql`, e.method, e.url, e.headers::text as headers, e.raw` : sql``}
-    from claimed as c
-    join events as e on e.id = c.event_id and e.received_at = c.event_received_at
-    where e.received_at between ${from}::text::timestamptz and ${to}::text::timestamptz`
-}
-
-/** The first and the last of times as Postgres writes them, whose order is that of their texts. */
-function bounds(times: string[]): { from: string; to: string } {
-  const sorted = times.toSorted()
-  return { from: sorted[0]!, to: sorted.at(-1)! }
-}
-
-/** Leaves deliveries that have not begun to the scanner of any worker, from `waitMs` on. No attempt is used up. */
-export async function defer(sql: Sql | TransactionSql, deliveries: Queued[], waitMs: number): Promise<void> {
-  await sql`
-    update deliveries as d
-    set lease_until = null, next_attempt_at = greatest(d.next_attempt_at, now() + ${waitMs} * interval '1 millisecond')
-    from json_to_recordset(${JSON.stringify(deliveries)}::json) as w (id uuid, attempt integer, "receivedAt" timestamptz)
-    where d.id = w.id and d.event_received_at = w."receivedAt" and d.id = any(${uuidArray(deliveries)}::text::uuid[])
-      and d.next_attempt_at is not null and d.attempts = w.attempt - 1`
-}
-
-/** An attempt that is over. */
-interface Finished {
-  id: string
-  eventReceivedAt: string
-  attempt: number
-  durationMs: number
-  ok: boolean
+interface Finished extends EndedAttempt {
   isGone: boolean
-  error: string | undefined
-  report: AttemptReport
-  next: NextStep
 }
 
 /** What waits for a destination to be enabled again; enabling it makes it due. */
@@ -399,10 +310,10 @@ function doneBefore(signal: AbortSignal, work: Promise<unknown>): Promise<boolea
 async function finishEach(
   sql: Sql,
   handler: Handler,
-  { attempts, rest }: { attempts: Promise<Finished>[]; rest: Queued[] },
+  { attempts, rest }: { attempts: Promise<Finished>[]; rest: QueuedDelivery[] },
 ): Promise<void> {
   await Promise.all([
-    rest.length === 0 ? undefined : defer(sql, rest, 0),
+    rest.length === 0 ? undefined : deferDeliveries(sql, rest, 0),
     ...attempts.map(async (attempted) => end(sql, handler, [await attempted])),
   ])
 }
@@ -430,7 +341,7 @@ async function untilRecorded({ log, signal }: RunDependencies, record: () => Pro
 /** Records attempts that are over, and what they say of their destination. */
 async function end(sql: Sql, { name, limits }: Handler, finished: Finished[]): Promise<void> {
   if (finished.length === 0) return
-  if (limits === undefined) return record(sql, finished)
+  if (limits === undefined) return recordAttempts(sql, finished)
   await sql.begin(async (transaction) => {
     const { destination, now } = await lockDestination(transaction, name)
     const outcomes = { succeeded: finished.map(({ ok }) => ok), isGone: finished.some(({ isGone }) => isGone) }
@@ -440,65 +351,6 @@ async function end(sql: Sql, { name, limits }: Handler, finished: Finished[]): P
       hasSucceeded: outcomes.succeeded.includes(true),
       error: finished.findLast(({ ok }) => !ok)?.error,
     })
-    await record(transaction, finished)
+    await recordAttempts(transaction, finished)
   })
-}
-
-/**
- * Ends attempts: the delivery succeeds, is scheduled again, or is dead. An attempt that outlived its lease, and was
- * abandoned in favour of a later one, changes nothing any more.
- */
-async function record(sql: Sql | TransactionSql, finished: Finished[]): Promise<void> {
-  const rows = finished.map(({ id, eventReceivedAt, attempt: number, durationMs, ok, error, report, next }) => ({
-    id,
-    receivedAt: eventReceivedAt,
-    number,
-    durationMs,
-    error: error === undefined ? null : storable(error),
-    statusCode: report.statusCode ?? null,
-    response: report.response === undefined ? null : storable(report.response),
-    outcome: ok ? 'succeeded' : 'failed',
-    status: next.kind === 'retry' ? 'pending' : next.kind,
-    delayMs: next.kind === 'retry' ? next.delayMs : null,
-  }))
-  const { from, to } = bounds(finished.map(({ eventReceivedAt }) => eventReceivedAt))
-  await sql`
-    with finished as materialized (
-      select *
-      from json_to_recordset(${JSON.stringify(rows)}::json) as f (
-        id uuid, "receivedAt" timestamptz, number integer, "durationMs" integer, error text, "statusCode" integer,
-        response text, outcome text, status text, "delayMs" integer
-      )
-    ),
-    ended as (
-      update attempts as a
-      set
-        outcome = f.outcome, duration_ms = f."durationMs", error = f.error, status_code = f."statusCode",
-        response = f.response
-      from finished as f
-      where a.delivery_id = f.id and a.delivery_id = any(${uuidArray(finished)}::text::uuid[]) and a.number = f.number
-        and a.event_received_at = f."receivedAt" and a.event_received_at between ${from}::text::timestamptz and ${to}::text::timestamptz
-        and a.outcome is null
-      returning a.delivery_id, a.number
-    )
-    update deliveries as d
-    set
-      status = f.status,
-      next_attempt_at = now() + f."delayMs" * interval '1 millisecond',
-      lease_until = null,
-      running = false,
-      finished_at = case when f.status <> 'pending' then now() end,
-      last_error = f.error
-    from finished as f
-    join ended on ended.delivery_id = f.id and ended.number = f.number
-    where d.id = f.id and d.event_received_at = f."receivedAt"
-      and d.event_received_at between ${from}::text::timestamptz and ${to}::text::timestamptz
-      and d.attempts = f.number and d.next_attempt_at is not null`
-}
-
-const MAX_TEXT_LENGTH = 2000
-
-/** Postgres takes no U+0000 and no lone surrogate in a text. */
-function storable(text: string): string {
-  return text.slice(0, MAX_TEXT_LENGTH).replaceAll('\u0000', '\ufffd').toWellFormed()
 }

@@ -1,28 +1,22 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { readStoreJob } from '@ringback/core/callback'
-import type { DeliveriesJob, Group, QueuedCallback, QueuedDrop, QueuedRefusal } from '@ringback/core/callback'
+import type { DeliveriesJob, Group, QueuedCallback, QueuedRefusal } from '@ringback/core/callback'
 import type { Handler } from '@ringback/core/config'
 import { createMatch } from '@ringback/core/filter'
 import type { Logger } from '@ringback/core/log'
 import { PostponedError } from '@ringback/core/queue'
 import type { QueueJob } from '@ringback/core/queue'
-import type { Sql, TransactionSql } from '@ringback/core/store/connect'
+import type { Sql } from '@ringback/core/store/connect'
 import type { Tracing } from '@ringback/core/tracing'
 import { storeCanaries } from './canary.ts'
-import { cleanJson } from './clean-json.ts'
+import { deferDeliveries } from './deliveries-table.ts'
 import type { StoredGroups } from './metrics.ts'
 import { mayBeTheData, sqlState, TOO_LONG, verdictOn } from './postgres-errors.ts'
-import { defer } from './run-deliveries.ts'
+import { storePieces } from './store-pieces.ts'
+import type { Stored } from './store-pieces.ts'
 import { createSuspects } from './suspects.ts'
 import type { Suspects } from './suspects.ts'
 import { logWhenFailed } from './when-failed.ts'
-
-/** What storing groups came to; undefined if they had been stored before. */
-interface Stored {
-  stored: number
-  duplicates: number
-  deliveries: { id: string; handler: string; receivedAt: string }[]
-}
 
 export interface StoreDependencies {
   sql: Sql
@@ -209,7 +203,7 @@ async function enqueueAll(
       await enqueueDeliveries({ version: '1', handler, deliveries: queued })
     } catch (error) {
       log.warn({ handler, count: own.length, error: (error as Error).message }, 'deliveries.deferred')
-      await defer(sql, queued, 0).catch(() => undefined)
+      await deferDeliveries(sql, queued, 0).catch(() => undefined)
     }
   }
 }
@@ -359,112 +353,4 @@ async function makePartitions(sql: Sql, group: Group): Promise<void> {
       select distinct date_trunc('week', uuid_extract_timestamp(id::uuid), 'UTC') as week
       from json_array_elements_text(${JSON.stringify(ids)}::json) as id
     ) as weeks`
-}
-
-/**
- * A group of which Postgres refuses something: with cleaned payloads, and halved until what is still refused stands
- * alone and goes to quarantine. One transaction, so that the group is stored once and as a whole.
- */
-function storePieces(
-  { sql, log }: StoreDependencies,
-  groupId: string,
-  { group, matched, isRefusal }: { group: Group; matched: [string, string][]; isRefusal: (error: unknown) => boolean },
-): Promise<Stored | undefined> {
-  return sql.begin(async (transaction) => {
-    const [claimed] =
-      await transaction`insert into store_groups (id) values (${groupId}) on conflict do nothing returning id`
-    if (claimed === undefined) return undefined
-
-    const total: Stored = { stored: 0, duplicates: 0, deliveries: [] }
-    const add = (part: Stored) => {
-      total.stored += part.stored
-      total.duplicates += part.duplicates
-      total.deliveries.push(...part.deliveries)
-    }
-
-    async function storeCallbacks(callbacks: QueuedCallback[]): Promise<void> {
-      if (callbacks.length === 0) return
-      try {
-        add(await transaction.savepoint((savepoint) => call(savepoint, { callbacks, matched })))
-      } catch (error) {
-        if (!isRefusal(error)) throw error
-        if (callbacks.length === 1) {
-          log.error({ eventId: callbacks[0]!.id, error: (error as Error).message }, 'callback.not_storable')
-          await storeRefusals([notStorable(callbacks[0]!, error as Error)])
-          return
-        }
-        const middle = Math.ceil(callbacks.length / 2)
-        await storeCallbacks(callbacks.slice(0, middle))
-        await storeCallbacks(callbacks.slice(middle))
-      }
-    }
-
-    async function storeRefusals(quarantined: QueuedRefusal[]): Promise<void> {
-      if (quarantined.length === 0) return
-      try {
-        await transaction.savepoint((savepoint) => call(savepoint, { quarantined }))
-      } catch (error) {
-        if (!isRefusal(error)) throw error
-        if (quarantined.length > 1) {
-          for (const refusal of quarantined) await storeRefusals([refusal])
-          return
-        }
-        // Not even its envelope can be stored: the bytes and the reason are what counts.
-        const { id, source, reason, scope, body } = quarantined[0]!
-        await call(transaction, {
-          quarantined: [
-            { id, source, reason, scope, body, method: '', url: '', headers: {}, error: (error as Error).message },
-          ],
-        })
-      }
-    }
-
-    await storeCallbacks((JSON.parse(group.callbacks) as QueuedCallback[]).map(withCleanPayload))
-    await storeRefusals(JSON.parse(group.quarantined) as QueuedRefusal[])
-    await call(transaction, { dropped: JSON.parse(group.dropped) as QueuedDrop[] })
-    return total
-  })
-}
-
-async function call(
-  sql: TransactionSql,
-  {
-    callbacks = [],
-    quarantined = [],
-    dropped = [],
-    matched = [],
-  }: {
-    callbacks?: QueuedCallback[]
-    quarantined?: QueuedRefusal[]
-    dropped?: QueuedDrop[]
-    matched?: [string, string][]
-  },
-): Promise<Stored> {
-  const [row] = await sql<{ result: Stored }[]>`
-    select store_callbacks(
-      ${JSON.stringify(callbacks)}, ${JSON.stringify(quarantined)}, ${JSON.stringify(dropped)}, ${JSON.stringify(matched)}, true
-    ) as result`
-  return row!.result
-}
-
-/** Bytes that are no UTF-8 become U+FFFD here; the column `raw` keeps them. */
-function withCleanPayload(callback: QueuedCallback): QueuedCallback {
-  return { ...callback, payload: cleanJson(callback.payload ?? Buffer.from(callback.raw, 'base64').toString('utf8')) }
-}
-
-function notStorable(callback: QueuedCallback, error: Error): QueuedRefusal {
-  const { id, source, method, url, headers, raw, callbackId } = callback
-  const scope = 'callback'
-  return {
-    id,
-    source,
-    reason: 'not_storable',
-    scope,
-    method,
-    url,
-    headers,
-    body: raw,
-    callbackId,
-    error: error.message,
-  }
 }

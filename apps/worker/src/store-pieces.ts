@@ -1,0 +1,120 @@
+import type { Group, QueuedCallback, QueuedDrop, QueuedRefusal } from '@ringback/core/callback'
+import type { Logger } from '@ringback/core/log'
+import type { Sql, TransactionSql } from '@ringback/core/store/connect'
+import { cleanJson } from './clean-json.ts'
+
+/** What storing groups came to; undefined if they had been stored before. */
+export interface Stored {
+  stored: number
+  duplicates: number
+  deliveries: { id: string; handler: string; receivedAt: string }[]
+}
+
+/**
+ * Stores a group of which Postgres refuses something: with cleaned payloads, and halved until what is still refused stands
+ * alone and goes to quarantine. One transaction, so that the group is stored once and as a whole. `matched` has the
+ * handlers of each callback, `isRefusal` says which errors are refusals; any other is thrown.
+ */
+export function storePieces(
+  { sql, log }: { sql: Sql; log: Logger },
+  groupId: string,
+  { group, matched, isRefusal }: { group: Group; matched: [string, string][]; isRefusal: (error: unknown) => boolean },
+): Promise<Stored | undefined> {
+  return sql.begin(async (transaction) => {
+    const [claimed] =
+      await transaction`insert into store_groups (id) values (${groupId}) on conflict do nothing returning id`
+    if (claimed === undefined) return undefined
+
+    const total: Stored = { stored: 0, duplicates: 0, deliveries: [] }
+    const add = (part: Stored) => {
+      total.stored += part.stored
+      total.duplicates += part.duplicates
+      total.deliveries.push(...part.deliveries)
+    }
+
+    async function storeCallbacks(callbacks: QueuedCallback[]): Promise<void> {
+      if (callbacks.length === 0) return
+      try {
+        add(await transaction.savepoint((savepoint) => call(savepoint, { callbacks, matched })))
+      } catch (error) {
+        if (!isRefusal(error)) throw error
+        if (callbacks.length === 1) {
+          log.error({ eventId: callbacks[0]!.id, error: (error as Error).message }, 'callback.not_storable')
+          await storeRefusals([notStorable(callbacks[0]!, error as Error)])
+          return
+        }
+        const middle = Math.ceil(callbacks.length / 2)
+        await storeCallbacks(callbacks.slice(0, middle))
+        await storeCallbacks(callbacks.slice(middle))
+      }
+    }
+
+    async function storeRefusals(quarantined: QueuedRefusal[]): Promise<void> {
+      if (quarantined.length === 0) return
+      try {
+        await transaction.savepoint((savepoint) => call(savepoint, { quarantined }))
+      } catch (error) {
+        if (!isRefusal(error)) throw error
+        if (quarantined.length > 1) {
+          for (const refusal of quarantined) await storeRefusals([refusal])
+          return
+        }
+        // Not even its envelope can be stored: the bytes and the reason are what counts.
+        const { id, source, reason, scope, body } = quarantined[0]!
+        await call(transaction, {
+          quarantined: [
+            { id, source, reason, scope, body, method: '', url: '', headers: {}, error: (error as Error).message },
+          ],
+        })
+      }
+    }
+
+    await storeCallbacks((JSON.parse(group.callbacks) as QueuedCallback[]).map(withCleanPayload))
+    await storeRefusals(JSON.parse(group.quarantined) as QueuedRefusal[])
+    await call(transaction, { dropped: JSON.parse(group.dropped) as QueuedDrop[] })
+    return total
+  })
+}
+
+async function call(
+  sql: TransactionSql,
+  {
+    callbacks = [],
+    quarantined = [],
+    dropped = [],
+    matched = [],
+  }: {
+    callbacks?: QueuedCallback[]
+    quarantined?: QueuedRefusal[]
+    dropped?: QueuedDrop[]
+    matched?: [string, string][]
+  },
+): Promise<Stored> {
+  const [row] = await sql<{ result: Stored }[]>`
+    select store_callbacks(
+      ${JSON.stringify(callbacks)}, ${JSON.stringify(quarantined)}, ${JSON.stringify(dropped)}, ${JSON.stringify(matched)}, true
+    ) as result`
+  return row!.result
+}
+
+/** Bytes that are no UTF-8 become U+FFFD here; the column `raw` keeps them. */
+function withCleanPayload(callback: QueuedCallback): QueuedCallback {
+  return { ...callback, payload: cleanJson(callback.payload ?? Buffer.from(callback.raw, 'base64').toString('utf8')) }
+}
+
+function notStorable(callback: QueuedCallback, error: Error): QueuedRefusal {
+  const { id, source, method, url, headers, raw, callbackId } = callback
+  const scope = 'callback'
+  return {
+    id,
+    source,
+    reason: 'not_storable',
+    scope,
+    method,
+    url,
+    headers,
+    body: raw,
+    callbackId,
+    error: error.message,
+  }
+}
