@@ -15,21 +15,29 @@ function init(arguments)
   looked = false
   sent = 0
   ran_out = 0
+  -- Made once: wrk.format would take another 1.4 us a request, of the cores that are measured.
+  head = string.format(
+    'POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\nContent-Length: ', wrk.path, wrk.headers['Host']
+  )
+end
+
+local function request_with(body)
+  return head .. #body .. '\r\n\r\n' .. body
 end
 
 function request()
   if not looked then -- wrk asks for one request beforehand, to look at it, and does not send it
     looked = true
-    return wrk.format('POST', nil, nil, '')
+    return request_with('')
   end
   local body = bodies:read('*l')
   if body == nil then
     ran_out = 1
     wrk.thread:stop()
-    return wrk.format('POST', nil, nil, '')
+    return request_with('')
   end
   sent = sent + 1
-  return wrk.format('POST', nil, { ['Content-Type'] = 'application/json' }, body)
+  return request_with(body)
 end
 
 function done(summary, latency)
