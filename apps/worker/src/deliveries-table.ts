@@ -3,6 +3,7 @@ import type { AttemptReport, HandledEvent } from '@ringback/core/handlers'
 import type { NextStep } from '@ringback/core/retry'
 import { uuidArray } from '@ringback/core/store/connect'
 import type { Sql, TransactionSql } from '@ringback/core/store/connect'
+import { storableText } from '@ringback/core/store/storable-text'
 
 // The tables `deliveries` and `attempts`, as the attempts of a job begin and end in them.
 
@@ -111,6 +112,9 @@ export async function deferDeliveries(
       and d.next_attempt_at is not null and d.attempts = w.attempt - 1`
 }
 
+/** Of what an attempt leaves behind for people. */
+export const MAX_TEXT_LENGTH = 2000
+
 /** An attempt that is over. */
 export interface EndedAttempt {
   id: string
@@ -133,9 +137,9 @@ export async function recordAttempts(sql: Sql | TransactionSql, finished: EndedA
     receivedAt: eventReceivedAt,
     number,
     durationMs,
-    error: error === undefined ? null : storable(error),
+    error: error === undefined ? null : storableText(error, MAX_TEXT_LENGTH),
     statusCode: report.statusCode ?? null,
-    response: report.response === undefined ? null : storable(report.response),
+    response: report.response === undefined ? null : storableText(report.response, MAX_TEXT_LENGTH),
     outcome: ok ? 'succeeded' : 'failed',
     status: next.kind === 'retry' ? 'pending' : next.kind,
     delayMs: next.kind === 'retry' ? next.delayMs : null,
@@ -173,11 +177,4 @@ export async function recordAttempts(sql: Sql | TransactionSql, finished: EndedA
     where d.id = f.id and d.event_received_at = f."receivedAt"
       and d.event_received_at between ${from}::text::timestamptz and ${to}::text::timestamptz
       and d.attempts = f.number and d.next_attempt_at is not null`
-}
-
-const MAX_TEXT_LENGTH = 2000
-
-/** Postgres takes no U+0000 and no lone surrogate in a text. */
-function storable(text: string): string {
-  return text.slice(0, MAX_TEXT_LENGTH).replaceAll('\u0000', '\ufffd').toWellFormed()
 }

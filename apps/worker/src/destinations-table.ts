@@ -1,4 +1,6 @@
 import type { Sql, TransactionSql } from '@ringback/core/store/connect'
+import { storableText } from '@ringback/core/store/storable-text'
+import { MAX_TEXT_LENGTH } from './deliveries-table.ts'
 import type { Destination } from './destination.ts'
 
 // The table `destinations`: one row for each handler with limits, locked while something is decided by it.
@@ -62,6 +64,6 @@ export async function noteOutcomes(
     set
       last_success_at = case when ${hasSucceeded} then now() else last_success_at end,
       last_failure_at = case when ${error !== undefined} then now() else last_failure_at end,
-      last_error = coalesce(${error === undefined ? null : error.slice(0, 2000).replaceAll('\u0000', '\ufffd').toWellFormed()}, last_error)
+      last_error = coalesce(${error === undefined ? null : storableText(error, MAX_TEXT_LENGTH)}, last_error)
     where handler = ${handler}`
 }

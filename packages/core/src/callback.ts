@@ -2,6 +2,7 @@ import { randomUUIDv7 } from 'node:crypto'
 import { deflateRawSync, inflateRawSync } from 'node:zlib'
 import { z } from 'zod'
 import type { GenuineCallback, PreviousName, RejectReason, VerifiedBy } from './providers/provider.ts'
+import { storableText } from './store/storable-text.ts'
 
 // What the queue carries between ingest and worker: the contract of both. A job is one group, and it carries all that
 // the worker needs; nothing is read back. `migrations/0010_fewer_steps.sql` (store_callbacks) reads the same names.
@@ -137,8 +138,8 @@ export function queuedCallback(
     source: from.source,
     accountId,
     callbackId,
-    type: storableText(type),
-    callId: callId === undefined ? undefined : storableText(callId),
+    type: storableText(type, MAX_TEXT_LENGTH),
+    callId: callId === undefined ? undefined : storableText(callId, MAX_TEXT_LENGTH),
     verifiedBy,
     secret,
     nonces,
@@ -154,12 +155,8 @@ export function queuedCallback(
   }
 }
 
+/** An index entry has its limits. */
 const MAX_TEXT_LENGTH = 255
-
-/** Postgres takes no U+0000 and no lone surrogate in a text; an index entry has its limits too. */
-function storableText(text: string): string {
-  return text.slice(0, MAX_TEXT_LENGTH).replaceAll('\u0000', '\ufffd').toWellFormed()
-}
 
 /** One piece of a group, already JSON text. */
 export interface GroupPart {

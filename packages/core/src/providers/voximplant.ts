@@ -265,7 +265,7 @@ function verify(
 const expectedBytes = Buffer.alloc(32)
 const claimedBytes = Buffer.alloc(32)
 
-/** Whether two MD5 hashes in hexadecimal are the same. The bytes have their place, for this runs for every callback. */
+/** Whether two MD5 hashes in hexadecimal are the same, in constant time. Every callback asks, so the buffers are made once. */
 function isSameHash(expected: string, claimed: string): boolean {
   expectedBytes.write(expected, 'latin1')
   claimedBytes.write(claimed.toLowerCase(), 'latin1')
