@@ -304,10 +304,12 @@ test('deliveries and retries that the queue forgot are run all the same', async 
   await eventually(async () => expect(await database.sql`select from events`).toHaveLength(20))
   await forgetJobs(database)
   isBroken = false
-  await eventually(async () =>
-    expect(await database.sql`select from deliveries where status = 'succeeded'`).toHaveLength(20),
+  // What a scanner had just taken is its for 30 s.
+  await eventually(
+    async () => expect(await database.sql`select from deliveries where status = 'succeeded'`).toHaveLength(20),
+    60_000,
   )
-})
+}, 90_000)
 
 async function forgetJobs({ queue, sql }: Database): Promise<void> {
   if (queue.kind === 'postgres') {
