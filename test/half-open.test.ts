@@ -40,6 +40,27 @@ test('an idle consumer whose connections die without a word takes the next job a
   await later.end()
 })
 
+test('a consumer whose connection dies as it begins to listen for jobs on it listens on another', async () => {
+  await using database = await freshDatabase()
+  await using way = await proxyTo(database.queue.url, { tag: /LISTEN bullmq_jobs|bzpopmin/i })
+  way.freezeTagged()
+  const done: string[] = []
+  const consumer = await createConsumer(
+    { ...database.queue, url: way.url },
+    'store',
+    { concurrency: 1, log, stopping: new AbortController().signal },
+    async ({ id }) => void done.push(id),
+  )
+  await using _closing = { [Symbol.asyncDispose]: consumer.close }
+  await eventually(async () => expect(way.tagged()).toBe(1))
+  way.abandon()
+  await way.restore()
+  const producer = createProducer(database.queue, 'store', { timeoutMs: 10_000, log })
+  await producer.add('group-1', {})
+  await producer.close()
+  await eventually(async () => expect(done).toEqual(['group-1']))
+})
+
 test('a connection that is cut during the first command on it ends no process', async () => {
   await using database = await freshDatabase()
   await using way = await proxyTo(database.queue.url, { tag: /min_client_version|:probe/ })
