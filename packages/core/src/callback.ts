@@ -198,20 +198,16 @@ export function readStoreJob(data: unknown): { group: Group } | { unreadable: st
 /** `parts` as one group, in their order. */
 export function groupOf(parts: readonly GroupPart[]): Group {
   // Joined, which makes one flat text: added piece by piece, it would be taken apart and copied when it is written.
-  const lists: Record<GroupPart['kind'], string[]> = {
-    callbacks: [],
-    quarantined: [],
-    dropped: [],
-    counted: [],
-    canary: [],
-  }
-  for (const { kind, json } of parts) lists[kind].push(json)
-  const array = (kind: GroupPart['kind']) => `[${lists[kind].join(',')}]`
+  const lists: Partial<Record<GroupPart['kind'], string[]>> = {}
+  for (const { kind, json } of parts) (lists[kind] ??= []).push(json)
+  const { callbacks, quarantined, dropped, counted, canary } = lists
   return {
-    callbacks: array('callbacks'),
-    quarantined: array('quarantined'),
-    dropped: array('dropped'),
-    ...(lists.counted.length > 0 && { counted: array('counted') }),
-    ...(lists.canary.length > 0 && { canary: array('canary') }),
+    callbacks: array(callbacks),
+    quarantined: array(quarantined),
+    dropped: array(dropped),
+    ...(counted && { counted: array(counted) }),
+    ...(canary && { canary: array(canary) }),
   }
 }
+
+const array = (texts: string[] = []) => `[${texts.join(',')}]`

@@ -24,19 +24,22 @@ const shared = {
   reconnectOnError: (error: Error) => error.message.startsWith('READONLY'),
 } satisfies Options
 
-/** Not connected until `connect()`. What it cannot do within `timeoutMs` it gives up, and it keeps nothing for later. */
+/**
+ * Not connected until `connect()`. A command fails at once while there is no connection, and when its server has not said
+ * a word for twice `timeoutMs`; nothing is kept for later.
+ */
 export function createFastClient(url: string, timeoutMs: number): RedisClient {
   const options = {
     ...shared,
     lazyConnect: true,
     // Fail at once while the connection is away, instead of collecting commands.
     enableOfflineQueue: false,
-    maxRetriesPerRequest: 1,
     autoResendUnfulfilledCommands: false,
+    // More than 0, and what the connection broke under never settles where the next one succeeds.
+    maxRetriesPerRequest: 0,
     connectTimeout: timeoutMs,
-    // Whoever waits has a limit of his own; without this one, a transaction that is cut off in its middle never settles.
-    commandTimeout: timeoutMs,
-    // A frozen server answers nothing and closes nothing: give up on the socket, with all that waits on it.
+    // A frozen server answers nothing and closes nothing: give up on the socket, with all that waits on it. Whoever waits
+    // has a limit of his own; one more for each command (`commandTimeout`) would cost each callback that comes alone.
     socketTimeout: 2 * timeoutMs,
   } satisfies Options
   return createClient(parseRedisUrl(url), options, { retries: 5, timeoutMs })

@@ -61,10 +61,12 @@ export function createRedisProducer<Data extends object>(
   const tooSlow = (ms: number) => `the ${name} queue did not answer within ${ms} ms`
   const within = <Result>(work: Promise<Result>, ms: number) => withTimeout(work, ms, tooSlow(timeoutMs))
 
+  type Work = (shard: RedisShard) => Promise<void>
+  /** Does it on the only shard, which is all that there is nearly everywhere. */
+  const onOnly = (work: Work) => within(places[0]!.connected().then(work), timeoutMs)
+
   /** Does it on one shard: on the next in turn that is not away, and if that fails on the one after, while time is left. */
-  async function onOne(work: (shard: RedisShard) => Promise<void>): Promise<void> {
-    // Nothing to choose from, as nearly everywhere.
-    if (!isSharded) return within(places[0]!.connected().then(work), timeoutMs)
+  async function onNext(work: Work): Promise<void> {
     const deadline = performance.now() + timeoutMs
     turn = (turn + 1) % places.length
     const inTurn = [...places.slice(turn), ...places.slice(0, turn)]
@@ -83,6 +85,8 @@ export function createRedisProducer<Data extends object>(
     }
     throw cause
   }
+
+  const onOne = isSharded ? onNext : onOnly
 
   function leaveOut(place: Place): void {
     place.isAway = true

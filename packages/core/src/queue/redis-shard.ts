@@ -1,5 +1,5 @@
 import { randomBytes, randomUUID } from 'node:crypto'
-import { Queue } from 'bullmq'
+import { Job, Queue } from 'bullmq'
 import type { QueueOptions } from 'bullmq'
 import type { Redis } from 'ioredis'
 import { createFullness, memoryUsage } from './fullness.ts'
@@ -36,6 +36,7 @@ const ACK_MARGIN_MS = 150
 
 export async function connectRedisShard(options: RedisShardOptions): Promise<RedisShard> {
   const { client, name, prefix, waitReplicas, timeoutMs } = options
+  const jobOptions = options.queueOptions.defaultJobOptions
   const slot = client.isCluster ? await client.cluster('KEYSLOT', prefix) : 0
   const server = () => connectionTo(client, slot)
   // A write, for a server that is full or a replica answers reads.
@@ -55,10 +56,8 @@ export async function connectRedisShard(options: RedisShardOptions): Promise<Red
   }
   const counter = `${prefix}:alive:${randomUUID()}`
   const increment = async () => {
-    const replies = await replicated(() => client.multi().incr(counter).pexpire(counter, COUNTER_TTL_MS).exec())
-    const [error, count] = replies![0]!
-    if (error !== null) throw error
-    return Number(count)
+    const [count] = await replicated(() => Promise.all([client.incr(counter), client.pexpire(counter, COUNTER_TTL_MS)]))
+    return count
   }
   const detect = createLossDetector(increment, () => performance.now())
 
@@ -66,8 +65,9 @@ export async function connectRedisShard(options: RedisShardOptions): Promise<Red
     queue,
     async add(id, data) {
       fullness.check()
-      // One script call; what follows it costs nothing unless replicas are waited for.
-      await replicated(() => queue.add(name, data, { jobId: id }))
+      // One script call, as by `queue.add`, without its steps for tracing and listeners; what follows it costs nothing
+      // unless replicas are waited for.
+      await replicated(() => Job.create(queue, name, data, { ...jobOptions, jobId: id }))
     },
     async probe() {
       await checkFullness(fullness)
