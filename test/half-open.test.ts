@@ -71,3 +71,17 @@ test('a connection that is cut during the first command on it ends no process', 
   await eventually(async () => expect(way.tagged()).toBe(1))
   await Promise.all([expect(probing).rejects.toThrow(), way.cut()])
 })
+
+test('an add whose connection is cut fails at once, not at its time limit, and the next one goes over another', async () => {
+  await using database = await freshDatabase()
+  await using way = await proxyTo(database.queue.url, { tag: /group-1/ })
+  // Longer than this test may take.
+  const producer = createProducer({ ...database.queue, url: way.url }, 'store', { timeoutMs: 120_000, log })
+  await using _closing = { [Symbol.asyncDispose]: producer.close }
+  await producer.probe()
+  way.freezeTagged()
+  const adding = producer.add('group-1', {})
+  await eventually(async () => expect(way.tagged()).toBe(1))
+  await Promise.all([expect(adding).rejects.toThrow(), way.cut().then(way.restore)])
+  await eventually(() => producer.add('group-2', {}))
+})

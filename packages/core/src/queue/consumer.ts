@@ -184,7 +184,7 @@ async function createPostgresConsumer(
     connectionTimeoutMillis: POSTGRES_CONNECT_TIMEOUT_MS,
     query_timeout: POSTGRES_QUERY_TIMEOUT_MS,
     statement_timeout: POSTGRES_QUERY_TIMEOUT_MS,
-    // Without it pg gives up such a query and keeps its connection, and BullMQ begins to listen for jobs on it for ever.
+    // So that a query which times out ends its connection: BullMQ would ask again and again to listen for jobs on a dead one.
     pipeline: true,
     // What a consumer writes is not waited for until it is on disk. If the server loses it, the job comes once more.
     options: '-c synchronous_commit=off',

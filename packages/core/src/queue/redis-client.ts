@@ -25,8 +25,8 @@ const shared = {
 } satisfies Options
 
 /**
- * Not connected until `connect()`. A command fails at once while there is no connection, and when its server has not said
- * a word for twice `timeoutMs`; nothing is kept for later.
+ * Not connected until `connect()`. A command fails at once while there is no connection and when it breaks, and when the
+ * server has not said a word for twice `timeoutMs`; nothing is kept for later.
  */
 export function createFastClient(url: string, timeoutMs: number): RedisClient {
   const options = {
@@ -35,7 +35,7 @@ export function createFastClient(url: string, timeoutMs: number): RedisClient {
     // Fail at once while the connection is away, instead of collecting commands.
     enableOfflineQueue: false,
     autoResendUnfulfilledCommands: false,
-    // More than 0, and what the connection broke under never settles where the next one succeeds.
+    // With 1, what was under way when the connection broke would never settle where the next one succeeds.
     maxRetriesPerRequest: 0,
     connectTimeout: timeoutMs,
     // A frozen server answers nothing and closes nothing: give up on the socket, with all that waits on it. Whoever waits
