@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest'
 import { createConsumer, createProducer } from '@ringback/core/queue'
+import type { QueueServer } from '@ringback/core/queue'
 import { expectStored, startLoad, storesMore } from './support/load.ts'
 import { eventually, freshDatabase, log, startIngest, startWorker } from './support/ringback.ts'
 import { proxyTo } from './support/tcp-proxy.ts'
@@ -21,22 +22,15 @@ test('connections to the queue that are dead without a word are found, and inges
 test('an idle consumer whose connections die without a word takes the next job all the same', async () => {
   await using database = await freshDatabase()
   await using way = await proxyTo(database.queue.url)
-  const done: string[] = []
-  const consumer = await createConsumer(
-    { ...database.queue, url: way.url },
-    'store',
-    { concurrency: 2, log, stopping: new AbortController().signal },
-    async ({ id }) => void done.push(id),
-  )
-  await using _closing = { [Symbol.asyncDispose]: consumer.close }
+  await using consumer = await startConsumer({ ...database.queue, url: way.url })
   await using ingest = await startIngest(database)
   const load = startLoad(ingest.port, { senders: 1 })
-  await eventually(async () => expect(done.length).toBeGreaterThan(0))
+  await eventually(async () => expect(consumer.done.length).toBeGreaterThan(0))
   await load.end()
   way.abandon()
-  const before = done.length
+  const before = consumer.done.length
   const later = startLoad(ingest.port, { senders: 1 })
-  await eventually(async () => expect(done.length).toBeGreaterThan(before))
+  await eventually(async () => expect(consumer.done.length).toBeGreaterThan(before))
   await later.end()
 })
 
@@ -44,21 +38,14 @@ test('a consumer whose connection dies as it begins to listen for jobs on it lis
   await using database = await freshDatabase()
   await using way = await proxyTo(database.queue.url, { tag: /LISTEN bullmq_jobs|bzpopmin/i })
   way.freezeTagged()
-  const done: string[] = []
-  const consumer = await createConsumer(
-    { ...database.queue, url: way.url },
-    'store',
-    { concurrency: 1, log, stopping: new AbortController().signal },
-    async ({ id }) => void done.push(id),
-  )
-  await using _closing = { [Symbol.asyncDispose]: consumer.close }
+  await using consumer = await startConsumer({ ...database.queue, url: way.url })
   await eventually(async () => expect(way.tagged()).toBe(1))
   way.abandon()
   await way.restore()
   const producer = createProducer(database.queue, 'store', { timeoutMs: 10_000, log })
   await producer.add('group-1', {})
   await producer.close()
-  await eventually(async () => expect(done).toEqual(['group-1']))
+  await eventually(async () => expect(consumer.done).toEqual(['group-1']))
 })
 
 test('a connection that is cut during the first command on it ends no process', async () => {
@@ -85,3 +72,15 @@ test('an add whose connection is cut fails at once, not at its time limit, and t
   await Promise.all([expect(adding).rejects.toThrow(), way.cut().then(way.restore)])
   await eventually(() => producer.add('group-2', {}))
 })
+
+/** A consumer that notes the jobs it is given. */
+async function startConsumer(queue: QueueServer): Promise<AsyncDisposable & { done: string[] }> {
+  const done: string[] = []
+  const { close } = await createConsumer(
+    queue,
+    'store',
+    { concurrency: 2, log, stopping: new AbortController().signal },
+    async ({ id }) => void done.push(id),
+  )
+  return { done, [Symbol.asyncDispose]: close }
+}
