@@ -184,6 +184,7 @@ export async function startDesign(
         OPS_PORT: String(opsPort),
         // Nobody has to be told that it leaves.
         SHUTDOWN_DELAY_MS: '0',
+        SPOOL_DIR: join(servers.dir, 'spool'),
         DATABASE_URL: databaseUrl,
         REDIS_URL: design.usesRedis ? servers.redisUrl : undefined,
         VOXIMPLANT_ACCOUNT_ID: credentials.accountId,

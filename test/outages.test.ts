@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, test } from 'vitest'
 import { aCallback, eventually, freshDatabase, postCallbacks, startIngest, startWorker } from './support/ringback.ts'
 import { proxyTo } from './support/tcp-proxy.ts'
@@ -48,6 +49,18 @@ test.each(FAULTS)(
     })
   },
 )
+
+test('an ingest without a spool waits for a queue that stands still for half a second', async () => {
+  await using database = await freshDatabase()
+  await using way = await proxyTo(database.queue.url)
+  await using ingest = await startIngest(database, { queue: { ...database.queue, url: way.url } })
+  await eventually(async () => expect((await postCallbacks(ingest, aCallback(1))).status).toBe(200))
+  way.freeze()
+  const answers = [2, 3, 4].map((id) => postCallbacks(ingest, aCallback(id)))
+  await sleep(500)
+  await way.restore()
+  expect((await Promise.all(answers)).map(({ status }) => status)).toEqual([200, 200, 200])
+})
 
 test('an ingest that starts while the queue is away answers 503, and accepts when the queue is there', async () => {
   await using database = await freshDatabase()

@@ -68,7 +68,10 @@ const MAX_BODY_BYTES = 1024 * 1024
 const MAX_READING_BYTES = 96 * 1024 * 1024
 /** Vobiz waits 3 s, others 2 s: the answer leaves well before, whatever is down. */
 const DEADLINE_MS = 1000
+/** The spool needs what is left of the deadline. */
 const ADD_TIMEOUT_MS = 400
+/** Nothing but an answer comes after it. */
+const ADD_TIMEOUT_WITHOUT_SPOOL_MS = 900
 const COUNTS_INTERVAL_MS = 10_000
 const COUNTING_PAUSE_MS = 10
 const CANARY_INTERVAL_MS = 5000
@@ -83,15 +86,16 @@ export async function createIngest(options: IngestOptions): Promise<Ingest> {
   }
   const registry = options.registry ?? createRegistry()
   const metrics = createIngestMetrics(registry, countAnswered)
-  const producer = createProducer<StoreJob>(queue, 'store', { timeoutMs: ADD_TIMEOUT_MS, log })
   const spool = await openSpoolIfAny(options)
+  const addTimeoutMs = spool === undefined ? ADD_TIMEOUT_WITHOUT_SPOOL_MS : ADD_TIMEOUT_MS
+  const producer = createProducer<StoreJob>(queue, 'store', { timeoutMs: addTimeoutMs, log })
   if (spool !== undefined) createSpoolMetrics(registry, spool.usage)
   const enqueuer = createEnqueuer({
     producer,
     spool,
     log,
     deadlineMs: DEADLINE_MS,
-    addTimeoutMs: ADD_TIMEOUT_MS,
+    addTimeoutMs,
     onGroup: (size) => setImmediate(metrics.onGroup, size),
   })
   const draining =
