@@ -55,6 +55,18 @@ test('while one job is on its way, what arrives gathers and goes as one job', as
   await Promise.all(rest)
 })
 
+test('after a pause a callback goes at once, and those right behind a job go together', async () => {
+  const { enqueuer, adds, job } = controlledQueue()
+  const first = enqueuer.enqueue([part('a')])
+  expect(adds).toHaveLength(1)
+  adds[0]!.succeed()
+  await first
+  const rest = ['b', 'c'].map((name) => enqueuer.enqueue([part(name)]))
+  expect(callbacksIn((await job(2)).job)).toEqual(['b', 'c'])
+  adds[1]!.succeed()
+  await Promise.all(rest)
+})
+
 test('nothing is acknowledged before its own job is durable', async () => {
   const { enqueuer, job } = controlledQueue()
   let isDurable = false

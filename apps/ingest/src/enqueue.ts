@@ -49,6 +49,8 @@ const MAX_PENDING_BYTES = 64 * 1024 * 1024
 /** So few go at once: nobody waits for company where there is none to come. */
 const FEW = 4
 const MAX_GATHER_MS = 3
+/** After it nobody is expected to come with the next one, which goes at once. */
+const PAUSE_MS = 5
 const PROBE_INTERVAL_MS = 250
 /** How often it is looked for what has waited as long as it may. */
 const OVERDUE_INTERVAL_MS = 50
@@ -74,6 +76,8 @@ export function createEnqueuer({ producer, spool, log, deadlineMs, addTimeoutMs,
   let pendingBytes = 0
   let inFlight: Promise<void> | undefined
   let scheduled = false
+  /** When the last group's way ended, well or not. */
+  let endedAt = -Infinity
   /** The group that is in flight. */
   let travelling: Pending[] = []
   let overdueTimer: NodeJS.Timeout | undefined
@@ -107,13 +111,15 @@ export function createEnqueuer({ producer, spool, log, deadlineMs, addTimeoutMs,
 
   function schedule(): void {
     if (scheduled || inFlight !== undefined || pending.length === 0) return
+    const now = performance.now()
+    if (now - endedAt > PAUSE_MS) return send()
     scheduled = true
-    gather(0, performance.now() + MAX_GATHER_MS)
+    gather(0, now + MAX_GATHER_MS)
   }
 
-  // A job goes at the end of this turn of the event loop, so that requests which were read together go together. Where
-  // several wait, it goes when a turn has brought no more: the answers of one job leave together, so that the requests
-  // after them come together too.
+  // Unless it comes after a pause, a job goes at the end of this turn of the event loop, so that requests which were read
+  // together go together. Where several wait, it goes when a turn has brought no more: the answers of one job leave
+  // together, so that the requests after them come together too.
   function gather(counted: number, until: number): void {
     setImmediate(() => {
       const isGrowing = pending.length > counted && pending.length < MAX_PARTS_PER_GROUP
@@ -122,10 +128,15 @@ export function createEnqueuer({ producer, spool, log, deadlineMs, addTimeoutMs,
         return
       }
       scheduled = false
-      inFlight = flush().finally(() => {
-        inFlight = undefined
-        schedule()
-      })
+      send()
+    })
+  }
+
+  function send(): void {
+    inFlight = flush().finally(() => {
+      inFlight = undefined
+      endedAt = performance.now()
+      schedule()
     })
   }
 

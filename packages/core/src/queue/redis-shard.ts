@@ -1,6 +1,6 @@
 import { randomBytes, randomUUID } from 'node:crypto'
-import { Job, Queue } from 'bullmq'
-import type { QueueOptions } from 'bullmq'
+import { Queue } from 'bullmq'
+import type { JobJson, QueueOptions } from 'bullmq'
 import type { Redis } from 'ioredis'
 import { createFullness, memoryUsage } from './fullness.ts'
 import type { Fullness } from './fullness.ts'
@@ -34,9 +34,19 @@ export interface RedisShardOptions {
 /** Left of the time limit, so that the answer "too few" is still heard: Redis looks at its time limits ten times a second. */
 const ACK_MARGIN_MS = 150
 
+/** What has not happened yet to a job that is added. */
+const NEW_JOB = {
+  progress: 0,
+  attemptsMade: 0,
+  attemptsStarted: 0,
+  stalledCounter: 0,
+  failedReason: '',
+  returnvalue: '',
+} satisfies Partial<JobJson>
+
 export async function connectRedisShard(options: RedisShardOptions): Promise<RedisShard> {
   const { client, name, prefix, waitReplicas, timeoutMs } = options
-  const jobOptions = options.queueOptions.defaultJobOptions
+  const newJob = { ...NEW_JOB, name, opts: options.queueOptions.defaultJobOptions ?? {} }
   const slot = client.isCluster ? await client.cluster('KEYSLOT', prefix) : 0
   const server = () => connectionTo(client, slot)
   // A write, for a server that is full or a replica answers reads.
@@ -65,9 +75,10 @@ export async function connectRedisShard(options: RedisShardOptions): Promise<Red
     queue,
     async add(id, data) {
       fullness.check()
-      // One script call, as by `queue.add`, without its steps for tracing and listeners; what follows it costs nothing
-      // unless replicas are waited for.
-      await replicated(() => Job.create(queue, name, data, { ...jobOptions, jobId: id }))
+      // One script call, as by `queue.add`, without its steps for tracing, listeners and options that are never used here:
+      // each callback that comes alone waits for them.
+      const job = { ...newJob, id, data: JSON.stringify(data), timestamp: Date.now() }
+      await replicated(() => queue.backend.addJob(job, id))
     },
     async probe() {
       await checkFullness(fullness)
