@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { loadConfig, parseEnvironment } from '@ringback/core/config'
+import { collectSeldom } from '@ringback/core/heap'
 import { createLogger } from '@ringback/core/log'
 import { createRegistry } from '@ringback/core/metrics'
 import { lowerHelperPriority } from '@ringback/core/priority'
@@ -26,6 +27,7 @@ const Environment = z.object({
 })
 
 lowerHelperPriority()
+collectSeldom()
 
 await runService(async () => {
   const environment = parseEnvironment(Environment, process.env)

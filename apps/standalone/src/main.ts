@@ -2,6 +2,7 @@ import { join } from 'node:path'
 import { z } from 'zod'
 import { loadConfig, parseEnvironment } from '@ringback/core/config'
 import type { Environment } from '@ringback/core/config'
+import { collectSeldom } from '@ringback/core/heap'
 import { createLogger } from '@ringback/core/log'
 import { demoCredentials } from '@ringback/core/providers/voximplant'
 import { createRegistry } from '@ringback/core/metrics'
@@ -44,6 +45,7 @@ const Variables = z.object({
 const STUCK_CLOSE_MS = 15_000
 
 lowerHelperPriority()
+collectSeldom()
 
 await runService(async (stopping) => {
   const environment = parseEnvironment(Variables, process.env)
