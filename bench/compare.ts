@@ -1,12 +1,11 @@
 import { existsSync } from 'node:fs'
 import { join, resolve } from 'node:path'
+import { writeBodies } from './callbacks.ts'
 import { cpuTimeUs } from './cpu-time.ts'
 import { ringback, startDesign } from './designs.ts'
 import type { Design, RunningDesign } from './designs.ts'
 import { sendLoad } from './load.ts'
 import { measureIdle } from './measure-idle.ts'
-import { makeBodies } from './measure-load.ts'
-import type { Bodies } from './measure-load.ts'
 import { runBench } from './run-bench.ts'
 import { startServers } from './servers.ts'
 import type { Servers } from './servers.ts'
@@ -24,13 +23,16 @@ const ROUNDS = 4
 const RUNS = 4
 const SECONDS = 3
 const CONNECTIONS = 32
+/** More than one of several ingests can answer. */
+const MOST_REQUESTS_PER_SECOND = 40_000
 const IDLE_ROUNDS = 3
 
 await runBench(async (resources) => {
   const designs = process.argv.slice(2).map(designAt)
   if (designs.length < 2) throw new Error('usage: node bench/compare.ts <checkout> <checkout> [...]')
   const servers = await startServers(resources)
-  const bodies = await makeBodies(servers.dir, RUNS * SECONDS, 1)
+  const bodies = join(servers.dir, 'bodies')
+  await writeBodies(bodies, (RUNS + 1) * SECONDS * MOST_REQUESTS_PER_SECOND)
   const cpu: number[][] = designs.map(() => [])
   const idle: number[][] = designs.map(() => [])
   for (let round = 0; round < ROUNDS; round++) {
@@ -71,7 +73,7 @@ async function measureTogether(
   resources: AsyncDisposableStack,
   servers: Servers,
   designs: readonly Design[],
-  bodies: Bodies,
+  bodies: string,
 ): Promise<number[][]> {
   const running = await Promise.all(
     designs.map((design) => startDesign(resources, servers, design, { withoutWorkers: true })),
@@ -82,7 +84,7 @@ async function measureTogether(
     const before = cpuTimeUs(ingest.pid)
     const result = await sendLoad(resources, {
       url,
-      bodies: bodies.file,
+      bodies,
       skip: sent[index]!,
       seconds: SECONDS,
       connections: CONNECTIONS,
