@@ -13,9 +13,10 @@ import { medianAndSpread } from './statistics.ts'
 
 // node bench/compare.ts <checkout> <checkout> ...
 //
-// What a change does to ingest: CPU of a request under load, and the answer to one that comes alone. The checkouts run at
-// the same time, each with senders of its own, so that whatever else the machine does meets all of them alike: the
-// medians of two copies of one version differ by 2 or 3 %, where runs one after another differ by 10.
+// What a change does to ingest: CPU of a request under load, and the answer to one that comes alone. Under load the
+// checkouts run at the same time, each with senders of its own, so that whatever else the machine does meets all of them
+// alike: the medians of two copies of one version differ by 2 or 3 %, where runs one after another differ by 10. Idle, they
+// take turns, and two copies may differ by 0.08 ms.
 
 /** Each in fresh processes. */
 const ROUNDS = 4
@@ -23,9 +24,9 @@ const ROUNDS = 4
 const RUNS = 4
 const SECONDS = 3
 const CONNECTIONS = 32
-/** More than one of several ingests can answer. */
-const MOST_REQUESTS_PER_SECOND = 40_000
 const IDLE_ROUNDS = 3
+/** Beyond what one of several ingests can answer. */
+const MOST_REQUESTS_PER_SECOND = 40_000
 
 await runBench(async (resources) => {
   const designs = process.argv.slice(2).map(designAt)

@@ -45,6 +45,7 @@ Everything ran on one machine, the load generator included. Trust the ratios: ab
 ${[
   ...conditions,
   'Redis with `appendonly yes, appendfsync always` except where `everysec` is said, Postgres with fsync on, 1 GB of shared buffers and a log whose files are used again',
+  'Ringback with a spool, as in Compose and `npm start`: a group that the queue does not take within 0.4 s goes there first',
   `signed callbacks of about 500 bytes, none sent twice; ${options.rounds} rounds in which the designs took turns (${options.sideRounds} beside the main table), each run in fresh processes with ${WARM_UP_SECONDS} s of warm-up and ${options.seconds} s of load by wrk`,
   'after every run there were at least as many rows in Postgres as callbacks answered with 200, and at most as many as were sent (wrk cuts off up to one request a connection at its end), where the design stores any',
   ...notes,

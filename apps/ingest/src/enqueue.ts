@@ -49,7 +49,7 @@ const MAX_PENDING_BYTES = 64 * 1024 * 1024
 /** So few go at once: nobody waits for company where there is none to come. */
 const FEW = 4
 const MAX_GATHER_MS = 3
-/** After it nobody is expected to come with the next one, which goes at once. */
+/** What comes so long after the last group goes at once: nobody is expected to come with it. */
 const PAUSE_MS = 5
 const PROBE_INTERVAL_MS = 250
 /** How often it is looked for what has waited as long as it may. */
@@ -76,7 +76,7 @@ export function createEnqueuer({ producer, spool, log, deadlineMs, addTimeoutMs,
   let pendingBytes = 0
   let inFlight: Promise<void> | undefined
   let scheduled = false
-  /** When the last group's way ended, well or not. */
+  /** When the last group had gone its way, well or not. */
   let endedAt = -Infinity
   /** The group that is in flight. */
   let travelling: Pending[] = []
