@@ -97,12 +97,13 @@ describe('a server that closes', () => {
   })
 
   test('resets no request of clients that connect anew for each, as long as the port takes connections', async () => {
-    for (let round = 0; round < 10; round++) {
+    const [rounds, clients] = [10, 32]
+    let sent = 0
+    for (let round = 0; round < rounds; round++) {
       const server = await start()
       let isOpen = true
       const failures: string[] = []
-      let sent = 0
-      const senders = Array.from({ length: 32 }, async () => {
+      const senders = Array.from({ length: clients }, async () => {
         while (isOpen) {
           try {
             const { socket, ended } = await client(server)
@@ -119,9 +120,10 @@ describe('a server that closes', () => {
       // Each of them connects anew from here on.
       await server.close(100)
       await Promise.all(senders)
-      expect(sent).toBeGreaterThan(32)
       expect(failures).toEqual([])
     }
+    // In a round in which the machine stands still none may come a second time.
+    expect(sent).toBeGreaterThan(rounds * clients)
   })
 })
 
