@@ -3,7 +3,7 @@ import { rm, statfs, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { connect } from '@ringback/core/store/connect'
+import { connect, LONG_WORK_MS } from '@ringback/core/store/connect'
 import type { Sql } from '@ringback/core/store/connect'
 import { migrate } from '@ringback/core/store/migrate'
 import { startPostgres } from '@ringback/standalone/embedded-postgres'
@@ -29,7 +29,7 @@ const CONNECTIONS = 4
 const WAL_BYTES = 8 * 2 ** 30
 
 await runBench(async (resources) => {
-  const { rows, write } = parseOptions(process.argv.slice(2))
+  const { rows, write, disk } = parseOptions(process.argv.slice(2))
   const dir = mkdtempSync(join(tmpdir(), 'ringback-scale-'))
   resources.defer(() => rm(dir, { recursive: true, force: true }))
   chmodSync(dir, 0o755) // root's Postgres runs as somebody else
@@ -60,6 +60,7 @@ await runBench(async (resources) => {
       queries,
       generatedPerSecond: made / seconds,
       postgres: server.version,
+      disk,
     })
     // After each milestone, for the next one may be an hour away.
     console.log(text)
@@ -67,14 +68,19 @@ await runBench(async (resources) => {
   }
 })
 
-function parseOptions(argv: string[]): { rows: number; write: boolean } {
+function parseOptions(argv: string[]): { rows: number; write: boolean; disk: string | undefined } {
   const { values } = parseArgs({
     args: argv,
-    options: { rows: { type: 'string', default: String(MILESTONE_ROWS) }, write: { type: 'boolean', default: false } },
+    options: {
+      rows: { type: 'string', default: String(MILESTONE_ROWS) },
+      write: { type: 'boolean', default: false },
+      // Words for the page, of what is out of the ordinary about where the data lie.
+      disk: { type: 'string' },
+    },
   })
   const rows = Number(values.rows)
   if (!Number.isInteger(rows) || rows < 100_000) throw new Error('--rows takes a whole number, at least 100000')
-  return { rows, write: values.write }
+  return { rows, write: values.write, disk: values.disk }
 }
 
 interface Server {
@@ -106,7 +112,12 @@ async function startServer(resources: AsyncDisposableStack, dir: string): Promis
 }
 
 async function openDatabase(resources: AsyncDisposableStack, server: Server, name: string): Promise<Sql> {
-  const sql = connect(server.databaseUrl(name), { max: CONNECTIONS, applicationName: 'ringback scale' })
+  const sql = connect(server.databaseUrl(name), {
+    max: CONNECTIONS,
+    applicationName: 'ringback scale',
+    // A checkpoint of millions of rows takes its time.
+    longestStatementMs: LONG_WORK_MS,
+  })
   resources.defer(() => sql.end({ timeout: 1 }))
   await migrate(sql)
   return sql
