@@ -18,6 +18,7 @@ const PRIVATE_KEY = pair.privateKey.export({ format: 'der', type: 'pkcs8' }).sub
 
 /** Where the URLs of all sources begin for their providers. */
 const PUBLIC_BASE_URL = 'https://hooks.example.test'
+const { accountId, apiKey, salt } = demoCredentials
 
 /** A source for each scheme of each provider, under `<provider>-<scheme>`; in shadow mode under `shadow-...`. */
 export function everySource(shadowModes: readonly boolean[] = [false]): Config {
@@ -32,7 +33,7 @@ function definitions(shadow: boolean): [name: string, definition: SourceDefiniti
     Object.keys(provider.schemes).map((scheme): [string, SourceDefinition] => [
       `${provider.name}-${scheme}`,
       provider.name === 'voximplant'
-        ? voximplant({ accounts: [{ ...demoCredentials, salts: demoCredentials.salt }], shadow })
+        ? voximplant({ accounts: [{ accountId, apiKey, salts: salt }], shadow })
         : ofScheme(provider as Provider<string, Scheme>, scheme, shadow),
     ]),
   )

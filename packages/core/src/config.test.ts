@@ -29,7 +29,8 @@ test('a value comes from its variable, or from the file that NAME_FILE names', (
   const tokens = (environment: Record<string, string>) =>
     resolveConfig({ sources }, environment).sources.get('voximplant')?.urlTokens
   expect(tokens({ TOKEN: 'a' })).toEqual(['a'])
-  expect(tokens({ TOKEN_FILE: fileWith(' spaces stay \n') })).toEqual([' spaces stay '])
+  expect(tokens({ TOKEN_FILE: fileWith('a\n') })).toEqual(['a'])
+  expect(() => tokens({ TOKEN_FILE: fileWith(' a\n') }), 'spaces stay').toThrow(/urlTokens: a token has characters/)
   expect(tokens({ TOKEN: '' })).toBeUndefined()
 })
 
@@ -105,6 +106,17 @@ test('two handlers of one name are an error, for a delivery belongs to its handl
   expect(() => resolveConfig(defineConfig({ sources, handlers: [handler, handler] }), {})).toThrow(
     /two are named "twice"/,
   )
+})
+
+test.each([
+  [code(() => {}, { timeoutMs: Number.POSITIVE_INFINITY }), /timeoutMs: /],
+  [code(() => {}, { timeoutMs: 30 * 86_400_000 }), /timeoutMs: /],
+  [code(() => {}, { timeout: 1000 } as object), /Unrecognized key: "timeout"/],
+  [code(undefined as never), /code takes a function/],
+  [log({ message: 'm', level: 'warning' as 'warn' }), /level: /],
+  [log({} as { message: string }), /message: /],
+])('an action that could not run is refused when it is loaded: %#', (run, message) => {
+  expect(() => resolveConfig({ sources, handlers: [{ name: 'h', run }] }, {})).toThrow(message)
 })
 
 test('a file that cannot be loaded says which it is and why', async () => {

@@ -4,6 +4,7 @@ import { resolve as resolvePath } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { types } from 'node:util'
 import { z } from 'zod'
+import { configText } from './checked-options.ts'
 import { OWN_SOURCE, PROOFS } from './filter.ts'
 import { ALERT_KINDS, defaultAlerts } from './alerts.ts'
 import type { AlertPolicy } from './alerts.ts'
@@ -254,7 +255,7 @@ const definition = z.strictObject({
         name: slug,
         on: filter.default({}),
         run: z.custom<ActionDefinition>(
-          (value) => typeof (value as ActionDefinition | undefined)?.kind === 'string',
+          (value) => typeof (value as ActionDefinition | undefined)?.resolve === 'function',
           'must be made by a function for it, such as log({ ... }), code(...) or forward({ ... })',
         ),
         retry: retry.prefault({}),
@@ -262,7 +263,7 @@ const definition = z.strictObject({
       }),
     )
     .default([]),
-  trustedProxies: z.array(z.union([z.string(), z.strictObject({ fromEnvironment: z.string() })])).default([]),
+  trustedProxies: z.array(configText).default([]),
   alerts: alerts.prefault({}),
 })
 
@@ -313,7 +314,7 @@ export function resolveConfig(
       optional,
       problem: ofHandler,
     } = createResolve(environment, (text) => problem(`handlers.${handler.name}: ${text}`))
-    const run = resolveAction(handler.run, { required, optional, problem: ofHandler })
+    const run = handler.run.resolve({ required, optional, problem: ofHandler })
     return { ...handler, run, limits: limitsOf({ ...handler, run }) }
   })
   if (problems.length > 0) throw configError(problems)
@@ -325,10 +326,6 @@ export function resolveConfig(
     origin,
     credentialDigest: digestKey === undefined ? undefined : (text) => `digest:${hmac(digestKey, text)}`,
   }
-}
-
-function resolveAction(action: ActionDefinition, resolve: ResolveAction): HandlerAction {
-  return 'resolve' in action ? action.resolve(resolve) : action
 }
 
 /**

@@ -30,6 +30,26 @@ test.each<[Filter, boolean]>([
   expect(matcher(filter)(event)).toBe(expected)
 })
 
+test.each([
+  ['a*b*c', 'abc', true],
+  ['a*b*c', 'a--b--c', true],
+  ['a*b*c', 'acb', false],
+  ['ab*ba', 'aba', false],
+  ['*a*a', 'a', false],
+  ['*a*a*', 'aa', true],
+  ['a**b', 'ab', true],
+  ['**', '', true],
+])('%s of %s: %s', (type, given, matches) => {
+  expect(matcher({ type })({ ...event, type: given })).toBe(matches)
+})
+
+test('a type that its sender made up takes no time to compare, whatever the pattern', () => {
+  const matches = matcher({ type: '*.*.*.*.*.*.failed' })
+  const startedAt = performance.now()
+  for (let count = 0; count < 1000; count++) expect(matches({ ...event, type: '.'.repeat(255) })).toBe(false)
+  expect(performance.now() - startedAt).toBeLessThan(5000)
+})
+
 test('a pattern means its characters: only * is special', () => {
   expect(matcher({ type: 'a.c*' })({ ...event, type: 'abc' })).toBe(false)
   expect(matcher({ type: 'a.c*' })({ ...event, type: 'a.c\nd' })).toBe(true)

@@ -135,11 +135,24 @@ function proofsOf(verifiedBy: Filter['verifiedBy']): readonly VerifiedBy[] | und
 
 function oneOf(patterns: string | string[] | undefined): (value: string) => boolean {
   if (patterns === undefined) return () => true
-  const tests = [patterns].flat().map((pattern) => {
-    if (!pattern.includes('*')) return (value: string) => value === pattern
-    const literal = pattern.split('*').map((part) => RegExp.escape(part))
-    const expression = new RegExp(`^${literal.join('.*')}$`, 's')
-    return (value: string) => expression.test(value)
-  })
+  const tests = [patterns].flat().map(glob)
   return (value) => tests.some((test) => test(value))
+}
+
+/** No regular expression: a sender may choose the value, and one with several `*` could take seconds for it. */
+function glob(pattern: string): (value: string) => boolean {
+  const [start = '', ...middle] = pattern.split('*')
+  const end = middle.pop()
+  if (end === undefined) return (value) => value === pattern
+  return (value) => {
+    const last = value.length - end.length
+    if (last < start.length || !value.startsWith(start) || !value.endsWith(end)) return false
+    let from = start.length
+    for (const part of middle) {
+      const found = value.indexOf(part, from)
+      if (found === -1 || found + part.length > last) return false
+      from = found + part.length
+    }
+    return true
+  }
 }

@@ -60,7 +60,7 @@ test.each<[string, object, RegExp]>([
   ['a token that becomes the host', { url: 'https:///((host))', as: 'get' }, /url is no URL/],
   ['a space in the URL', { url: 'https://\n/((host))', as: 'get' }, /url is no URL/],
   ['a misspelt option', { url, basicauth: {} }, /basicauth/],
-  ['an unknown form', { url, as: 'xml' }, /forward as/],
+  ['an unknown form', { url, as: 'xml' }, /as: Invalid option/],
   ['two kinds of authorization', { url, bearerToken: 'a', headers: { Authorization: 'b' } }, /exclude each other/],
   ['a header of the connection', { url, headers: { Host: 'a' } }, /host is written by forward itself/],
   ['a header with a line end', { url, headers: { a: 'hush\r\nb: c' } }, /headers\.a has characters/],

@@ -2,6 +2,7 @@ import { createSecureContext } from 'node:tls'
 import { isIP } from 'node:net'
 import { z } from 'zod'
 import type { ConfigText, ResolveAction } from './config.ts'
+import { checked, configText, configTexts, timeoutMs } from './checked-options.ts'
 import type { ActionDefinition } from './handlers.ts'
 import { mayConnect, refusalOf } from './outgoing-addresses.ts'
 import { addressList } from './providers/access.ts'
@@ -59,18 +60,16 @@ export interface ClientCertificate {
   ca: string | undefined
 }
 
-const configText = z.union([z.string(), z.strictObject({ fromEnvironment: z.string() })])
-
 const schema = z.strictObject({
   url: configText,
   as: z.enum(['received', 'json', 'form', 'get']).default('json'),
   headers: z.record(z.string(), configText).default({}),
   basicAuth: z.strictObject({ username: configText, password: configText }).optional(),
   bearerToken: configText.optional(),
-  sign: z.strictObject({ secrets: z.union([configText, z.array(configText)]) }).optional(),
+  sign: z.strictObject({ secrets: configTexts }).optional(),
   clientCertificate: z.strictObject({ cert: configText, key: configText, ca: configText.optional() }).optional(),
   fallbackUrl: configText.optional(),
-  timeoutMs: z.int().min(100).max(600_000).default(15_000),
+  timeoutMs: timeoutMs.default(15_000),
   allowAddresses: z.array(z.string()).default([]),
   maxRedirects: z.int().min(0).max(10).default(0),
 })
@@ -85,12 +84,7 @@ export function forward(options: ForwardOptions): ActionDefinition {
 }
 
 function resolveForward(options: unknown, resolve: ResolveAction): ForwardAction {
-  const parsed = schema.safeParse(options)
-  if (!parsed.success) {
-    for (const { path, message } of parsed.error.issues) resolve.problem(`forward ${path.join('.')}: ${message}`)
-  }
-  // After a problem nothing of it is used.
-  const given = parsed.data ?? schema.parse({ url: 'https://unusable.invalid' })
+  const given = checked(schema, options, { url: 'https://unusable.invalid' }, resolve.problem)
   const allowAddresses = addressList(given.allowAddresses, (text) => resolve.problem(`allowAddresses: ${text}`))
   const checkUrl = (option: string, url: string) => {
     const problem = urlProblem(url, { as: given.as, allowAddresses })

@@ -1,4 +1,6 @@
 import type { Logger } from 'pino'
+import { z } from 'zod'
+import { checked, timeoutMs } from './checked-options.ts'
 import type { ResolveAction } from './config.ts'
 import type { ForwardAction } from './forward.ts'
 import type { EmailAction, PagerDutyAction, QueueAction, WebhookAction } from './notify.ts'
@@ -62,25 +64,38 @@ export type HandlerAction =
   | QueueAction
 
 /**
- * An action as the configuration has it: as it is, or for the kinds whose options may come from the environment,
- * `{ kind, resolve }`. `resolve` is called once, when the configuration is loaded. It reports what is wrong by
+ * An action as the configuration has it. `resolve` is called once, when that is loaded. It reports what is wrong by
  * `problem` and returns an action all the same: the configuration is then not loaded.
  */
-export type ActionDefinition =
-  | HandlerAction
-  | { kind: HandlerAction['kind']; resolve: (resolve: ResolveAction) => HandlerAction }
+export interface ActionDefinition {
+  kind: HandlerAction['kind']
+  resolve: (resolve: ResolveAction) => HandlerAction
+}
+
+const logOptions = z.strictObject({ level: z.enum(['info', 'warn', 'error']).default('info'), message: z.string() })
 
 /** Writes one line to the worker's log, with the event's names as fields. */
-export function log({ level = 'info', message }: { level?: LogAction['level']; message: string }): LogAction {
-  return { kind: 'log', level, message }
+export function log(options: { level?: LogAction['level']; message: string }): ActionDefinition {
+  return {
+    kind: 'log',
+    resolve: ({ problem }) => ({ kind: 'log', ...checked(logOptions, options, { message: '' }, problem) }),
+  }
 }
+
+const codeOptions = z.strictObject({ timeoutMs: timeoutMs.default(10_000) })
 
 /**
  * Runs `run` in the worker. It failed when it throws or is not done within `timeoutMs` (default 10 s), and is tried
  * again by the handler's retry policy; throw a {@link HandlerError} with `retryable: false` to end it at once.
  */
-export function code(run: CodeAction['run'], { timeoutMs = 10_000 }: { timeoutMs?: number } = {}): CodeAction {
-  return { kind: 'code', run, timeoutMs }
+export function code(run: CodeAction['run'], options: { timeoutMs?: number } = {}): ActionDefinition {
+  return {
+    kind: 'code',
+    resolve({ problem }) {
+      if (typeof run !== 'function') problem('code takes a function')
+      return { kind: 'code', run, ...checked(codeOptions, options, {}, problem) }
+    },
+  }
 }
 
 /** What is kept of an attempt beside its outcome. */

@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import type { ConfigText, ResolveAction } from './config.ts'
+import { checked, configText, configTexts, timeoutMs } from './checked-options.ts'
 import { addressList } from './providers/access.ts'
 import type { AddressList } from './providers/access.ts'
 import { redisUrlProblem } from './queue/redis-url.ts'
@@ -144,7 +145,7 @@ export function email(options: EmailOptions): Resolvable<EmailAction> {
   return {
     kind: 'email',
     resolve: (resolve) => {
-      const given = checked(emailOptions, options, { smtpUrl: '', from: '', to: '' }, resolve)
+      const given = checked(emailOptions, options, { smtpUrl: '', from: '', to: '' }, resolve.problem)
       const { subject, text, html, timeoutMs } = given
       const to = resolve.optional(given.to)
       if (to.length === 0) resolve.problem('to is empty or not set: nobody would get the mail')
@@ -180,7 +181,7 @@ export function pagerduty(options: PagerDutyOptions): Resolvable<PagerDutyAction
   return {
     kind: 'pagerduty',
     resolve: (resolve) => {
-      const { baseUrl, severity, ...given } = checked(pagerdutyOptions, options, { routingKey: '' }, resolve)
+      const { baseUrl, severity, ...given } = checked(pagerdutyOptions, options, { routingKey: '' }, resolve.problem)
       const routingKey = resolve.required('routingKey', given.routingKey)
       const url = `${baseUrl.replace(/\/$/, '')}/v2/enqueue`
       return { kind: 'pagerduty', ...resolveMessage('baseUrl', url, given, resolve), routingKey, severity }
@@ -200,7 +201,7 @@ export function queue(options: QueueOptions): Resolvable<QueueAction> {
         queueOptions,
         options,
         { name: '-' },
-        resolve,
+        resolve.problem,
       )
       const redisUrl = resolve.required('redisUrl', given.redisUrl)
       const problem = redisUrl === '' ? undefined : redisUrlProblem(redisUrl)
@@ -214,7 +215,7 @@ function webhook(kind: WebhookAction['kind'], options: WebhookOptions): Resolvab
   return {
     kind,
     resolve: (resolve) => {
-      const given = checked(webhookOptions, options, { webhookUrl: '' }, resolve)
+      const given = checked(webhookOptions, options, { webhookUrl: '' }, resolve.problem)
       const url = resolve.required('webhookUrl', given.webhookUrl)
       return { kind, ...resolveMessage('webhookUrl', url, given, resolve) }
     },
@@ -282,15 +283,10 @@ function parseSmtpUrl(
 // Mail addresses have more forms than can be checked here. No line ends, for those would begin another header.
 const ADDRESS = /^[^\p{Cc}]*[^\s\p{Cc}]@[^\s\p{Cc}]+$/u
 
-const configText = z.union([z.string(), z.strictObject({ fromEnvironment: z.string() })])
-
-/** A lease holds the delivery for as long. */
-const timeoutMs = z.int().min(100).max(600_000)
-
 const emailOptions = z.strictObject({
   smtpUrl: configText,
   from: configText,
-  to: z.union([configText, z.array(configText)]),
+  to: configTexts,
   subject: z.string().optional(),
   text: z.string().optional(),
   html: z.string().optional(),
@@ -320,6 +316,9 @@ const kept = z.union([
   z.strictObject({ count: z.int().min(0) }),
 ])
 
+/** BullMQ's own: it refuses jobs beyond it. */
+const MAX_PRIORITY = 2 ** 21 - 1
+
 const queueOptions = z.strictObject({
   redisUrl: configText.default({ fromEnvironment: 'REDIS_URL' }),
   name: z.string().regex(/^[^:]+$/, 'must be a text without ":", as BullMQ asks for'),
@@ -332,7 +331,7 @@ const queueOptions = z.strictObject({
         .union([z.int().min(0), z.strictObject({ type: z.string(), delay: z.int().min(0).optional() })])
         .optional(),
       delay: z.int().min(0).optional(),
-      priority: z.int().min(0).optional(),
+      priority: z.int().min(0).max(MAX_PRIORITY).optional(),
       lifo: z.boolean().optional(),
       removeOnComplete: kept.optional(),
       removeOnFail: kept.optional(),
@@ -340,16 +339,3 @@ const queueOptions = z.strictObject({
     .default({}),
   timeoutMs: timeoutMs.default(5000),
 })
-
-/** The options with their defaults. `usable` stands for them after a problem, with which nothing is loaded anyway. */
-function checked<Schema extends z.ZodType>(
-  schema: Schema,
-  options: unknown,
-  usable: z.input<Schema>,
-  { problem }: ResolveAction,
-): z.output<Schema> {
-  const parsed = schema.safeParse(options)
-  if (parsed.success) return parsed.data
-  for (const { path, message } of parsed.error.issues) problem(`${path.join('.') || 'the options'}: ${message}`)
-  return schema.parse(usable)
-}

@@ -22,9 +22,10 @@ export interface SenderOptions {
 
 type KnownConfig = Pick<Config, 'sources' | 'sourcesOff'>
 
+const { accountId, apiKey, salt } = demoCredentials
 /** What Ringback starts with where nothing is configured. */
 const demoSources = new Map<string, SourceDefinition>([
-  ['voximplant', voximplant({ accounts: [{ ...demoCredentials, salts: demoCredentials.salt }] })],
+  ['voximplant', voximplant({ accounts: [{ accountId, apiKey, salts: salt }] })],
 ])
 
 /** Finds the sender for a source's or a provider's name. Throws what to do where there is none. */

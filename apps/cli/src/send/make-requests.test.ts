@@ -25,7 +25,8 @@ function sourceOf(definition: SourceDefinition): Source {
 
 const signed = sourceOf(standardWebhooks({ secrets: SECRET }))
 const signedSample = standardWebhooks.provider.schemes.signed.samples['contact.created']!
-const batches = sourceOf(voximplant({ accounts: [{ ...demoCredentials, salts: demoCredentials.salt }] }))
+const { accountId, apiKey, salt } = demoCredentials
+const batches = sourceOf(voximplant({ accounts: [{ accountId, apiKey, salts: salt }] }))
 const batchSample: Sample = voximplant.provider.schemes.account.samples.min_balance!
 
 function options(source: Source, sample: Sample, more: Partial<MakeOptions> = {}): MakeOptions {

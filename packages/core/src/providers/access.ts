@@ -43,9 +43,21 @@ interface Credential {
   normalize: (value: string) => string | undefined
 }
 
+/** What a path holds as it is (RFC 3986): another spelling of the same token would not be found. */
+const PATH_TOKEN = /^[\w.~!$&'()*+,;=:@-]+$/
+const BEARER_TOKEN = /^[\u0021-\u007e]+$/
+const HEADER_NAME = /^[\w!#$%&'*+.^`|~-]+$/
+/** As Node reads it, without white space at its ends. */
+const HEADER_VALUE = /^[\u0021-\u007e\u0080-\u00ff](?:[\t\u0020-\u007e\u0080-\u00ff]*[\u0021-\u007e\u0080-\u00ff])?$/
+
 /** Reads the options. `wasSet` is whether any value that came from them is set. */
 export function resolveAccess(options: AccessOptions, resolve: Resolve): Access & { wasSet: boolean } {
   const urlTokens = resolve.optional(options.urlTokens ?? [])
+  if (!urlTokens.every((token) => PATH_TOKEN.test(token))) {
+    resolve.problem(
+      'urlTokens: a token has characters that a path holds only encoded; use letters, digits, "-" and "_"',
+    )
+  }
   const credentials: Credential[] = []
   if (options.basicAuth !== undefined) {
     const { username, password } = options.basicAuth
@@ -61,10 +73,17 @@ export function resolveAccess(options: AccessOptions, resolve: Resolve): Access 
   const bearerTokens = resolve.optional(options.bearerTokens ?? [])
   if (bearerTokens.length > 0) {
     if (credentials.length > 0) resolve.problem('basicAuth and bearerTokens both need the header Authorization')
+    if (!bearerTokens.every((token) => BEARER_TOKEN.test(token))) {
+      resolve.problem('bearerTokens: a token has white space, or other characters that no token can hold')
+    }
     credentials.push(bearerCredential(bearerTokens.map((token) => `Bearer ${token}`)))
   }
   for (const [name, values] of Object.entries(options.headers ?? {})) {
     const accepted = resolve.optional(values)
+    if (!HEADER_NAME.test(name)) resolve.problem(`headers: "${name}" is no name of a header`)
+    if (!accepted.every((value) => HEADER_VALUE.test(value))) {
+      resolve.problem(`headers.${name}: a value has white space at an end, or characters that no header can hold`)
+    }
     if (accepted.length > 0) credentials.push({ header: name.toLowerCase(), accepted, normalize: (value) => value })
   }
   const addresses = options.addresses === undefined ? undefined : addressList(options.addresses, resolve.problem)

@@ -1,6 +1,7 @@
 import { createPrivateKey, createPublicKey, sign as signWith } from 'node:crypto'
 import type { KeyObject } from 'node:crypto'
 import { z } from 'zod'
+import { optionProblems } from '../checked-options.ts'
 import type { Resolve, SourceDefinition } from '../config.ts'
 import { composeCallbackId } from './callback-id.ts'
 import { elementsAtPointer, parsePointer, textAtPointer } from './json-pointer.ts'
@@ -23,7 +24,7 @@ import type {
 } from './provider.ts'
 import { parseSignedText } from './signed-text.ts'
 import type { SignedText } from './signed-text.ts'
-import { resolveSource } from './source.ts'
+import { resolveSource, sourceOptions } from './source.ts'
 import type { SourceOptions } from './source.ts'
 
 // A provider that nobody wrote a preset for, described in the configuration.
@@ -112,10 +113,9 @@ const selectors = z.preprocess(
   z.array(selector).min(1).optional(),
 )
 
-const checked = z.unknown().optional()
-
-/** What `resolveSource` checks is let through; a name that neither knows is a misspelt one. */
+const { scheme: _scheme, ...usualOptions } = sourceOptions
 const shape = z.strictObject({
+  ...usualOptions,
   methods: z
     .array(z.enum(['GET', 'POST', 'PUT']))
     .min(1)
@@ -140,18 +140,6 @@ const shape = z.strictObject({
     .optional(),
   callId: selector.optional(),
   batch: pointer.optional(),
-  toleranceSeconds: z.number().positive().optional(),
-  allowUnsigned: z.boolean().optional(),
-  shadow: z.boolean().optional(),
-  secrets: checked,
-  accounts: checked,
-  urlTokens: checked,
-  basicAuth: checked,
-  bearerTokens: checked,
-  headers: checked,
-  addresses: checked,
-  answer: checked,
-  publicBaseUrl: checked,
 })
 
 function createGeneric(options: GenericOptions): SourceDefinition {
@@ -159,11 +147,9 @@ function createGeneric(options: GenericOptions): SourceDefinition {
 }
 
 function resolveGeneric(options: GenericOptions, resolve: Resolve): Source | undefined {
-  const parsed = shape.safeParse(options)
-  if (!parsed.success) {
-    for (const { path, message } of parsed.error.issues) resolve.problem([...path, message].join(' '))
-    return undefined
-  }
+  const misshapen = optionProblems(shape, options)
+  misshapen.forEach(resolve.problem)
+  if (misshapen.length > 0) return undefined
   const text = options.signature && parseSignedText(options.signature.text)
   if (text !== undefined && 'problem' in text) {
     resolve.problem(`signature.text ${text.problem}`)

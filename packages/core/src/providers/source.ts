@@ -1,4 +1,6 @@
 import { randomBytes } from 'node:crypto'
+import { z } from 'zod'
+import { configText, configTexts, optionProblems } from '../checked-options.ts'
 import type { ConfigText, Resolve, SourceDefinition } from '../config.ts'
 import { resolveAccess } from './access.ts'
 import type { Access, AccessOptions } from './access.ts'
@@ -52,6 +54,29 @@ export interface SourceOptions<SchemeName extends string = string> extends Commo
   toleranceSeconds?: number
 }
 
+/** {@link CommonOptions}, as the members of a schema. */
+export const commonOptions = {
+  urlTokens: configTexts.optional(),
+  basicAuth: z.strictObject({ username: configText, password: configTexts }).optional(),
+  bearerTokens: configTexts.optional(),
+  headers: z.record(z.string(), configTexts).optional(),
+  addresses: z.array(z.string()).min(1, 'an empty list would refuse every request').optional(),
+  publicBaseUrl: configText.optional(),
+  shadow: z.boolean().optional(),
+  answer: z.strictObject({ contentType: z.string().min(1), body: z.string() }).optional(),
+}
+
+/** {@link SourceOptions}, as the members of a schema. */
+export const sourceOptions = {
+  ...commonOptions,
+  scheme: z.string().optional(),
+  secrets: configTexts.optional(),
+  accounts: z.array(z.strictObject({ accountId: configText, secrets: configTexts })).optional(),
+  allowUnsigned: z.boolean().optional(),
+  toleranceSeconds: z.number().positive().optional(),
+}
+const presetOptions = z.strictObject(sourceOptions)
+
 /** What a provider's file exports: makes sources, and knows the provider. */
 export interface Preset<SchemeName extends string = string> {
   (options: SourceOptions<SchemeName>): SourceDefinition
@@ -62,7 +87,11 @@ export interface Preset<SchemeName extends string = string> {
 export function definePreset<SchemeName extends string>(provider: Provider<SchemeName, Scheme>): Preset<SchemeName> {
   const preset = (options: SourceOptions<SchemeName>): SourceDefinition => ({
     provider: provider.name,
-    resolve: (resolve) => resolveSource(provider, options, resolve),
+    resolve(resolve) {
+      const problems = optionProblems(presetOptions, options)
+      problems.forEach(resolve.problem)
+      return problems.length > 0 ? undefined : resolveSource(provider, options, resolve)
+    },
   })
   return Object.assign(preset, { provider })
 }
@@ -87,7 +116,7 @@ interface Settings {
   toleranceSeconds: number | undefined
 }
 
-/** What {@link definePreset} does with options; undefined where none of the values that they name is set. */
+/** What {@link definePreset} does with options of the right shape; undefined where none of the values that they name is set. */
 export function resolveSource(
   provider: Provider<string, Scheme>,
   options: SourceOptions,
@@ -176,8 +205,8 @@ export function resolveCommon(options: CommonOptions, resolve: Resolve, answer =
 
 /** Whether a text can stand before the paths of callback URLs. */
 export function isBaseUrl(text: string): boolean {
-  const url = URL.parse(text)
-  return url !== null && /^https?:$/.test(url.protocol) && url.search === '' && url.hash === ''
+  // As it is written: a parser overlooks spaces and missing slashes, and paths are added to this very text.
+  return /^https?:\/\/[^\s?#]+$/i.test(text) && URL.canParse(text)
 }
 
 function createSource(settings: Settings): Source {

@@ -1,4 +1,6 @@
 import { hash, randomBytes, timingSafeEqual } from 'node:crypto'
+import { z } from 'zod'
+import { configText, configTexts, optionProblems } from '../checked-options.ts'
 import type { ConfigText, Resolve, SourceDefinition } from '../config.ts'
 import { depthWithin, elementsOf, member, withoutMembers } from '../json-slices.ts'
 import type { Slice } from '../json-slices.ts'
@@ -19,7 +21,7 @@ import type {
   Source,
 } from './provider.ts'
 import samples from './samples/voximplant.json' with { type: 'json' }
-import { resolveCommon } from './source.ts'
+import { commonOptions, resolveCommon } from './source.ts'
 import type { Common, CommonOptions } from './source.ts'
 
 // Voximplant account callbacks: one POST holds {"callbacks": [...]}, and each item proves itself with
@@ -85,6 +87,12 @@ export interface VoximplantOptions extends CommonOptions {
   dropFields?: string[]
 }
 
+const shape = z.strictObject({
+  ...commonOptions,
+  accounts: z.array(z.strictObject({ accountId: configText, apiKey: configTexts, salts: configTexts })).optional(),
+  dropFields: z.array(z.string()).optional(),
+})
+
 /**
  * A source for Voximplant account callbacks. It is off where every value it takes from the environment is unset;
  * `docs/providers.md` describes the set-up.
@@ -94,6 +102,9 @@ function defineSource(options: VoximplantOptions): SourceDefinition {
 }
 
 function resolveSource(options: VoximplantOptions, resolve: Resolve): Source | undefined {
+  const problems = optionProblems(shape, options)
+  problems.forEach(resolve.problem)
+  if (problems.length > 0) return undefined
   const access = resolveAccess(options, resolve)
   const accounts = (options.accounts ?? []).flatMap(({ accountId, apiKey, salts }) => {
     // An account may have no salt: the key alone is then what nobody else knows.

@@ -1,0 +1,35 @@
+import { z } from 'zod'
+
+// How the options of sources and handlers are checked when the configuration is loaded. Node takes the types away, so
+// that nothing else would notice a name that is misspelt, or a text where there should be a number.
+
+/** A text that is written in the configuration, or `env(...)`. */
+export const configText = z.union([z.string(), z.strictObject({ fromEnvironment: z.string() })], {
+  error: 'must be a text or env(...)',
+})
+
+/** One of them, or a list. */
+export const configTexts = z.union([configText, z.array(configText)], {
+  error: 'must be a text, env(...), or a list of these',
+})
+
+/** Of an attempt. A lease holds the delivery for as long. */
+export const timeoutMs = z.int().min(100).max(600_000)
+
+/** What is wrong with `options`, in words that show no value. */
+export function optionProblems(schema: z.ZodType, options: unknown): string[] {
+  const { error } = schema.safeParse(options)
+  return (error?.issues ?? []).map(({ path, message }) => `${path.join('.') || 'the options'}: ${message}`)
+}
+
+/** The options with their defaults. `usable` stands for them after a problem, with which nothing is loaded anyway. */
+export function checked<Schema extends z.ZodType>(
+  schema: Schema,
+  options: unknown,
+  usable: z.input<Schema>,
+  problem: (text: string) => void,
+): z.output<Schema> {
+  const problems = optionProblems(schema, options)
+  problems.forEach(problem)
+  return schema.parse(problems.length === 0 ? options : usable)
+}
