@@ -49,8 +49,9 @@ interface NamedGroup {
 
 /**
  * A processor of store jobs, which settles one promise for each. The groups of a round are stored in one transaction as
- * long as nothing is out of the ordinary with any of them; otherwise each in one of its own, whatever it takes. Then their
- * deliveries go to their queue.
+ * long as nothing is out of the ordinary with any of them; otherwise each in one of its own, whatever it takes. Either way
+ * they are stored in their order, for of two callbacks with one name the first is the event. Then their deliveries go to
+ * their queue.
  */
 export function createStoreEvents(dependencies: StoreDependencies): (jobs: readonly QueueJob[]) => Promise<void>[] {
   const deps: Dependencies = { ...dependencies, suspects: createSuspects() }
@@ -58,31 +59,35 @@ export function createStoreEvents(dependencies: StoreDependencies): (jobs: reado
 
   return (jobs) => {
     const readings = jobs.map((job) => readJob(deps, job))
-    const ordinary = readings.filter((reading) => 'group' in reading && isOrdinary(reading.group)) as NamedGroup[]
-    const together = storeTogether(ordinary)
-    return readings.map(async (reading) => {
-      if ('error' in reading) throw reading.error
-      if (!(await together).has(reading.id)) await storeAlone(reading)
-    })
+    const named = readings.filter((reading) => 'group' in reading)
+    const inTurn = createTurn()
+    const endings = new Map<string, Promise<void>>()
+    for (const batch of batches(named)) {
+      const together = batch.length > 1 ? inTurn(() => storeTogether(batch)) : Promise.resolve(false)
+      for (const each of batch) {
+        endings.set(
+          each.id,
+          inTurn(async () => {
+            if (!(await together)) await storeAlone(each)
+          }),
+        )
+      }
+    }
+    return readings.map((reading) => ('error' in reading ? Promise.reject(reading.error) : endings.get(reading.id)!))
   }
 
-  /** Tries, once. Resolves to the ids of those that are stored. */
-  async function storeTogether(named: readonly NamedGroup[]): Promise<ReadonlySet<string>> {
-    const stored = await Promise.all(
-      batches(named).map(async (batch) => {
-        const ids = batch.map(({ id }) => id)
-        const group = joined(batch.map((each) => each.group))
-        const isStored = await storeAndEnqueue(ids, group, () => storeGroups(deps, ids, group, match(group))).catch(
-          (error: Error) => {
-            deps.log.info({ groups: ids.length, error: error.message, sqlState: sqlState(error) }, 'groups.parted')
-            return false
-          },
-        )
-        if (isStored) for (const id of ids) deps.suspects.onStored(id)
-        return isStored ? ids : []
-      }),
+  /** Tries, once. Resolves to whether they are stored. */
+  async function storeTogether(batch: readonly NamedGroup[]): Promise<boolean> {
+    const ids = batch.map(({ id }) => id)
+    const group = joined(batch.map((each) => each.group))
+    const isStored = await storeAndEnqueue(ids, group, () => storeGroups(deps, ids, group, match(group))).catch(
+      (error: Error) => {
+        deps.log.info({ groups: ids.length, error: error.message, sqlState: sqlState(error) }, 'groups.parted')
+        return false
+      },
     )
-    return new Set(stored.flat())
+    if (isStored) for (const id of ids) deps.suspects.onStored(id)
+    return isStored
   }
 
   async function storeAlone({ id, group }: NamedGroup): Promise<void> {
@@ -123,14 +128,28 @@ export function createStoreEvents(dependencies: StoreDependencies): (jobs: reado
   }
 }
 
+/** What takes longer is stuck, and nobody's turn waits for it any more. */
+const MAX_TURN_MS = 1000
+
+/** Begins what it is given one after another, each when the one before has settled. */
+function createTurn(): <Result>(work: () => Promise<Result>) => Promise<Result> {
+  let before: Promise<unknown> = Promise.resolve()
+  return (work) => {
+    const own = before.then(work)
+    const turn = before.then(() => sleep(MAX_TURN_MS, undefined, { ref: false }))
+    before = Promise.race([own.catch(() => undefined), turn])
+    return own
+  }
+}
+
 /** Of JSON text in one statement. */
 const MAX_BATCH_LENGTH = 1024 * 1024
 
-/** Neighbours that may go into one statement; one that has none is left out. */
+/** Neighbours that may go into one statement. Behind all of them each of ingest's own reports, by itself. */
 function batches(named: readonly NamedGroup[]): NamedGroup[][] {
   const found: NamedGroup[][] = []
   let length = 0
-  for (const each of named) {
+  for (const each of named.filter(({ group }) => isOrdinary(group))) {
     const own = each.group.callbacks.length + each.group.quarantined.length
     length += own
     if (found.length > 0 && length <= MAX_BATCH_LENGTH) found.at(-1)!.push(each)
@@ -139,7 +158,7 @@ function batches(named: readonly NamedGroup[]): NamedGroup[][] {
       length = own
     }
   }
-  return found.filter((batch) => batch.length > 1)
+  return [...found, ...named.filter(({ group }) => !isOrdinary(group)).map((each) => [each])]
 }
 
 function joined(groups: readonly Group[]): Group {

@@ -8,7 +8,10 @@ import { PostponedError } from './postponed.ts'
 // next round too: two calls for each job, sent together.
 
 export interface RoundOptions {
-  /** Settles one promise for each job, in their order: rejected with {@link PostponedError}, a job comes again later. */
+  /**
+   * Settles one promise for each job, in their order, which is that of their ids: rejected with {@link PostponedError}, a job
+   * comes again later.
+   */
   processRound: (jobs: QueueJob[]) => Promise<void>[]
   /** From the start of a round to the start of the next, at least: what comes meanwhile is processed together. */
   intervalMs: number
@@ -18,7 +21,7 @@ const MAX_JOBS_PER_ROUND = 32
 /** As the jobs are kept: what they hold may be packed, and ten times larger. */
 const MAX_BYTES_PER_ROUND = 256 * 1024
 /** A round that takes longer is waiting for something: another may begin beside it. */
-const SLOW_ROUND_MS = 250
+const SLOW_ROUND_MS = 1000
 const RETRY_PAUSE_MS = 1000
 
 /** A BullMQ worker that takes jobs in rounds. `concurrency` is how many rounds may be under way at a time. */
@@ -94,7 +97,8 @@ export const inRounds = (Base: typeof Worker) =>
       const next = await Promise.all(jobs.map((job, index) => this.#end(job, endings[index]!, index < mayFetch)))
       const found = next.filter((job) => job !== undefined)
       if (found.length === mayFetch) await this.#addWaiting(found)
-      return found
+      // Asked for at the same time over several connections, they come in any order.
+      return found.toSorted((a, b) => (a.id! < b.id! ? -1 : 1))
     }
 
     /** Each round is ended before the next begins, unless that takes long, as it does on a connection that is dead. */
