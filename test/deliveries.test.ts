@@ -115,6 +115,48 @@ test('of deliveries that begin together only those past the time limit fail', as
   })
 })
 
+test.each([
+  ['a wait that is no number', () => new HandlerError('no', { retryable: true, retryAfterMs: Number.NaN })],
+  ['a wait with a fraction', () => new HandlerError('no', { retryable: true, retryAfterMs: 90_000.5 })],
+  ['an answer that is no text', () => new HandlerError('no', { retryable: true, response: { not: 'text' } as never })],
+  ['a status that is none', () => new HandlerError('no', { retryable: true, statusCode: 10 ** 12 })],
+  ['what is no error and no text', () => Object.create(null) as Error],
+  ['a message that is no text', () => Object.assign(new Error(), { message: 7 })],
+])('%s from one handler costs the others that ran with it nothing', async (_name, reason) => {
+  await using database = await freshDatabase()
+  const runs = new Map<string, number>()
+  const run = ({ callbackId }: HandledEvent) => {
+    runs.set(callbackId, (runs.get(callbackId) ?? 0) + 1)
+    if (callbackId === '7') throw reason()
+  }
+  const config = withHandlers({ name: 'odd', run: code(run), retry: { firstDelayMs: 60_000 } })
+  await using ingest = await startIngest(database, { config })
+  await using _worker = await startWorker(database, { config })
+  await postCallbacks(ingest, ...Array.from({ length: 10 }, (_, index) => aCallback(index)))
+  await eventually(async () => {
+    expect(await database.sql`select from deliveries where status = 'succeeded'`).toHaveLength(9)
+    expect(await database.sql`select outcome from attempts where outcome = 'failed'`).toHaveLength(1)
+  })
+  expect([...runs.values()]).toEqual(Array.from({ length: 10 }, () => 1))
+})
+
+test('what is over is recorded, although something that began with it goes on', async () => {
+  await using database = await freshDatabase()
+  const { promise: hanging, resolve: release } = Promise.withResolvers<void>()
+  const run = ({ callbackId }: HandledEvent) => (callbackId === '7' ? hanging : undefined)
+  const config = withHandlers({ name: 'uneven', run: code(run, { timeoutMs: 600_000 }) })
+  await using ingest = await startIngest(database, { config })
+  await using _worker = await startWorker(database, { config })
+  await postCallbacks(ingest, ...Array.from({ length: 20 }, (_, index) => aCallback(index)))
+  const succeeded = (count: number) =>
+    eventually(async () =>
+      expect(await database.sql`select from deliveries where status = 'succeeded'`).toHaveLength(count),
+    )
+  await succeeded(19)
+  release()
+  await succeeded(20)
+})
+
 test("a handler's own lines name its event, delivery, handler and attempt", async () => {
   await using database = await freshDatabase()
   const lines: Record<string, unknown>[] = []

@@ -151,6 +151,19 @@ describe('email', () => {
     expect(server.mails).toMatchObject([{ isEncrypted: false }])
   })
 
+  test('a mail begins when it has a connection: none stands in line while its time runs', async () => {
+    await using database = await freshDatabase()
+    await using silent = await startSilentServer()
+    const callbacks = Array.from({ length: 9 }, (_, index) => aCallback(index))
+    await receive(database, notifying(mailing(silent, { timeoutMs: 1000 })), callbacks)
+    const [{ together } = {}] = await database.sql`
+      select max(count)::integer as together
+      from (
+        select count(*) over (order by started_at range between current row and '0.5 seconds'::interval following) from attempts
+      ) as windows`
+    expect(together).toBeLessThanOrEqual(5)
+  })
+
   test('a server that says nothing costs no more than the time limit', async () => {
     await using database = await freshDatabase()
     await using silent = await startSilentServer()

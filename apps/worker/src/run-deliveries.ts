@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
+import { inspect } from 'node:util'
 import { DeliveriesJob } from '@ringback/core/callback'
 import type { Config, Handler } from '@ringback/core/config'
 import { HandlerError } from '@ringback/core/handlers'
@@ -17,7 +18,7 @@ import { createRunner } from './handlers/runner.ts'
 import type { Runner, StoredRequest } from './handlers/runner.ts'
 import { parsePayload } from '@ringback/core/parse-payload'
 import { verdictOn } from './postgres-errors.ts'
-import { createTurns } from './turns.ts'
+import { createTurns, MAX_ATTEMPTS } from './turns.ts'
 import type { TurnLimits } from './turns.ts'
 
 export interface RunDependencies {
@@ -57,10 +58,10 @@ export interface DeliveryRunner {
   close: () => Promise<void>
 }
 
-/** Deliveries of one job that run at the same time, and are claimed and recorded together. */
-const BATCH = 100
 /** Half of the jobs that a worker takes at once, and much less time than a job's deliveries are leased for. */
 const TURNS: TurnLimits = { perHandler: 4, crowd: 32, maxWaitMs: 5000 }
+/** An attempt that is over is recorded within so long, however long the others of its job take. */
+const RECORD_INTERVAL_MS = 1000
 /** What has waited for its turn in vain, in Postgres. */
 const BUSY_WAIT_MS = 1000
 /** How long a job waits for its destination, in all and at once, before its deliveries wait in Postgres. */
@@ -113,10 +114,8 @@ export async function createRunDeliveries(deps: RunDependencies): Promise<Delive
       // One for all that begin now: a timer for each would keep what it holds to the end of the limit.
       const signal = AbortSignal.timeout(own.runner.timeoutMs)
       const attempts = claimed.map((delivery) => counted(attempt(deps, own, delivery, signal)))
-      const isDone = await doneBefore(deps.signal, Promise.all(attempts))
-      if (!isDone) return finishEach(deps.sql, own.handler, { attempts, rest })
-      const finished = await Promise.all(attempts)
-      await untilRecorded(deps, () => end(deps.sql, own.handler, finished))
+      const unrecorded = await recordAsTheyEnd(deps, own.handler, attempts)
+      if (unrecorded.length > 0) return finishEach(deps.sql, own.handler, { attempts: unrecorded, rest })
     }
   }
 
@@ -152,7 +151,9 @@ async function begin(
   deliveries: QueuedDelivery[],
 ): Promise<{ claimed: Claimed[]; begun: number; waitMs: number }> {
   const { limits, name } = own.handler
-  const first = deliveries.slice(0, BATCH)
+  const { maxAttempts = MAX_ATTEMPTS } = own.runner
+  // They run at the same time, and are claimed together.
+  const first = deliveries.slice(0, maxAttempts / TURNS.perHandler)
   if (limits === undefined)
     return { claimed: await claimDeliveries(sql, first, claimOptions(own)), begun: first.length, waitMs: 0 }
   return sql.begin(async (transaction) => {
@@ -279,13 +280,29 @@ async function runHandler(
     const report = await runner.run(event, context, storedRequest(delivery), delivery.payload)
     return { ok: true, report: report ?? {} }
   } catch (error) {
-    const message = error instanceof Error ? error.message : String(error)
+    const message = textOf(error instanceof Error ? error.message : error)
     if (!(error instanceof HandlerError)) {
       return { ok: false, report: {}, error: message, retryable: true, isGone: false }
     }
-    const { statusCode, response, retryable, retryAfterMs, isGone } = error
+    const { retryable, retryAfterMs, isGone } = error
+    // A user's own function may have put anything into them.
+    const statusCode = isStatusCode(error.statusCode) ? error.statusCode : undefined
+    const response = error.response === undefined ? undefined : textOf(error.response)
     return { ok: false, report: { statusCode, response }, error: message, retryable, isGone, statusCode, retryAfterMs }
   }
+}
+
+/** Whatever a handler threw, or said in its error. Never throws. */
+function textOf(value: unknown): string {
+  try {
+    return typeof value === 'string' ? value : inspect(value)
+  } catch {
+    return 'a value that cannot be shown'
+  }
+}
+
+function isStatusCode(value: unknown): value is number {
+  return Number.isInteger(value) && Math.abs(value as number) < 2 ** 31
 }
 
 function storedRequest({ method, url, headers, raw }: Claimed): StoredRequest | undefined {
@@ -293,14 +310,41 @@ function storedRequest({ method, url, headers, raw }: Claimed): StoredRequest | 
   return { method, url, headers: JSON.parse(headers) as Record<string, string>, raw }
 }
 
-/** Whether `work`, which never rejects, is done before `signal` fires. */
-function doneBefore(signal: AbortSignal, work: Promise<unknown>): Promise<boolean> {
-  const { promise, resolve } = Promise.withResolvers<boolean>()
-  const onAbort = () => resolve(false)
-  signal.addEventListener('abort', onAbort)
-  if (signal.aborted) onAbort()
-  void work.then(() => resolve(true))
-  return promise.finally(() => signal.removeEventListener('abort', onAbort))
+/** Whether `work` is done within `ms` and before `signal` fires. */
+function doneWithin(ms: number, signal: AbortSignal, work: Promise<unknown>): Promise<boolean> {
+  const { promise, resolve, reject } = Promise.withResolvers<boolean>()
+  const giveUp = () => resolve(false)
+  signal.addEventListener('abort', giveUp)
+  if (signal.aborted) giveUp()
+  const timer = setTimeout(giveUp, ms)
+  work.then(() => resolve(true), reject)
+  return promise.finally(() => {
+    clearTimeout(timer)
+    signal.removeEventListener('abort', giveUp)
+  })
+}
+
+/**
+ * Records attempts when they are over: all together, or where that takes long, those that are over each second, for a worker that
+ * is killed has those made again that are not recorded. Resolves to what is left when the process is to end.
+ */
+async function recordAsTheyEnd(
+  deps: RunDependencies,
+  handler: Handler,
+  attempts: Promise<Finished>[],
+): Promise<Promise<Finished>[]> {
+  let open = attempts
+  const over = new Map<Promise<Finished>, Finished>()
+  const all = Promise.all(attempts.map(async (attempted) => over.set(attempted, await attempted)))
+  while (open.length > 0) {
+    const isDone = await doneWithin(RECORD_INTERVAL_MS, deps.signal, all)
+    if (!isDone && deps.signal.aborted) break
+    const finished = [...over.values()]
+    open = open.filter((attempted) => !over.has(attempted))
+    over.clear()
+    await untilRecorded(deps, () => end(deps.sql, handler, finished))
+  }
+  return open
 }
 
 /**

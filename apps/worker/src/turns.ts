@@ -1,3 +1,6 @@
+/** How many attempts of one handler a worker has under way at most, over all its jobs. */
+export const MAX_ATTEMPTS = 400
+
 export interface TurnLimits {
   /** Jobs of one handler that run at once: a destination, however slow, leaves room for others. */
   perHandler: number

@@ -119,6 +119,14 @@ test.each([
   expect(() => resolveConfig({ sources, handlers: [{ name: 'h', run }] }, {})).toThrow(message)
 })
 
+test.each([{ delaysMs: [30 * 86_400_000] }, { firstDelayMs: 1e10 }, { maxDelayMs: 1e10 }])(
+  'a wait that Postgres could not be told is refused: %j',
+  (retry) => {
+    const handlers = [{ name: 'h', run: log({ message: 'm' }), retry }]
+    expect(() => resolveConfig({ sources, handlers }, {})).toThrow(/retry\./)
+  },
+)
+
 test('a file that cannot be loaded says which it is and why', async () => {
   await expect(loadConfig(join(folder, 'missing.ts'), {})).rejects.toThrow(/missing\.ts cannot be loaded/)
 })

@@ -15,7 +15,7 @@ import { addressList } from './providers/access.ts'
 import type { Source } from './providers/provider.ts'
 import type { OriginSettings } from './providers/request-origin.ts'
 import { isBaseUrl } from './providers/source.ts'
-import { defaultRetry } from './retry.ts'
+import { defaultRetry, MAX_DELAY_MS } from './retry.ts'
 import type { RetryPolicy } from './retry.ts'
 
 /** A value that is read from the environment when the configuration is loaded; see {@link env}. */
@@ -198,9 +198,9 @@ const filter = z.strictObject({
 
 const retry = z.strictObject({
   maxAttempts: z.int().min(1).max(1000).default(defaultRetry.maxAttempts),
-  firstDelayMs: z.int().min(100).default(defaultRetry.firstDelayMs),
-  maxDelayMs: z.int().min(100).default(defaultRetry.maxDelayMs),
-  delaysMs: z.array(z.int().min(0)).min(1).optional(),
+  firstDelayMs: z.int().min(100).max(MAX_DELAY_MS).default(defaultRetry.firstDelayMs),
+  maxDelayMs: z.int().min(100).max(MAX_DELAY_MS).default(defaultRetry.maxDelayMs),
+  delaysMs: z.array(z.int().min(0).max(MAX_DELAY_MS)).min(1).optional(),
   maxAgeMs: z.int().min(1000).optional(),
   neverRetry: z.array(z.int().min(100).max(599)).default(defaultRetry.neverRetry),
 })

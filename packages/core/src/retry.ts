@@ -13,6 +13,9 @@ export interface RetryPolicy {
   neverRetry: number[]
 }
 
+/** The longest of the waits that a policy may name: Postgres gets them as integers of milliseconds. */
+export const MAX_DELAY_MS = 14 * 86_400_000
+
 /** 8 attempts over about 21 minutes; the schedule is printed in docs/handlers.md. */
 export const defaultRetry: RetryPolicy = {
   maxAttempts: 8,
@@ -48,9 +51,15 @@ export function nextStep(
   const isFinal = result.statusCode !== undefined && policy.neverRetry.includes(result.statusCode)
   if (!result.retryable || isFinal || attempt >= policy.maxAttempts) return { kind: 'dead' }
   const spread = Math.round(baseDelayMs(policy, attempt) * (0.8 + 0.4 * random()))
-  const delayMs = Math.max(spread, Math.min(result.retryAfterMs ?? 0, MAX_RETRY_AFTER_MS))
+  const delayMs = Math.max(spread, askedFor(result.retryAfterMs))
   if (policy.maxAgeMs !== undefined && ageMs + delayMs > policy.maxAgeMs) return { kind: 'dead' }
   return { kind: 'retry', delayMs }
+}
+
+/** A user's own function may ask for anything, and for what is no number. */
+function askedFor(retryAfterMs = 0): number {
+  const ms = Math.round(Math.min(retryAfterMs, MAX_RETRY_AFTER_MS))
+  return Number.isNaN(ms) ? 0 : ms
 }
 
 function baseDelayMs({ firstDelayMs, maxDelayMs, delaysMs }: RetryPolicy, attempt: number): number {

@@ -9,6 +9,7 @@ import type { Runner } from './runner.ts'
 
 /** More would be refused by some providers. */
 const MAX_CONNECTIONS = 5
+const MAX_ATTEMPTS = 4 * MAX_CONNECTIONS
 /** Before most servers end an idle connection. */
 const IDLE_TIMEOUT_MS = 30_000
 
@@ -17,6 +18,7 @@ export function createEmail(action: EmailAction): Runner {
   return {
     timeoutMs: action.timeoutMs,
     needsRequest: false,
+    maxAttempts: MAX_ATTEMPTS,
     run: (event, context) => send(transport, action, event, context),
     close: async () => transport.close(),
   }

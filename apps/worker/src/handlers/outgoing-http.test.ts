@@ -2,7 +2,7 @@ import { execFileSync } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { createServer } from 'node:http'
-import type { IncomingMessage, RequestListener } from 'node:http'
+import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http'
 import { createServer as createHttpsServer } from 'node:https'
 import type { ServerOptions } from 'node:https'
 import type { AddressInfo } from 'node:net'
@@ -12,6 +12,7 @@ import type { TLSSocket } from 'node:tls'
 import { HandlerError } from '@ringback/core/handlers'
 import { addressList } from '@ringback/core/providers/access'
 import { describe, expect, test } from 'vitest'
+import { MAX_ATTEMPTS } from '../turns.ts'
 import { createOutgoingHttp, readRetryAfter } from './outgoing-http.ts'
 import type { Answer, OutgoingHttpOptions, OutgoingRequest } from './outgoing-http.ts'
 
@@ -105,6 +106,17 @@ describe('a destination that', () => {
     const error = await failure(http.send({ url: server.url }, 200))
     expect(error).toMatchObject({ message: 'not done within 200 ms', retryable: true })
     expect(performance.now() - startedAt).toBeLessThan(1500)
+  })
+
+  test('is slow gets as many requests at once as a worker has attempts: none stands in line while its time runs', async () => {
+    const waiting: ServerResponse[] = []
+    await using server = await startServer((_request, response) => {
+      waiting.push(response)
+      if (waiting.length === MAX_ATTEMPTS) for (const each of waiting) each.end()
+    })
+    await using http = startHttp({ timeoutMs: 60_000 })
+    const sent = Array.from({ length: MAX_ATTEMPTS }, () => http.send({ url: server.url }, 60_000))
+    expect(await Promise.all(sent)).toHaveLength(MAX_ATTEMPTS)
   })
 
   test('drips its answer slowly has that time too', async () => {

@@ -8,6 +8,7 @@ import type { AttemptReport } from '@ringback/core/handlers'
 import { mayConnect, refusalOf } from '@ringback/core/outgoing-addresses'
 import type { AddressList } from '@ringback/core/providers/access'
 import { Agent, buildConnector } from 'undici'
+import { MAX_ATTEMPTS } from '../turns.ts'
 
 // HTTP to a destination that may be slow, hostile, or led elsewhere by its DNS: what it can cost us is bounded.
 
@@ -49,8 +50,6 @@ export interface OutgoingHttp {
   close: () => Promise<void>
 }
 
-/** More than a worker runs at once for one handler, so that no attempt stands in line while its time runs. */
-const MAX_CONNECTIONS = 256
 const MAX_CONNECT_MS = 10_000
 const MAX_RESPONSE_BYTES = 64 * 1024
 
@@ -97,7 +96,8 @@ function createAgent(
   })
   return new Agent({
     pipelining: 1,
-    connections: MAX_CONNECTIONS,
+    // So that no attempt stands in line while its time runs.
+    connections: MAX_ATTEMPTS,
     // Behind the signal, which is exact.
     headersTimeout: timeoutMs + 1000,
     bodyTimeout: timeoutMs + 1000,

@@ -26,6 +26,8 @@ export interface Runner {
   timeoutMs: number
   /** Whether `run` gets the stored request; reading it costs. */
   needsRequest: boolean
+  /** How many attempts may be under way in one worker, so that none stands in line while its time runs. Else as many as a worker has. */
+  maxAttempts?: number
   /** One attempt. Throws if it failed; a HandlerError says how. `payloadJson` is the payload as stored, with every digit. */
   run: (
     event: HandledEvent,
