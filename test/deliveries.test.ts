@@ -71,6 +71,13 @@ test('after its last attempt a delivery is a dead letter with the last error', a
   expect(delivery!.finished_at).toBeInstanceOf(Date)
 })
 
+test('a handler without limits, which cannot be disabled, has its last attempt also where its destination is gone', async () => {
+  await using database = await freshDatabase()
+  const gone = () => Promise.reject(new HandlerError('gone', { retryable: true, isGone: true }))
+  await receiveOne(database, withHandlers({ name: 'gone', run: code(gone), retry: { ...soon, maxAttempts: 2 } }))
+  expect(await database.sql`select status, attempts from deliveries`).toEqual([{ status: 'dead', attempts: 2 }])
+})
+
 test('an error that says so is not tried again', async () => {
   await using database = await freshDatabase()
   const refuse = () => {

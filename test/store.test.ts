@@ -195,6 +195,27 @@ test('a callback of a time without a partition gets one', async () => {
   expect(rows).toEqual([{ partition: 'events_2024w09', received_at: new Date('2024-02-29T23:59:59.999Z') }])
 })
 
+test('so does one that Postgres refuses at first, and the quarantine of one that it always refuses', async () => {
+  await using database = await freshDatabase()
+  const store = storeInto(database)
+  const lastYear = (raw: string) =>
+    queued(raw.slice(0, 20), { id: idAt('2024-05-01T00:00:00Z'), raw: Buffer.from(raw).toString('base64') })
+  await store(groupOf([lastYear('{"text":"a\\u0000b"}'), lastYear('[1]')]))
+  await database.sql`drop table quarantine_2024w18`
+  await store(groupOf([lastYear('[2]'), lastYear('['.repeat(50_000) + ']'.repeat(50_000))]))
+  expect(await counts(database)).toMatchObject({ events: 3, quarantined: 1 })
+})
+
+test('a group that comes again when its id is forgotten changes nothing but counts', async () => {
+  await using database = await freshDatabase()
+  const store = storeInto(database)
+  const group = groupOf([queued('a'), queued('a'), queued('b')], [refusal(), refusal()])
+  await store(group)
+  await database.sql`delete from store_groups`
+  await store(group)
+  expect(await counts(database)).toMatchObject({ events: 2, repetitions: 3, deliveries: 2, quarantined: 2 })
+})
+
 test('events are stored also while their deliveries cannot be enqueued', async () => {
   await using database = await freshDatabase()
   const store = storeInto(database, { enqueueDeliveries: () => Promise.reject(new Error('the queue is away')) })
@@ -267,6 +288,26 @@ test('what only its bytes name keeps its name over the edge of a window, and no 
   expect(await database.sql`select callback_id, duplicates from events order by received_at`).toEqual([
     { callback_id: 'body:h:1', duplicates: 1 },
     { callback_id: 'body:h:3', duplicates: 0 },
+  ])
+})
+
+test('it does so too where both copies are stored together', async () => {
+  await using database = await freshDatabase()
+  const copy = (time: string, window: number, accountId = '1') =>
+    queued(`body:h:${window}`, {
+      id: idAt(time),
+      accountId,
+      previousName: { callbackId: `body:h:${window - 1}`, windowSeconds: 600 },
+    })
+  const group = [
+    copy('2026-01-01T00:09:59Z', 1),
+    copy('2026-01-01T00:10:01Z', 2, 'another'),
+    copy('2026-01-01T00:10:01Z', 2),
+  ]
+  await storeInto(database)(groupOf(group))
+  expect(await database.sql`select account_id, callback_id, duplicates from events order by account_id`).toEqual([
+    { account_id: '1', callback_id: 'body:h:1', duplicates: 1 },
+    { account_id: 'another', callback_id: 'body:h:2', duplicates: 0 },
   ])
 })
 

@@ -186,7 +186,8 @@ async function attempt(
   const span = deps.tracing?.attempt(delivery.traceparent)
   const result = await runHandler(deps, own, delivery, { signal, traceparent: span?.traceparent })
   const durationMs = Math.round(performance.now() - startedAt)
-  const isGone = !result.ok && result.isGone
+  // Only what has limits has a destination that can be disabled.
+  const isGone = !result.ok && result.isGone && handler.limits !== undefined
   const next: NextStep = isGone
     ? { kind: 'retry', delayMs: GONE_WAIT_MS }
     : nextStep(

@@ -307,20 +307,29 @@ async function storeGroup(
   groupId: string,
   group: Group,
   matched: [string, string][],
-  madePartitions = false,
+): Promise<Stored | undefined> {
+  const store = () => storeWholeOrInPieces(deps, groupId, group, matched)
+  return store().catch(async (error: unknown) => {
+    if (!isMissingPartition(error)) throw error
+    // Once: while a partition of long ago is being dropped, there is none to be had, and it is tried again later.
+    await makePartitions(deps.sql, group)
+    return store()
+  })
+}
+
+async function storeWholeOrInPieces(
+  deps: Dependencies,
+  groupId: string,
+  group: Group,
+  matched: [string, string][],
 ): Promise<Stored | undefined> {
   try {
     return await storeGroups(deps, [groupId], group, matched)
   } catch (error) {
-    if (isMissingPartition(error)) {
-      // Once: while a partition of long ago is being dropped, there is none to be had, and it is tried again later.
-      if (madePartitions) throw error
-      await makePartitions(deps.sql, group)
-      return storeGroup(deps, groupId, group, matched, true)
-    }
     // A group that keeps failing while others are stored is taken apart too, to find which callback is to blame.
     const isGuilty = deps.suspects.isGuilty(groupId)
-    const isRefusal = (reason: unknown) => verdictOn(reason) === 'refused' || (isGuilty && mayBeTheData(reason))
+    const isRefusal = (reason: unknown) =>
+      !isMissingPartition(reason) && (verdictOn(reason) === 'refused' || (isGuilty && mayBeTheData(reason)))
     if (!isRefusal(error)) throw error
     return storePieces(deps, groupId, { group, matched, isRefusal })
   }

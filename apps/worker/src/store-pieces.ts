@@ -2,6 +2,7 @@ import type { Group, QueuedCallback, QueuedDrop, QueuedRefusal } from '@ringback
 import type { Logger } from '@ringback/core/log'
 import type { Sql, TransactionSql } from '@ringback/core/store/connect'
 import { cleanJson } from './clean-json.ts'
+import { sqlState } from './postgres-errors.ts'
 
 /** What storing groups came to; undefined if they had been stored before. */
 export interface Stored {
@@ -39,6 +40,7 @@ export function storePieces(
       } catch (error) {
         if (!isRefusal(error)) throw error
         if (callbacks.length === 1) {
+          if (isThere(error)) return
           log.error({ eventId: callbacks[0]!.id, error: (error as Error).message }, 'callback.not_storable')
           await storeRefusals([notStorable(callbacks[0]!, error as Error)])
           return
@@ -59,6 +61,7 @@ export function storePieces(
           for (const refusal of quarantined) await storeRefusals([refusal])
           return
         }
+        if (isThere(error)) return
         // Not even its envelope can be stored: the bytes and the reason are what counts.
         const { id, source, reason, scope, body } = quarantined[0]!
         await call(transaction, {
@@ -74,6 +77,11 @@ export function storePieces(
     await call(transaction, { dropped: JSON.parse(group.dropped) as QueuedDrop[] })
     return total
   })
+}
+
+/** Whether a row has this very id, of a group that was stored so long ago that the group's own id is forgotten. */
+function isThere(error: unknown): boolean {
+  return sqlState(error) === '23505'
 }
 
 async function call(
