@@ -60,7 +60,7 @@ await runService(async () => {
     log,
   })
   return {
-    // Below the 20 s that docker-compose.yml gives a container, unless the delay is longer than its default.
+    // Below the 75 s that docker-compose.yml gives ingest, with the longest delay too.
     closeDeadlineMs: environment.SHUTDOWN_DELAY_MS + 10_000,
     async close() {
       await ingest.close()
