@@ -3,7 +3,7 @@ import type { AttemptReport, HandledEvent } from '@ringback/core/handlers'
 import type { NextStep } from '@ringback/core/retry'
 import { uuidArray } from '@ringback/core/store/connect'
 import type { Sql, TransactionSql } from '@ringback/core/store/connect'
-import { storableText } from '@ringback/core/store/storable-text'
+import { storableText } from '@ringback/core/storable-text'
 
 // The tables `deliveries` and `attempts`, as the attempts of a job begin and end in them.
 

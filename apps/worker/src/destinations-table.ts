@@ -1,5 +1,5 @@
 import type { Sql, TransactionSql } from '@ringback/core/store/connect'
-import { storableText } from '@ringback/core/store/storable-text'
+import { storableText } from '@ringback/core/storable-text'
 import { MAX_TEXT_LENGTH } from './deliveries-table.ts'
 import type { Destination } from './destination.ts'
 

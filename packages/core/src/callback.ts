@@ -2,7 +2,7 @@ import { randomUUIDv7 } from 'node:crypto'
 import { deflateRawSync, inflateRawSync } from 'node:zlib'
 import { z } from 'zod'
 import type { GenuineCallback, PreviousName, RejectReason, VerifiedBy } from './providers/provider.ts'
-import { storableText } from './store/storable-text.ts'
+import { storableText } from './storable-text.ts'
 
 // What the queue carries between ingest and worker: the contract of both. A job is one group, and it carries all that
 // the worker needs; nothing is read back. `migrations/0010_fewer_steps.sql` (store_callbacks) reads the same names.
