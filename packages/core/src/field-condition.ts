@@ -1,3 +1,5 @@
+import { valueAt } from './value-at.ts'
+
 // Conditions on the fields of a payload: pure, and never throwing, whatever the payload is.
 
 export type Scalar = string | number | boolean | null
@@ -23,12 +25,7 @@ export interface FieldOperators {
 /** Compiles a condition on the field at `path`: names with dots between them; the step into a list is an index from 0. */
 export function fieldTest(path: string, condition: FieldCondition): (payload: unknown) => boolean {
   const steps = path.split('.')
-  return (payload) => isMet(condition, steps.reduce(step, payload))
-}
-
-function step(value: unknown, name: string): unknown {
-  const isOwn = typeof value === 'object' && value !== null && Object.hasOwn(value, name)
-  return isOwn ? (value as Record<string, unknown>)[name] : undefined
+  return (payload) => isMet(condition, valueAt(payload, steps))
 }
 
 function isMet(condition: FieldCondition, value: unknown): boolean {

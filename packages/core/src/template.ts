@@ -1,4 +1,5 @@
 import type { HandledEvent } from './handlers.ts'
+import { valueAt } from './value-at.ts'
 
 // Texts with tokens that stand for what an event holds.
 
@@ -16,7 +17,7 @@ const MAX_VALUE_LENGTH = 10_000
 export function render(template: string, event: HandledEvent, escape: (value: string) => string): string {
   return template.replaceAll(TOKEN, (_token, inRound?: string, inCurly?: string) => {
     const name = inRound ?? inCurly ?? ''
-    const value = valueAt(event.payload, name) ?? valueAt(event, name)
+    const value = find(event.payload, name) ?? find(event, name)
     return escape(truncate(asText(value), MAX_VALUE_LENGTH))
   })
 }
@@ -28,13 +29,9 @@ export function truncate(text: string, maxLength: number): string {
   return `${text.slice(0, maxLength - 1).replace(/[\ud800-\udbff]$/, '')}…`
 }
 
-function valueAt(from: unknown, name: string): unknown {
-  return step(from, name) ?? name.split('.').reduce(step, from)
-}
-
-function step(value: unknown, name: string): unknown {
-  const isOwn = typeof value === 'object' && value !== null && Object.hasOwn(value, name)
-  return isOwn ? (value as Record<string, unknown>)[name] : undefined
+/** A field whose own name has dots in it goes first; null counts as nothing. */
+function find(from: unknown, name: string): unknown {
+  return valueAt(from, [name]) ?? valueAt(from, name.split('.'))
 }
 
 function asText(value: unknown): string {

@@ -4,6 +4,7 @@ import { createFastClient } from '@ringback/core/queue/redis-client'
 import { Queue } from 'bullmq'
 import type { JobsOptions } from 'bullmq'
 import type { Runner } from './runner.ts'
+import { untilAborted } from './until-aborted.ts'
 
 // An event as a job on a BullMQ queue of the user's own, which is not the one that Ringback itself works with.
 
@@ -26,7 +27,7 @@ export function createQueue(action: QueueAction): Runner {
       untilAborted(
         connected().then(({ queue }) => add(queue, action, event, context)),
         context.signal,
-        `not done within ${action.timeoutMs} ms`,
+        action.timeoutMs,
       ),
     close: async () => (await connecting?.catch(() => undefined))?.close(),
   }
@@ -77,7 +78,7 @@ async function add(
 }
 
 /** What the job holds: the event as `forward` sends it as JSON, but that integers beyond 2^53 are strings. */
-function jobData(event: HandledEvent): object {
+export function jobData(event: HandledEvent): object {
   const { id, source, accountId, type, callbackId, callId, occurredAt, receivedAt, verifiedBy, payload } = event
   return {
     id,
@@ -98,16 +99,4 @@ function failureOf(cause: unknown): HandlerError {
   // What Redis itself says, such as NOAUTH; of other errors only the code, for their messages name hosts.
   const why = name === 'ReplyError' ? message : (code ?? name)
   return new HandlerError(`the job could not be added (${why})`, { retryable: true, cause })
-}
-
-/** `work`, unless `signal` fires first: then it fails, and what comes of the work does not count. */
-async function untilAborted(work: Promise<void>, signal: AbortSignal, message: string): Promise<void> {
-  const { promise: aborted, reject } = Promise.withResolvers<never>()
-  const onAbort = () => reject(new HandlerError(message, { retryable: true }))
-  signal.addEventListener('abort', onAbort, { once: true })
-  try {
-    await Promise.race([work, aborted])
-  } finally {
-    signal.removeEventListener('abort', onAbort)
-  }
 }
