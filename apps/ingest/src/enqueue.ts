@@ -71,6 +71,7 @@ interface Ticket {
   reject: (cause: unknown) => void
 }
 
+/** Makes the enqueuer of a process. Its `close` closes the producer too, and leaves the spool to the caller. */
 export function createEnqueuer({ producer, spool, log, deadlineMs, addTimeoutMs, onGroup }: EnqueueOptions): Enqueuer {
   let pending: Pending[] = []
   let pendingBytes = 0

@@ -24,6 +24,7 @@ export interface HttpLimits {
   maxConnections: number
 }
 
+/** As docs/operations.md has them. */
 export const defaultHttpLimits: HttpLimits = {
   headersMs: 10_000,
   requestMs: 15_000,

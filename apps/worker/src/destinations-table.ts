@@ -36,6 +36,7 @@ export async function countRunning(sql: TransactionSql, handler: string): Promis
   return row!.count
 }
 
+/** Writes what has become of a destination that the transaction has locked; nothing if `after` is `before` itself. */
 export async function saveDestination(
   sql: TransactionSql,
   handler: string,

@@ -40,6 +40,7 @@ export function sqlState(error: unknown): string | undefined {
   return typeof code === 'string' && /^[0-9FHPX][0-9A-Z]{4}$/.test(code) ? code : undefined
 }
 
+/** What `error` means. Of errors that Postgres did not make, the network is `away`, and a mistake of ours `stuck`. */
 export function verdictOn(error: unknown): Verdict {
   const code = sqlState(error)
   // What comes of the network has a code of its own, a mistake of this program has none.

@@ -35,6 +35,7 @@ export interface Retention {
   nameDays: number | undefined
 }
 
+/** What holds where no variable says anything else. */
 export const DEFAULT_RETENTION: Retention = { days: 90, deadLetterDays: 365, quarantineDays: 90, nameDays: undefined }
 
 /** What the variables say. Throws where names would be forgotten before their events. */

@@ -13,6 +13,7 @@ const MAX_SUSPECTS = 1000
 const STRIKES = 5
 const OTHERS_STORED = 5
 
+/** For one worker, in memory: each has its own suspects, and a restart forgets them. */
 export function createSuspects(): Suspects {
   const suspects = new Map<string, { strikes: number; storedBefore: number }>()
   let stored = 0

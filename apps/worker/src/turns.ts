@@ -21,6 +21,7 @@ export interface Turns {
   isCrowded: () => boolean
 }
 
+/** For the jobs of one process. */
 export function createTurns({ perHandler, crowd, maxWaitMs }: TurnLimits): Turns {
   const running = new Map<string, number>()
   /** In the order in which they came. */

@@ -38,6 +38,7 @@ export interface AlertPolicy {
   disabled: AlertKind[]
 }
 
+/** What holds where the configuration says nothing else. */
 export const defaultAlerts: AlertPolicy = {
   consecutiveFailures: 3,
   quietMinutes: 15,

@@ -156,4 +156,5 @@ export interface BreakerPolicy {
   openMs: number
 }
 
+/** What holds for destinations on other machines where the configuration says nothing else. */
 export const defaultBreaker: BreakerPolicy = { failureShare: 0.5, minAttempts: 10, windowMs: 60_000, openMs: 30_000 }

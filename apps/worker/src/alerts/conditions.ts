@@ -19,6 +19,7 @@ export interface LookDependencies {
 
 type Look = (deps: LookDependencies) => Promise<Condition[]>
 
+/** How each kind is looked for. The caller sees to it that one which fails stops no other. */
 export const looks: Record<AlertKind, Look> = {
   destination_failing: lookForFailures,
   destination_open: (deps) => lookForState(deps, 'destination_open'),

@@ -48,6 +48,7 @@ export function transitions(open: readonly OpenAlert[], conditions: readonly Con
   }
 }
 
+/** What `alerts.key` holds: of each at most one alert is open. */
 export function keyOf({ kind, subject }: { kind: AlertKind; subject: string }): string {
   return `${kind}:${subject}`
 }

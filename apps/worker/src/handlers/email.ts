@@ -13,6 +13,7 @@ const MAX_ATTEMPTS = 4 * MAX_CONNECTIONS
 /** Before most servers end an idle connection. */
 const IDLE_TIMEOUT_MS = 30_000
 
+/** Sends events as mails. Connects for the first of them; `close` ends the connections. */
 export function createEmail(action: EmailAction): Runner {
   const transport = createPool(action)
   return {

@@ -25,6 +25,7 @@ export interface Forwarded {
 /** Of the time limit, where there is a fallback: it gets the rest, and what the primary does not need. */
 const PRIMARY_SHARE = 2 / 3
 
+/** Sends events to a URL. `sources` knows, by the source of an event, how requests are made up. */
 export function createForward(action: ForwardAction, sources: ReadonlyMap<string, Source>): Runner {
   const { url, fallbackUrl, timeoutMs, allowAddresses, clientCertificate, maxRedirects } = action
   const certificateOrigins = new Set([url, fallbackUrl ?? url].map((text) => new URL(text).origin))

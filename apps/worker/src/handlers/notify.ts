@@ -11,6 +11,7 @@ import { teamsMessage } from './teams.ts'
 // An event as a message to people, by a service that takes one by a POST. Each service has a file that writes its
 // messages; this one sends them.
 
+/** Sends events as messages to Slack, Teams, Discord or PagerDuty. What is kept of an answer holds no secret. */
 export function createNotify(action: WebhookAction | PagerDutyAction): Runner {
   const { allowAddresses, timeoutMs } = action
   const http = createOutgoingHttp({

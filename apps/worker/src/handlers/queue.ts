@@ -8,6 +8,7 @@ import { untilAborted } from './until-aborted.ts'
 
 // An event as a job on a BullMQ queue of the user's own, which is not the one that Ringback itself works with.
 
+/** Adds events to a queue of the user's. Connects for the first of them, and anew after a failure. */
 export function createQueue(action: QueueAction): Runner {
   let connecting: Promise<Connection> | undefined
 

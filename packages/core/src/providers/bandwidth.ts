@@ -162,6 +162,7 @@ const voice: Scheme = {
   },
 }
 
+/** Sources for Bandwidth, which signs nothing: the proof is a password or a secret URL. */
 export const bandwidth = definePreset({
   name: 'bandwidth',
   title: 'Bandwidth',

@@ -58,6 +58,7 @@ function split({ json, header }: Message): CallbackFound[] | RejectReason {
   ]
 }
 
+/** Sources for webhook subscriptions of the Bird API; that of MessageBird has a preset of its own. */
 export const bird = definePreset({
   name: 'bird',
   title: 'Bird',

@@ -50,6 +50,7 @@ function isObject(value: unknown): value is object {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
+/** Sources for Infobip, which signs nothing: the proof is a password or a secret URL. */
 export const infobip = definePreset({
   name: 'infobip',
   title: 'Infobip',

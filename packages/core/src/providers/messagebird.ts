@@ -69,6 +69,7 @@ function messageId({ text }: Content): string | undefined {
   return composeCallbackId(text('id'), text('recipient'), text('status'))
 }
 
+/** Sources for the MessageBird API. It signs the URL too, so where that begins must be known. */
 export const messagebird = definePreset({
   name: 'messagebird',
   title: 'MessageBird',

@@ -177,6 +177,7 @@ const commonFacts = {
   account: documented('`ParentAuthID` in voice callbacks; Ringback’s account is the one whose token verified it.'),
 } satisfies Partial<SchemeFacts>
 
+/** Sources for Plivo: the option `scheme` says whether voice or messaging callbacks come to the URL. */
 export const plivo = definePreset({
   name: 'plivo',
   title: 'Plivo',

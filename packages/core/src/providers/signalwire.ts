@@ -76,6 +76,7 @@ const commonFacts = {
   retries: unknown(),
 } satisfies Partial<SchemeFacts>
 
+/** Sources for SignalWire: the option `scheme` says whether forms (`compatibility`) or JSON come to the URL. */
 export const signalwire = definePreset({
   name: 'signalwire',
   title: 'SignalWire',

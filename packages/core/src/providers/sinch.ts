@@ -487,6 +487,7 @@ const sms: Scheme = {
   },
 }
 
+/** Sources for Sinch: the option `scheme` says which of its five kinds of callbacks come to the URL. */
 export const sinch = definePreset({
   name: 'sinch',
   title: 'Sinch',

@@ -91,6 +91,7 @@ function split({ json, header, body }: Message): CallbackFound[] | RejectReason 
   return [{ kind: 'found', callbackId, type: text('type') ?? '', occurredAt: fromIsoTime(text('timestamp')), raw }]
 }
 
+/** Sources for any sender that follows Standard Webhooks, or signs as Svix does. */
 export const standardWebhooks = definePreset({
   name: 'standard-webhooks',
   title: 'Standard Webhooks',

@@ -53,6 +53,7 @@ function split({ json }: Message): CallbackFound[] | RejectReason {
   ]
 }
 
+/** Sources for Telnyx: the secret is the account's public key. */
 export const telnyx = definePreset({
   name: 'telnyx',
   title: 'Telnyx',

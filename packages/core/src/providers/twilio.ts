@@ -249,6 +249,7 @@ const delivery: DeliveryRule = {
   isRetried: () => false,
 }
 
+/** Sources for all of Twilio's webhooks. It signs the URL too, so where that begins must be known. */
 export const twilio = definePreset({
   name: 'twilio',
   title: 'Twilio',

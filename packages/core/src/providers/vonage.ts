@@ -237,6 +237,7 @@ function smsScheme(algorithm: SmsAlgorithm, inWords: string): Scheme {
   }
 }
 
+/** Sources for Vonage: the option `scheme` says whether webhooks with a JWT or signed SMS come to the URL. */
 export const vonage = definePreset({
   name: 'vonage',
   title: 'Vonage',

@@ -391,6 +391,7 @@ function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
+/** Sources for Voximplant, which signs each callback of a request by itself: of one request some may be forged. */
 export const voximplant = Object.assign(defineSource, {
   provider: {
     name: 'voximplant',

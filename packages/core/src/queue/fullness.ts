@@ -18,6 +18,7 @@ const OPEN_UNDER = 0.85
 const ROOM_UNDER = 0.7
 const REFRESH_INTERVAL_MS = 500
 
+/** Lets everything through until `readUsage` has answered for the first time. */
 export function createFullness(readUsage: ReadUsage): Fullness {
   let usage = 0
   let isClosed = false

@@ -19,6 +19,10 @@ interface Connected {
   close: () => Promise<void>
 }
 
+/**
+ * Connects when it is first used, and anew after that has failed, so that the server may be away. What takes longer
+ * than `timeoutMs` rejects, and may have been done all the same.
+ */
 export function createPostgresProducer<Data extends object>(
   server: QueueServer & { kind: 'postgres' },
   name: QueueName,

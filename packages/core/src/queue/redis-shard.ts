@@ -44,6 +44,10 @@ const NEW_JOB = {
   returnvalue: '',
 } satisfies Partial<JobJson>
 
+/**
+ * A queue on the server of `client`, which stays the caller's to close. Rejects where the server takes no write: then
+ * connect anew, for a queue that was made while its server was away never recovers.
+ */
 export async function connectRedisShard(options: RedisShardOptions): Promise<RedisShard> {
   const { client, name, prefix, waitReplicas, timeoutMs } = options
   const newJob = { ...NEW_JOB, name, opts: options.queueOptions.defaultJobOptions ?? {} }

@@ -21,6 +21,7 @@ export type SegmentPart =
 const MAGIC = Buffer.from('RBS1')
 const HEADER_BYTES = 12
 
+/** `group` as it lies in a segment. */
 export function encodeGroup(group: SpooledGroup): Buffer {
   const json = Buffer.from(JSON.stringify(group))
   const header = Buffer.allocUnsafe(HEADER_BYTES)

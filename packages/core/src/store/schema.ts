@@ -42,8 +42,10 @@ const eventColumns = {
   traceparent: text('traceparent'),
 }
 
+/** Each callback once. An id says the time of receipt: with `receivedAt` beside it only one partition is read. */
 export const events = pgTable('events', eventColumns)
 
+/** The first hundred repetitions of each event; `events.duplicates` counts them all. */
 export const duplicates = pgTable('duplicates', {
   id: uuid('id').notNull(),
   eventId: uuid('event_id').notNull(),
@@ -72,8 +74,10 @@ const deliveryColumns = {
   running: boolean('running').notNull().default(false),
 }
 
+/** One for each event and handler that matched, in the partition of its event: say `eventReceivedAt` too. */
 export const deliveries = pgTable('deliveries', deliveryColumns)
 
+/** How each handler fares where it sends. What is said here decides only where a handler has limits. */
 export const destinations = pgTable('destinations', {
   handler: text('handler').notNull(),
   state: text('state', { enum: ['closed', 'open', 'half_open', 'disabled'] })
@@ -105,8 +109,10 @@ const attemptColumns = {
   response: text('response'),
 }
 
+/** One without an outcome is under way, or its worker is gone. In the partition of its event. */
 export const attempts = pgTable('attempts', attemptColumns)
 
+/** What was refused, partitioned by its own receipt. */
 export const quarantine = pgTable('quarantine', {
   id: uuid('id').notNull(),
   source: text('source').notNull(),
@@ -126,11 +132,14 @@ export const quarantine = pgTable('quarantine', {
 
 const keptAt = () => time('kept_at').notNull().defaultNow()
 
-// Dead letters whose partition was dropped, with their events and attempts.
+/** The events of dead letters whose partition was dropped. */
 export const keptEvents = pgTable('kept_events', { ...eventColumns, keptAt: keptAt() })
+/** Dead letters whose partition was dropped. To be read only: nothing there runs again. */
 export const keptDeliveries = pgTable('kept_deliveries', { ...deliveryColumns, keptAt: keptAt() })
+/** The attempts of such dead letters. */
 export const keptAttempts = pgTable('kept_attempts', { ...attemptColumns, keptAt: keptAt() })
 
+/** What was, or is, wrong: of each `key` at most one is open. */
 export const alerts = pgTable('alerts', {
   id: uuid('id').notNull(),
   key: text('key').notNull(),
@@ -147,6 +156,7 @@ export const alerts = pgTable('alerts', {
   details: jsonb('details').$type<Record<string, unknown>>().notNull(),
 })
 
+/** Each ingest by its newest canary. */
 export const ingests = pgTable('ingests', {
   name: text('name').notNull(),
   host: text('host').notNull(),
@@ -158,11 +168,13 @@ export const ingests = pgTable('ingests', {
   leftAt: time('left_at'),
 })
 
+/** Each worker by when it was last heard of. */
 export const workers = pgTable('workers', {
   name: text('name').notNull(),
   seenAt: time('seen_at').notNull().defaultNow(),
 })
 
+/** When, and by whom, it was noticed that the queue's server had lost data. */
 export const queueLosses = pgTable('queue_losses', {
   detectedAt: time('detected_at').notNull(),
   detectedBy: text('detected_by').notNull(),
