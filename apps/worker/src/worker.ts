@@ -27,6 +27,7 @@ import type { Retention } from './retention.ts'
 import { createRunDeliveries } from './run-deliveries.ts'
 import type { FinishedAttempt } from './run-deliveries.ts'
 import { createStoreEvents } from './store-events.ts'
+import { createUntilItSucceeds } from './until-it-succeeds.ts'
 import { runWatchdog } from './watchdog.ts'
 
 export interface WorkerOptions {
@@ -71,6 +72,7 @@ const DEFAULT_CONCURRENCY = 8
 const ROUND_INTERVAL_MS = 30
 /** They mostly wait for others; what Postgres can bear is limited by the pool. */
 const DELIVERIES_CONCURRENCY = 64
+const START_INTERVAL_MS = 1000
 const SCAN_INTERVAL_MS = 1000
 const MAINTENANCE_INTERVAL_MS = 60_000
 const SETTINGS_INTERVAL_MS = 3_600_000
@@ -104,6 +106,9 @@ async function startWorker(options: WorkerOptions): Promise<Worker> {
   const closing = new AbortController()
   const { signal } = closing
   const starting = options.stopping ?? signal
+  // Postgres may be away, lack migrations, or take no writes.
+  const pause = () => sleep(START_INTERVAL_MS, undefined, { signal: starting })
+  const untilItSucceeds = createUntilItSucceeds({ log, pause })
   const workerPool = concurrency + 3
   const sql = connect(options.databaseUrl, {
     max: workerPool,
@@ -221,18 +226,6 @@ async function startWorker(options: WorkerOptions): Promise<Worker> {
       ])
       log.info('worker.closed')
     },
-  }
-
-  /** At the start: Postgres may be away, lack migrations, or take no writes. */
-  async function untilItSucceeds<Result>(work: () => Promise<Result>): Promise<Result> {
-    for (;;) {
-      try {
-        return await work()
-      } catch (error) {
-        log.warn({ problem: (error as Error).message }, 'worker.waiting')
-        await sleep(1000, undefined, { signal: starting })
-      }
-    }
   }
 
   async function logUnsafeSettings(): Promise<void> {
