@@ -148,6 +148,21 @@ test('what was written halfway is left out, and what lies before and after damag
   await atTheEnd.close()
 })
 
+test('a damaged file is put aside where the drain was interrupted behind the damage, too', async () => {
+  const folder = await aFolder()
+  const [first, second, third] = [1, 2, 3].map((number) => encodeGroup(aGroup(number)))
+  second![20]! ^= 1
+  await writeFile(join(folder, '000000000001.groups'), Buffer.concat([first!, second!, third!]))
+  const spool = (await openSpool(folder, options))!
+  const interrupted = spool.drain(async ({ id }) => {
+    if (id === 'group-3') throw new Error('the queue is away')
+  })
+  await expect(interrupted).rejects.toThrow('the queue is away')
+  expect(await drained(spool)).toEqual(['group-3'])
+  expect(await putAside(folder)).toHaveLength(1)
+  await spool.close()
+})
+
 test('whatever bytes a segment holds, reading it ends and takes nothing for a group that is none', async () => {
   const group = encodeGroup(aGroup(1, 1000))
   for (let round = 0; round < 500; round++) {

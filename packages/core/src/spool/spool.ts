@@ -50,6 +50,8 @@ interface Segment {
   oldestAt: number
   /** Where draining goes on. */
   position: number
+  /** Whether damage lies before `position`. */
+  isDamaged: boolean
 }
 
 /** A file of it is given up when it has been drained whole, so it is small. */
@@ -124,7 +126,7 @@ export async function openSpool(folder: string, { maxBytes, log }: SpoolOptions)
       await file.close()
       throw error
     }
-    return { file, segment: { path, bytes: 0, groups: 0, oldestAt: 0, position: 0 } }
+    return { file, segment: { path, bytes: 0, groups: 0, oldestAt: 0, position: 0, isDamaged: false } }
   }
 
   async function seal(): Promise<void> {
@@ -147,7 +149,6 @@ export async function openSpool(folder: string, { maxBytes, log }: SpoolOptions)
 
   async function drainSegment(segment: Segment, add: (group: SpooledGroup) => Promise<void>): Promise<void> {
     const content = await readFile(segment.path)
-    let isDamaged = false
     for (const part of readSegment(content, segment.position)) {
       if (part.kind === 'group') {
         await add(part.group)
@@ -155,13 +156,13 @@ export async function openSpool(folder: string, { maxBytes, log }: SpoolOptions)
       } else if (part.kind === 'unfinished') {
         log.info({ path: segment.path, bytes: part.bytes }, 'spool.unfinished')
       } else {
-        isDamaged = true
+        segment.isDamaged = true
         log.error({ path: segment.path, bytes: part.bytes }, 'spool.damaged')
       }
       segment.position = part.end
     }
     // Numbers are used again, and what was put aside before must stay.
-    if (isDamaged) await rename(segment.path, `${segment.path}.${Date.now()}.damaged`)
+    if (segment.isDamaged) await rename(segment.path, `${segment.path}.${Date.now()}.damaged`)
     else await unlink(segment.path)
   }
 
@@ -227,6 +228,7 @@ async function findSegments(folder: string): Promise<Segment[]> {
       groups: groups.length,
       oldestAt: groups[0]?.at ?? 0,
       position: 0,
+      isDamaged: false,
     })
   }
   return segments
