@@ -64,6 +64,14 @@ function retentionOf(database: Database, retention: Partial<Retention> = {}, log
   return createRetention({ databaseUrl: database.url, retention: { ...DEFAULT_RETENTION, ...retention }, log: logger })
 }
 
+/** Keeps a request in quarantine that came at this time. */
+async function refuseAt({ sql }: Database, at: string): Promise<void> {
+  await sql`select ensure_partitions(${at}::text::timestamptz, ${at}::text::timestamptz)`
+  await sql`
+    insert into quarantine (id, source, reason, received_at, method, url, headers, body)
+    values (${idAt(at)}, 's', 'r', ${at}::text::timestamptz, 'POST', '/', '{}', '')`
+}
+
 async function counts({ sql }: Database) {
   const [row] = await sql`
     select
@@ -154,6 +162,47 @@ test('events go on being stored while a partition waits for a long reader, and i
   expect(lines.join('')).toMatch(/"keptDeadLetters":1.*"msg":"partition\.dropped"/)
 })
 
+test('a long reader of two weeks that are to go keeps nothing else from going', async () => {
+  await using database = await freshDatabase()
+  const { sql } = database
+  await store(database, queued('old', daysAgo(110)), queued('less old', daysAgo(100)))
+  for (const callbackId of ['old', 'less old']) await finish(database, callbackId, 'succeeded')
+  const reader = connect(database.url, { max: 1, applicationName: 'a reader' })
+  await reader.unsafe('begin')
+  await reader`select count(*) from events, deliveries`
+  const run = retentionOf(database, { quarantineDays: 30, nameDays: 90 })
+
+  for (const time of ['first', 'second']) {
+    await refuseAt(database, daysAgo(50))
+    await sql`insert into store_groups (id, stored_at) values (uuidv7(), now() - interval '8 days')`
+    await madeInTime(database)
+    await run()
+    expect(await sql`select from quarantine`, time).toHaveLength(0)
+    expect(await sql`select from store_groups where stored_at < now() - interval '7 days'`, time).toHaveLength(0)
+    expect(await sql`select from event_names`, time).toHaveLength(0)
+  }
+
+  await reader.unsafe('commit')
+  await reader.end()
+  await run()
+  expect(await counts(database)).toMatchObject({ events: 0, deliveries: 0 })
+})
+
+test('what has no partitions is deleted though a week cannot be dropped, which is told of', async () => {
+  await using database = await freshDatabase()
+  const { sql } = database
+  await store(database, queued('old', daysAgo(100)))
+  await finish(database, 'old', 'dead')
+  await madeInTime(database)
+  await sql`insert into store_groups (id, stored_at) values (uuidv7(), now() - interval '8 days')`
+  await sql`alter table kept_events add constraint no_room check (false)`
+
+  await expect(retentionOf(database, { nameDays: 90 })()).rejects.toThrow('no_room')
+
+  expect(await sql`select from store_groups where stored_at < now() - interval '7 days'`).toHaveLength(0)
+  expect(await sql`select from event_names`).toHaveLength(0)
+})
+
 test('a run that was killed between detaching and dropping loses nothing: the next one finishes it', async () => {
   await using database = await freshDatabase()
   const at = daysAgo(100)
@@ -210,12 +259,9 @@ test('what has no partitions is deleted after its time, and nothing before', asy
     insert into quarantine_dropped (recorded_at, source, reason, count)
     values (now() - interval '31 days', 's', 'r', 1), (now() - interval '29 days', 's', 'r', 1)`
   await sql`insert into store_groups (id, stored_at) values (uuidv7(), now() - interval '8 days')`
-  await sql`select ensure_partitions(now() - interval '50 days', now() - interval '50 days')`
+  await refuseAt(database, daysAgo(50))
+  await refuseAt(database, daysAgo(0))
   await madeInTime(database)
-  await sql`
-    insert into quarantine (id, source, reason, received_at, method, url, headers, body)
-    select uuidv7(-age), 's', 'r', now() - age, 'POST', '/', '{}', ''
-    from unnest(array[interval '50 days', interval '1 minute']) as age`
 
   await retentionOf(database, { quarantineDays: 30, nameDays: 350 })()
 

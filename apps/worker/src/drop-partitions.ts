@@ -20,14 +20,21 @@ export function createDropPartitions(retention: Retention, log: Logger): (sql: S
   return dropPartitions
 
   async function dropPartitions(sql: Sql): Promise<void> {
-    for (const week of await expiredWeeks(sql, OF_EVENTS, retention.days)) await dropEvents(sql, week)
+    // Postgres detaches one partition of a table at a time: behind one that is in use, later weeks wait.
+    for (const week of await expiredWeeks(sql, OF_EVENTS, retention.days)) {
+      if (!(await dropEvents(sql, week))) break
+    }
     for (const week of await expiredWeeks(sql, ['quarantine'], retention.quarantineDays)) {
-      if (await detach(sql, 'quarantine', week)) await drop(sql, ['quarantine'], week)
+      if (!(await detach(sql, 'quarantine', week))) break
+      await drop(sql, ['quarantine'], week)
     }
   }
 
-  /** A week with pending deliveries stays as a whole: what is still to be done is never dropped. */
-  async function dropEvents(sql: Sql, week: string): Promise<void> {
+  /**
+   * A week with pending deliveries stays as a whole: what is still to be done is never dropped. False where a partition
+   * of it is still in use.
+   */
+  async function dropEvents(sql: Sql, week: string): Promise<boolean> {
     const keep = async () => {
       // It may be detached by now; then it is attached again.
       const [start] = await sql<{ at: string }[]>`
@@ -35,14 +42,16 @@ export function createDropPartitions(retention: Retention, log: Logger): (sql: S
       await sql`select ensure_partitions(${start!.at}::text::timestamptz, ${start!.at}::text::timestamptz)`
       if (!said.has(week)) log.warn({ week }, 'partition.has_pending')
       said.add(week)
+      return true
     }
     if (await hasPending(sql, week)) return keep()
     for (const parent of OF_EVENTS) {
-      if (!(await detach(sql, parent, week))) return
+      if (!(await detach(sql, parent, week))) return false
       // Whoever made one pending again meanwhile has done so by now, and from now on nobody can.
       if (parent === 'deliveries' && (await hasPending(sql, week))) return keep()
     }
     await drop(sql, OF_EVENTS, week)
+    return true
   }
 
   /** Whether the partition is in nobody's way any more; false where that takes longer than this run may wait. */

@@ -97,9 +97,13 @@ export function createRetention({
       const [row] = await sql<{ isFirst: boolean }[]>`
         select pg_try_advisory_lock(${LOCK_KEY}) as "isFirst", set_config('lock_timeout', ${LOCK_TIMEOUT}, false)`
       if (!row!.isFirst) return
-      await dropPartitions(sql)
-      await prune(sql, retention)
-      await pruneNames(sql)
+      try {
+        await dropPartitions(sql)
+      } finally {
+        // A week that cannot be dropped holds up no other table.
+        await prune(sql, retention)
+        await pruneNames(sql)
+      }
     } finally {
       await sql.end({ timeout: 1 })
     }
