@@ -318,6 +318,38 @@ test('enabling closes a breaker that is open, and what waited for it is delivere
   expect(await database.sql`select state, openings from destinations`).toEqual([{ state: 'closed', openings: 0 }])
 })
 
+test('a handler without limits cannot be disabled, though its attempts are counted, nor one that has lost them', async () => {
+  await using database = await freshDatabase()
+  const disable = () => runCli({ DATABASE_URL: database.url }, 'destinations', 'disable', 'crm')
+  const unlimited = withHandler({})
+  {
+    await using _worker = await startWorker(database, { config: unlimited, monitoringIntervalMs: 50 })
+    await receive(database, unlimited, 1)
+    await eventually(async () =>
+      expect(await ringback(database, 'destinations', 'list')).toMatchObject([
+        {
+          handler: 'crm',
+          state: null,
+          since: null,
+          consecutiveFailures: 0,
+          lastSuccessAt: expect.any(String) as string,
+        },
+      ]),
+    )
+    expect(await disable()).toMatchObject({
+      code: 1,
+      output: expect.stringMatching(/No handler "crm" has a state here; these have: none.*limits: {}/) as string,
+    })
+  }
+  {
+    await using _worker = await startWorker(database, { config: withHandler({ limits: {} }) })
+    expect(await disable()).toMatchObject({ code: 0 })
+  }
+  await using _worker = await startWorker(database, { config: unlimited })
+  expect(await ringback(database, 'destinations', 'list')).toMatchObject([{ handler: 'crm', state: null }])
+  expect(await disable()).toMatchObject({ code: 1 })
+})
+
 test.each([
   [['deliveries', 'retry'], /Name ids, or say which by --source/],
   [['deliveries', 'retry', 'x'], /"x" is no id/],

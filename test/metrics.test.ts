@@ -39,6 +39,8 @@ const opsPort = /"port":(\d+),"msg":"operators\.listening"/
 
 test('ingest and worker count on /metrics just what they did', async () => {
   await using database = await freshDatabase()
+  // As the worker itself makes it a few seconds after the first attempt: without limits there is no state.
+  await database.sql`insert into destinations (handler, limited) values ('fails', false)`
   const environment = { ...(await environmentFor(database)), LOG_LEVEL: 'info' }
   await using file = await configFile(config)
   await using ingest = runApp('ingest', { ...environment, RINGBACK_CONFIG: file.path, PORT: '0' })
@@ -78,6 +80,7 @@ test('ingest and worker count on /metrics just what they did', async () => {
       'ringback_queue_jobs{queue="deliveries",state="waiting"}': 0,
       'ringback_queue_oldest_job_age_seconds{queue="store"}': 0,
     })
+    expect(samples).not.toHaveProperty(['ringback_destination_state{handler="fails",state="closed"}'])
     // One for each transaction, which may have stored several of the seven groups; one group has no callback.
     expect(samples.ringback_worker_store_duration_seconds_count).toSatisfy((count) => count >= 1 && count <= 7)
     expect(samples.ringback_received_to_stored_seconds_count).toSatisfy((count) => count >= 1 && count <= 6)

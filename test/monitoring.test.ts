@@ -411,6 +411,14 @@ describe('alerts', () => {
     expect(await alertsIn(database)).toEqual(['destination_open:crm resolved', 'destination_disabled:crm resolved'])
   })
 
+  test('of the state of a destination are not raised where the handler has no limits, for nothing waits', async () => {
+    await using database = await freshDatabase()
+    const handlers = [{ name: 'crm', run: code(() => {}) }]
+    await database.sql`insert into destinations (handler, state, limited) values ('crm', 'disabled', false)`
+    await look(database, { handlers })
+    expect(await alertsIn(database)).toEqual([])
+  })
+
   test('of dead letters are resolved when there are none of the last hour', async () => {
     await using database = await freshDatabase()
     const { sql } = database

@@ -127,9 +127,9 @@ async function write(sql: Sql, rows: AttemptCounts[], outcomes: Outcomes[]): Pro
       )`
     // In the order of the names, so that two workers do not wait for each other.
     await transaction`
-      insert into destinations as d (handler, consecutive_failures, last_success_at, last_failure_at)
+      insert into destinations as d (handler, limited, consecutive_failures, last_success_at, last_failure_at)
       select
-        handler, "failuresInARow", case when "hasSucceeded" then now() end, case when "hasFailed" then now() end
+        handler, false, "failuresInARow", case when "hasSucceeded" then now() end, case when "hasFailed" then now() end
       from json_to_recordset(${JSON.stringify(outcomes)}::json) as o (
         handler text, "hasSucceeded" boolean, "hasFailed" boolean, "failuresInARow" integer
       )

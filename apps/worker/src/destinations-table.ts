@@ -3,14 +3,23 @@ import { storableText } from '@ringback/core/storable-text'
 import { MAX_TEXT_LENGTH } from './deliveries-table.ts'
 import type { Destination } from './destination.ts'
 
-// The table `destinations`: one row for each handler with limits, locked while something is decided by it.
+// The table `destinations`: one row for each handler with limits, locked while something is decided by it. Rows of handlers
+// without limits are count-attempts.ts's, and only count.
 
-/** Makes the rows that are missing. */
+/** Makes the rows that are missing, of handlers with limits. */
 export async function addDestinations(sql: Sql, handlers: string[]): Promise<void> {
   await sql`
     insert into destinations (handler)
     select name from json_array_elements_text(${JSON.stringify(handlers)}::json) as name order by name
-    on conflict do nothing`
+    on conflict (handler) do update set limited = true where not destinations.limited`
+}
+
+/** For handlers that have lost their limits: nothing heeds their state any more. */
+export async function forgetLimits(sql: Sql, handlers: string[]): Promise<void> {
+  await sql`
+    update destinations
+    set limited = false, state = 'closed', state_since = now(), open_until = null, openings = 0
+    where limited and handler in (select json_array_elements_text(${JSON.stringify(handlers)}::json))`
 }
 
 /** The row, locked until the transaction ends, and the database's time. */

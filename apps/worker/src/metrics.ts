@@ -104,7 +104,8 @@ export function createWorkerMetrics(
 
 function addDestinationStates(registry: Registry, sql: Sql): void {
   const read = readForScrape(
-    () => sql<{ handler: string; state: Destination['state'] }[]>`select handler, state from destinations`,
+    () =>
+      sql<{ handler: string; state: Destination['state'] }[]>`select handler, state from destinations where limited`,
   )
   const state: Gauge<'handler' | 'state'> = new Gauge({
     name: 'ringback_destination_state',

@@ -16,6 +16,7 @@ import { unsafeDatabaseSettings } from '@ringback/core/store/unsafe-settings'
 import type { Tracing } from '@ringback/core/tracing'
 import { createEvaluateAlerts } from './alerts/evaluate-alerts.ts'
 import { createAttemptCounter } from './count-attempts.ts'
+import { forgetLimits } from './destinations-table.ts'
 import { buryWithoutHandler, enqueueDueDeliveries } from './due-deliveries.ts'
 import { createHands } from './hands.ts'
 import { beat, forgetProcesses, probePostgres } from './heartbeat.ts'
@@ -142,6 +143,7 @@ async function startWorker(options: WorkerOptions): Promise<Worker> {
     signal,
   })
   const limited = new Set(config.handlers.filter(({ limits }) => limits !== undefined).map(({ name }) => name))
+  const unlimited = config.handlers.map(({ name }) => name).filter((name) => !limited.has(name))
   const attemptCounter = createAttemptCounter({ sql, limited })
   const onAttempt = (attempt: FinishedAttempt) => {
     attemptCounter.count(attempt)
@@ -149,6 +151,7 @@ async function startWorker(options: WorkerOptions): Promise<Worker> {
   }
   const queueAgeMs = async () => (await storeQueue.state()).oldestAgeMs
   const monitoringIntervalMs = options.monitoringIntervalMs ?? MONITORING_INTERVAL_MS
+  await untilItSucceeds(() => forgetLimits(sql, unlimited))
   const deliveryRunner = await untilItSucceeds(() =>
     createRunDeliveries({ sql, config, random: Math.random, log, signal, onAttempt, tracing }),
   )

@@ -56,8 +56,9 @@ interface Destination {
 function list(sql: Sql): Promise<Destination[]> {
   return sql<Destination[]>`
     select
-      handler, n.state, n.state_since as since, n.open_until as "openUntil",
-      n.consecutive_failures as "consecutiveFailures", coalesce(w.pending, 0) as pending, coalesce(w.due, 0) as due,
+      handler, case when n.limited then n.state end as state, case when n.limited then n.state_since end as since,
+      case when n.limited then n.open_until end as "openUntil", n.consecutive_failures as "consecutiveFailures",
+      coalesce(w.pending, 0) as pending, coalesce(w.due, 0) as due,
       n.last_success_at as "lastSuccessAt", n.last_failure_at as "lastFailureAt", n.last_error as "lastError"
     from destinations as n
     full join (
@@ -105,7 +106,7 @@ async function disable(sql: Sql, handler: string): Promise<{ handler: string; wa
 /** With a breaker that remembers nothing. The count of consecutive failures stays: only a success ends it. */
 async function setState(sql: Sql, handler: string, state: State): Promise<State> {
   const [row] = await sql<{ was: State }[]>`
-    with before as (select handler, state from destinations where handler = ${handler} for update)
+    with before as (select handler, state from destinations where handler = ${handler} and limited for update)
     update destinations as n
     set
       state = ${state}, state_since = case when n.state = ${state} then n.state_since else now() end,
@@ -118,7 +119,7 @@ async function setState(sql: Sql, handler: string, state: State): Promise<State>
 }
 
 async function reasonForNone(sql: Sql, handler: string): Promise<string> {
-  const known = await sql<{ handler: string }[]>`select handler from destinations order by handler`
+  const known = await sql<{ handler: string }[]>`select handler from destinations where limited order by handler`
   return (
     `No handler "${handler}" has a state here; these have: ${known.map((row) => row.handler).join(', ') || 'none'}. ` +
     'A worker makes it at its start for each handler with limits; "limits: {}" in the configuration is enough'

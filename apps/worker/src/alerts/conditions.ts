@@ -81,7 +81,8 @@ async function lookForState(
   const found = await sql<{ handler: string; since: Date; lastError: string | null }[]>`
     select handler, state_since as since, left(last_error, ${MAX_ERROR_LENGTH}) as "lastError"
     from destinations
-    where state in (select json_array_elements_text(${json(states)}::json))
+    where limited
+      and state in (select json_array_elements_text(${json(states)}::json))
       and handler in (select json_array_elements_text(${json(watchedHandlers(config))}::json))`
   return found.map(({ handler, ...details }) => ({
     kind,

@@ -95,6 +95,7 @@ export const destinations = pgTable('destinations', {
   lastSuccessAt: time('last_success_at'),
   lastFailureAt: time('last_failure_at'),
   lastError: text('last_error'),
+  limited: boolean('limited').notNull().default(true),
 })
 
 const attemptColumns = {
