@@ -144,6 +144,13 @@ describe('as it came', () => {
     })
   })
 
+  test('the provider’s own authorization, kept for it signs, goes to no other origin by a redirect', () => {
+    const headers = { authorization: 'Bearer header.payload.signature', 'x-signature': 'abc' }
+    const made = make({ as: 'received', headers: { 'x-key': 'hush' } }, { request: { ...request, headers } })
+    expect(made.headers).toMatchObject(headers)
+    expect([...made.credentialHeaders].toSorted()).toEqual(['authorization', 'x-key'])
+  })
+
   test('a GET has its query and no body', () => {
     const { method, url, body } = make(
       { as: 'received' },

@@ -128,7 +128,8 @@ export function createRequest(
       ...signatureOf(action.signingKeys, { id: idempotencyKey, body, now }),
     },
     body,
-    credentialHeaders: new Set(Object.keys(action.headers)),
+    // With `as: 'received'` it may be the provider's own, which is kept where it is a signature.
+    credentialHeaders: new Set(['authorization', ...Object.keys(action.headers)]),
   }
 }
 
