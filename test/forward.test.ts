@@ -375,3 +375,34 @@ test('credentials that a destination sends back are not kept', async () => {
   expect(attempts[0]!.response).toContain('"x-api-key":"***"')
   expect(endpoint.received()[0]!.headers['x-api-key']).toBe('hush-hush-hush')
 })
+
+test('a URL that a destination sends back is not kept, for it may be a secret', async () => {
+  await using database = await freshDatabase()
+  const echo: Answer = (request, response) => {
+    const key = new URL(request.url!, 'http://localhost').searchParams.get('key')
+    response.writeHead(404).end(`Cannot ${request.method} ${request.url}, key ${key}`)
+  }
+  await using endpoint = await startEndpoint({
+    '/': echo,
+    '/in/hush/1': echo,
+    '/fails/hush': (_request, response) => response.writeHead(500).end('no /fails/hush here'),
+  })
+  const retry = { maxAttempts: 1 }
+  await receive(
+    database,
+    [
+      { name: 'get', run: to(endpoint.at('/in/hush/((callback_id))?key=hush-hush&a=1'), { as: 'get' }), retry },
+      {
+        name: 'fallback',
+        run: to(endpoint.at('/fails/hush'), { fallbackUrl: endpoint.at('/in/hush/1?key=hush-hush') }),
+        retry,
+      },
+      { name: 'root', run: to(endpoint.at('/')), retry },
+    ],
+    aCallback(1),
+  )
+  expect(JSON.stringify(await database.sql`select * from attempts`)).not.toContain('hush')
+  expect(await historyOf(database, 'get')).toMatchObject({ attempts: [{ response: 'Cannot GET ******, key ***' }] })
+  expect(await historyOf(database, 'fallback')).toMatchObject({ attempts: [{ response: 'no *** here' }] })
+  expect(await historyOf(database, 'root')).toMatchObject({ attempts: [{ response: 'Cannot POST /, key null' }] })
+})

@@ -4,6 +4,7 @@ import type { ForwardAction } from '@ringback/core/forward'
 import { HandlerError } from '@ringback/core/handlers'
 import type { AttemptReport, HandledEvent, HandlerContext } from '@ringback/core/handlers'
 import type { Source } from '@ringback/core/providers/provider'
+import { maskSecrets, secretsOf } from './mask-secrets.ts'
 import { createOutgoingHttp } from './outgoing-http.ts'
 import type { OutgoingHttp, OutgoingRequest } from './outgoing-http.ts'
 import type { Runner, StoredRequest } from './runner.ts'
@@ -49,10 +50,11 @@ async function deliver(
   const send = async (to: string, signal: AbortSignal, limitMs: number) => {
     const request = createRequest(action, to, forwarded, { ...context, now: new Date() })
     const timeoutMessage = `not done within ${Math.round(limitMs)} ms`
+    const secrets = secretsIn(action, request.url)
     const answer = await http.send(request, { signal, timeoutMessage }).catch((error: unknown) => {
-      throw error instanceof HandlerError ? withMaskedResponse(action, error) : error
+      throw error instanceof HandlerError ? withMaskedResponse(error, secrets) : error
     })
-    return { ...answer, response: keptOf(action, answer.response) }
+    return { ...answer, response: keptOf(answer.response, secrets) }
   }
   if (fallbackUrl === undefined) return send(url, context.signal, timeoutMs)
   const primaryMs = timeoutMs * PRIMARY_SHARE
@@ -79,9 +81,9 @@ function bothFailed({ message, statusCode, response, retryAfterMs }: HandlerErro
   return new HandlerError(both, { retryable: true, statusCode, response, retryAfterMs, cause: fallback })
 }
 
-function withMaskedResponse(action: ForwardAction, error: HandlerError): HandlerError {
+function withMaskedResponse(error: HandlerError, secrets: string[]): HandlerError {
   const { message, retryable, statusCode, retryAfterMs, isGone, cause } = error
-  const response = error.response === undefined ? undefined : keptOf(action, error.response)
+  const response = error.response === undefined ? undefined : keptOf(error.response, secrets)
   return new HandlerError(message, { retryable, statusCode, response, retryAfterMs, isGone, cause })
 }
 
@@ -90,13 +92,19 @@ const MIN_SECRET_LENGTH = 8
 
 const MAX_RESPONSE_LENGTH = 2000
 
-/** What is kept of an answer: its beginning, without credentials, for some destinations answer with what they were sent. */
-function keptOf({ headers }: ForwardAction, text: string): string {
-  const masked = Object.values(headers)
-    .map((value) => value.replace(/^(?:Basic|Bearer) /, ''))
-    .filter((value) => value.length >= MIN_SECRET_LENGTH)
-    .reduce((rest, value) => rest.replaceAll(value, '***'), text)
-  return masked.slice(0, MAX_RESPONSE_LENGTH)
+/** Credentials, and the URLs: the configured ones, and the one `sentTo`, whose tokens are filled. */
+function secretsIn({ url, fallbackUrl, headers }: ForwardAction, sentTo: URL): string[] {
+  const configured = [url, fallbackUrl ?? url].map((text) => new URL(text))
+  const values = [
+    ...Object.values(headers).map((value) => value.replace(/^(?:Basic|Bearer) /, '')),
+    ...configured.flatMap(({ searchParams }) => [...searchParams.values()]),
+  ]
+  return [...values.filter(({ length }) => length >= MIN_SECRET_LENGTH), ...[sentTo, ...configured].flatMap(secretsOf)]
+}
+
+/** What is kept of an answer: its beginning, without secrets. */
+function keptOf(text: string, secrets: string[]): string {
+  return maskSecrets(text, secrets).slice(0, MAX_RESPONSE_LENGTH)
 }
 
 interface Attempt {

@@ -1,6 +1,7 @@
 import { HandlerError } from '@ringback/core/handlers'
 import type { AttemptReport, HandledEvent, PagerDutyAction, WebhookAction } from '@ringback/core/handlers'
 import { discordMessage } from './discord.ts'
+import { maskSecrets, secretsOf } from './mask-secrets.ts'
 import type { Message } from './message.ts'
 import { createOutgoingHttp } from './outgoing-http.ts'
 import { pagerdutyMessage } from './pagerduty.ts'
@@ -62,14 +63,11 @@ function failureOf(action: WebhookAction | PagerDutyAction, error: HandlerError)
   return new HandlerError(message, { retryable, statusCode, response, retryAfterMs, isGone, cause })
 }
 
-/** Without the secret, should the service answer with what it was sent. */
+/** Without the secret. */
 function masked(
   action: WebhookAction | PagerDutyAction,
   { statusCode, response }: AttemptReport,
 ): { statusCode: number | undefined; response: string | undefined } {
-  const { pathname, search } = new URL(action.url)
-  const secrets = action.kind === 'pagerduty' ? [action.routingKey] : [pathname, search]
-  const mask = (text: string) =>
-    secrets.filter(({ length }) => length > 1).reduce((masked, secret) => masked.replaceAll(secret, '***'), text)
-  return { statusCode, response: response === undefined ? undefined : mask(response) }
+  const secrets = action.kind === 'pagerduty' ? [action.routingKey] : secretsOf(new URL(action.url))
+  return { statusCode, response: response === undefined ? undefined : maskSecrets(response, secrets) }
 }
