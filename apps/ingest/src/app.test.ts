@@ -7,20 +7,22 @@ import { fonestorm } from '@ringback/core/providers/fonestorm'
 import { standardWebhooks } from '@ringback/core/providers/standard-webhooks'
 import { vobiz } from '@ringback/core/providers/vobiz'
 import { demoCredentials, signCallbackId, voximplant } from '@ringback/core/providers/voximplant'
+import { createAllowance } from './allowance.ts'
+import type { Allowance } from './allowance.ts'
 import { createApp } from './app.ts'
 import { createBodyReader } from './read-body.ts'
 
 const { accountId, apiKey, salt } = demoCredentials
 
 function appWith({
-  isAllowed = true,
+  mayQuarantine = () => true,
   fails = false,
   maxBytes = 10_000,
   maxTotalBytes = 1_000_000,
   config = {},
   environment = {},
 }: {
-  isAllowed?: boolean
+  mayQuarantine?: Allowance
   fails?: boolean
   maxBytes?: number
   maxTotalBytes?: number
@@ -49,7 +51,7 @@ function appWith({
       },
       countDropped: (source, reason) => dropped.push(`${source} ${reason}`),
     },
-    mayQuarantine: () => isAllowed,
+    mayQuarantine,
     readBody: createBodyReader({ maxBytes, maxTotalBytes }),
     rootSource: 'voximplant',
     ready: async () => !fails,
@@ -223,10 +225,26 @@ test('of a batch the good are kept and the bad go to quarantine, each with its r
 })
 
 test('beyond its allowance a refusal is counted and not kept', async () => {
-  const { post, enqueued, dropped } = appWith({ isAllowed: false })
+  const { post, enqueued, dropped } = appWith({ mayQuarantine: () => false })
   expect((await post('/callbacks/voximplant', bodyOf(forged))).status).toBe(401)
   expect(enqueued).toEqual([])
   expect(dropped).toEqual(['voximplant hash_mismatch'])
+})
+
+test('what is kept of refusals, URL and headers too, stays within the allowance', async () => {
+  const allowedBytes = 100_000
+  for (const body of [bodyOf(forged), bodyOf(...Array.from({ length: 50 }, () => forged)), 'no json']) {
+    const mayQuarantine = createAllowance({ items: 1000, bytes: allowedBytes }, () => 0)
+    const { post, enqueued, dropped } = appWith({ mayQuarantine })
+    const send = () => post(`/callbacks/voximplant?${'q'.repeat(4000)}`, body, { 'x-long': 'h'.repeat(4000) })
+    while (dropped.length === 0) await send()
+    const keptBytes = enqueued.reduce((total, { json }) => {
+      const { url, headers, body: base64 } = JSON.parse(json) as QueuedRefusal
+      return total + url.length + JSON.stringify(headers).length + Buffer.from(base64, 'base64').length
+    }, 0)
+    expect(keptBytes).toBeLessThanOrEqual(allowedBytes)
+    expect(keptBytes).toBeGreaterThan(allowedBytes * 0.8)
+  }
 })
 
 test('a type that Postgres would refuse is made storable', async () => {

@@ -139,6 +139,8 @@ interface Origin {
   remoteAddress: string | undefined
   /** Bytes of the URL, and again of the headers, that are kept with each callback. */
   share: number
+  /** What its refusals have in common; made when it is first asked for. */
+  keptOfRefusals?: Kept
 }
 
 /** Headers and URL are stored with each callback: the more callbacks a request holds, the less of them. */
@@ -177,18 +179,19 @@ function quarantine(
   const { scope, reason, bytes, callbackId } = refused
   const { sourceName } = from.request
   deps.onRefused?.(sourceName, reason)
-  if (!deps.mayQuarantine(sourceName, bytes.length)) {
-    deps.enqueuer.countDropped(sourceName, reason)
-    return []
-  }
-  const queued: QueuedRefusal = {
+  from.keptOfRefusals ??= whatIsKept(from, deps.credentialDigest ?? redact)
+  const row = {
     id: randomUUIDv7(),
-    ...whatIsKept(from, deps.credentialDigest ?? redact),
+    ...from.keptOfRefusals,
     reason,
     scope,
     remoteAddress: from.remoteAddress,
-    body: bytes.toString('base64'),
     callbackId,
   }
+  if (!deps.mayQuarantine(sourceName, Buffer.byteLength(JSON.stringify(row)) + bytes.length)) {
+    deps.enqueuer.countDropped(sourceName, reason)
+    return []
+  }
+  const queued: QueuedRefusal = { ...row, body: bytes.toString('base64') }
   return [{ kind: 'quarantined', json: JSON.stringify(queued) }]
 }
