@@ -179,6 +179,20 @@ test('bodies that never end cannot fill the memory, and small ones are read all 
   expect((await post('/callbacks/voximplant', ' '.repeat(100_000) + bodyOf(signed('2')))).status).toBe(200)
 })
 
+test('very many small bodies that never end cannot fill the memory either', async () => {
+  const { post } = appWith({ maxBytes: 1_000_000, maxTotalBytes: 300_000 })
+  const controllers: ReadableStreamDefaultController[] = []
+  const unfinished = () =>
+    new ReadableStream({
+      start: (controller) => (controllers.push(controller), controller.enqueue(new Uint8Array(60_000))),
+    })
+  const pending = Array.from({ length: 10 }, () => post('/callbacks/voximplant', unfinished()))
+  expect((await post('/callbacks/voximplant', bodyOf(signed('1')))).status).toBe(503)
+  for (const controller of controllers) controller.close()
+  expect(new Set((await Promise.all(pending)).map(({ status }) => status))).toEqual(new Set([400]))
+  expect((await post('/callbacks/voximplant', bodyOf(signed('1')))).status).toBe(200)
+})
+
 test('each callback travels with its own bytes and everything that the worker needs', async () => {
   const { post, enqueued } = appWith()
   await post('/callbacks/voximplant?a=1', bodyOf(signed('1'), signed('2')), {

@@ -15,13 +15,14 @@ export interface IngestEnv {
   Bindings: Partial<HttpBindings>
 }
 
-/** Bodies up to this size are always read; hundreds of connections of them fit into memory. */
-const ALWAYS_READ_BYTES = 64 * 1024
+/** Callbacks are hardly ever larger: they are still read while large bodies take all the room that is for them. */
+const SMALL_BYTES = 64 * 1024
 
 /**
  * A function that reads a request's body as the bytes that came, at most `maxBytes` of them. While bodies that are not
- * complete hold more than `maxTotalBytes` between them, one that grows beyond 64 KiB is given up: senders who never
- * finish what they began cannot fill the memory. Never throws. Nothing else may read the body.
+ * complete hold more than `maxTotalBytes` between them, one that grows beyond 64 KiB is given up, and beyond twice as much
+ * every one that goes on: senders who never finish what they began cannot fill the memory. Never throws. Nothing else may
+ * read the body.
  *
  * Under the Node server the chunks are taken from the request behind Hono: `c.req.text()` would lose a byte order mark
  * and invalid UTF-8, and `arrayBuffer()` copies.
@@ -39,7 +40,8 @@ export function createBodyReader({ maxBytes, maxTotalBytes }: { maxBytes: number
       length += chunkLength
       totalBytes += chunkLength
       if (length > maxBytes) return { kind: 'too_large' }
-      return totalBytes > maxTotalBytes && length > ALWAYS_READ_BYTES ? { kind: 'overloaded' } : undefined
+      const mostBytes = length > SMALL_BYTES ? maxTotalBytes : 2 * maxTotalBytes
+      return totalBytes > mostBytes ? { kind: 'overloaded' } : undefined
     }
     const body = await (incoming ? fromNode(incoming, refuses) : fromStream(c.req.raw.body, refuses))
     totalBytes -= length
