@@ -19,6 +19,7 @@ function appWith({
   fails = false,
   maxBytes = 10_000,
   maxTotalBytes = 1_000_000,
+  rootSource = 'voximplant',
   config = {},
   environment = {},
 }: {
@@ -26,6 +27,7 @@ function appWith({
   fails?: boolean
   maxBytes?: number
   maxTotalBytes?: number
+  rootSource?: string
   config?: Partial<ConfigDefinition>
   environment?: Record<string, string>
 } = {}) {
@@ -53,7 +55,7 @@ function appWith({
     },
     mayQuarantine,
     readBody: createBodyReader({ maxBytes, maxTotalBytes }),
-    rootSource: 'voximplant',
+    rootSource,
     ready: async () => !fails,
     onAnswered: () => {},
     origin,
@@ -136,8 +138,22 @@ describe('answers', () => {
     }
   })
 
+  test('a callback to the root by GET, which is answered 200, is kept as one to its source is', async () => {
+    const get = fonestorm({ basicAuth: { username: 'user', password: 'hush' } })
+    const { app, enqueued } = appWith({ rootSource: 'get', config: { sources: { get } } })
+    const headers = { authorization: `Basic ${Buffer.from('user:hush').toString('base64')}` }
+    expect((await app.request('/?id=m1&to=1&from=2&msg=hello', { headers })).status).toBe(200)
+    expect(enqueued.map(({ json }) => JSON.parse(json) as QueuedCallback)).toMatchObject([
+      { source: 'get', method: 'GET', url: '/?id=m1&to=1&from=2&msg=hello' },
+    ])
+    expect((await app.request('/?id=m1&to=1&from=2&msg=hello')).status).toBe(401)
+    expect((await app.request('/')).status).toBe(200)
+    expect(enqueued).toHaveLength(2)
+  })
+
   test.each([
     ['DELETE', '/callbacks/voximplant'],
+    ['GET', '/?callback_id=1'],
     ['PATCH', '/callbacks/voximplant'],
     ['GET', '/callbacks/voximplant?callback_id=1'],
   ])('%s %s is 405 and says what is allowed', async (method, path) => {

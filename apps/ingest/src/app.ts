@@ -9,7 +9,7 @@ import type { IncomingCallbackRequest, Outcome, ReceiveDependencies } from './re
 
 export interface AppDependencies extends ReceiveDependencies {
   readBody: (c: Context<IngestEnv>) => Promise<Body>
-  /** The source that `POST /` belongs to, where there is one. */
+  /** The source that `/` belongs to, where there is one; it has no tokens. */
   rootSource: string | undefined
   /** Whether callbacks can be made durable just now. */
   ready: () => Promise<boolean>
@@ -32,12 +32,14 @@ export function createApp(deps: AppDependencies): Hono<IngestEnv> {
     )
   }
 
-  // What a control panel asks when it checks the URL that it was given.
-  app.get('/', (c) => c.json({ status: 'ready' }))
-  app.post('/', async (c) =>
-    deps.rootSource === undefined ? c.json(UNKNOWN_SOURCE, 404) : receive(c, deps.rootSource, undefined),
-  )
-
+  const { rootSource } = deps
+  if (rootSource === undefined) {
+    // What a control panel asks when it checks the URL that it was given.
+    app.get('/', (c) => c.json({ status: 'ready' }))
+    app.post('/', (c) => c.json(UNKNOWN_SOURCE, 404))
+  } else {
+    app.all('/', (c) => receiveOrProbe(c, rootSource, undefined))
+  }
   app.all('/callbacks/:source', (c) => receiveOrProbe(c, c.req.param('source'), undefined))
   app.all('/callbacks/:source/:token', (c) => receiveOrProbe(c, c.req.param('source'), c.req.param('token')))
   app.notFound((c) => c.json({ error: 'not found' }, 404))
