@@ -153,6 +153,8 @@ test.each([
   ['http://127.0.0.1:3000/callbacks/a?x=1', undefined, 'http://127.0.0.1:3000/callbacks/a?x=1'],
   ['http://127.0.0.1:3000/callbacks/a?x=1', 'https://h.test/in', 'https://h.test/in/callbacks/a?x=1'],
   ['https://h.test/in/callbacks/a', 'https://h.test/in/', 'https://h.test/in/callbacks/a'],
+  ['http://127.0.0.1:3000/?x=1', 'https://h.test/in', 'https://h.test/in?x=1'],
+  ['https://h.test/in', 'https://h.test/in', 'https://h.test/in'],
 ])('%s at %s is known to the provider as %s', (url, publicBaseUrl, expected) => {
   expect(publicUrlOf(url, publicBaseUrl)).toBe(expected)
 })

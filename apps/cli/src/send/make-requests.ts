@@ -1,5 +1,6 @@
 import { queryOf } from '@ringback/core/providers/message'
 import type { OutgoingRequest, Reading, Sample, Source } from '@ringback/core/providers/provider'
+import { urlBelow } from '@ringback/core/providers/request-origin'
 import { fillSample } from '@ringback/core/providers/sample'
 import type { FilledSample } from '@ringback/core/providers/sample'
 import type { PlannedCallback, PlannedRequest } from './plan-requests.ts'
@@ -185,9 +186,9 @@ function signed(
 /** The URL as the provider knows it. */
 export function publicUrlOf(url: string, publicBaseUrl: string | undefined): string {
   const base = publicBaseUrl?.replace(/\/+$/, '')
-  if (base === undefined || url.startsWith(`${base}/`)) return url
+  if (publicBaseUrl === undefined || url.startsWith(`${base}/`)) return url
   const { pathname, search } = new URL(url)
-  return base + pathname + search
+  return urlBelow(publicBaseUrl, url === base ? '/' : pathname + search)
 }
 
 /** The signed request on its way to `url`: signing may have added to the query. */

@@ -18,6 +18,19 @@ describe('the URL that the provider called', () => {
   })
 
   test.each([
+    ['https://h.test/hooks', '/', 'https://h.test/hooks'],
+    ['https://h.test/hooks/', '/', 'https://h.test/hooks/'],
+    ['https://h.test/hooks', '/?a=1', 'https://h.test/hooks?a=1'],
+    ['https://h.test/hooks/', '/?a=1', 'https://h.test/hooks/?a=1'],
+    // A host alone is called with the path "/".
+    ['https://h.test', '/', 'https://h.test/'],
+    ['https://h.test/', '/', 'https://h.test/'],
+    ['https://h.test', '/?a=1', 'https://h.test/?a=1'],
+  ])('%s, called at %s, is %s: the root is the configured URL itself', (publicBaseUrl, root, expected) => {
+    expect(publicUrl({ publicBaseUrl, trustedProxies }, { ...inner({}), target: root })).toBe(expected)
+  })
+
+  test.each([
     [{ 'x-forwarded-proto': 'https', 'x-forwarded-host': 'hooks.example.test' }, 'https://hooks.example.test'],
     [{ 'x-forwarded-proto': 'https', host: 'hooks.example.test:8443' }, 'https://hooks.example.test:8443'],
     // Each proxy adds its own at the end: what comes first, anybody may have written.

@@ -23,11 +23,20 @@ export interface OriginSettings {
  */
 export function publicUrl({ publicBaseUrl, trustedProxies }: OriginSettings, request: InnerRequest): string {
   const { target, header, remoteAddress } = request
-  if (publicBaseUrl !== undefined) return publicBaseUrl.replace(/\/+$/, '') + target
+  if (publicBaseUrl !== undefined) return urlBelow(publicBaseUrl, target)
   if (!trustedProxies.has(remoteAddress)) return target
   const scheme = last(header('x-forwarded-proto'))
   const host = last(header('x-forwarded-host')) ?? header('host')
   return scheme === undefined || host === undefined ? target : `${scheme}://${host}${target}`
+}
+
+/**
+ * The URL of a target where URLs begin with `baseUrl`. The target `/` is that URL itself, with or without a slash at its end:
+ * a proxy that takes a path away leaves `/` of both. Of a host alone it is the path that HTTP clients call.
+ */
+export function urlBelow(baseUrl: string, target: string): string {
+  const isItself = /^\/(?:\?|$)/.test(target) && !/^https?:\/\/[^/]+$/i.test(baseUrl)
+  return isItself ? baseUrl + target.slice(1) : baseUrl.replace(/\/+$/, '') + target
 }
 
 /** The address of the sender: the last one in `X-Forwarded-For` that is no trusted proxy. */
