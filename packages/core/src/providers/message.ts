@@ -182,5 +182,6 @@ function parseFields(text: string): Fields | undefined {
     separators += 1
     if (separators >= MAX_FIELDS) return undefined
   }
-  return [...new URLSearchParams(text)]
+  // Behind a "?" of our own, for one at its beginning would be taken for no part of it.
+  return [...new URLSearchParams(`?${text}`)]
 }

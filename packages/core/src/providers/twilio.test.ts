@@ -174,6 +174,12 @@ describe('a callback is named', () => {
   })
 })
 
+test('a form that begins with "?" has that in the name of its first field, as Twilio signs it', () => {
+  const signature = getExpectedTwilioSignature(authToken, url, { '?A': '1', MessageSid: 'SM1' })
+  const request = requestOf({ url, body: '?A=1&MessageSid=SM1', headers: { 'X-Twilio-Signature': signature } })
+  expect(source.read(request)).toMatchObject({ callbacks: [{ kind: 'genuine', verifiedBy: 'body' }] })
+})
+
 test('type, call and time are what Twilio says', () => {
   const body = 'CallSid=CA1&CallStatus=completed&SequenceNumber=3&Timestamp=Mon%2C+15+Aug+2005+15%3A52%3A01+%2B0000'
   expect(callback(body)).toMatchObject({
