@@ -33,6 +33,18 @@ test.each(Object.entries(bird.provider.schemes.signed.samples))(
   },
 )
 
+test('a message is named by its status, what else changes by its content', () => {
+  const unsigned = sourceOf(bird({ urlTokens: 'token' }))!
+  const nameOf = (event: string, payload: object) => {
+    const reading = unsigned.read(requestOf({ body: JSON.stringify({ service: 'channels', event, payload }) }))
+    return reading.kind === 'read' ? reading.callbacks[0]!.callbackId : reading.reason
+  }
+  expect(nameOf('sms.outbound', { id: '1', status: 'sent', updatedAt: 'a' })).toBe('1:sms.outbound:sent')
+  const update = (count: number) => nameOf('conversation.updated', { id: '1', status: 'active', count })
+  expect(update(2)).not.toBe(update(3))
+  expect(update(2)).toBe(update(2))
+})
+
 test('another URL than the one called is refused, and so is another byte', () => {
   const [sample] = Object.values(bird.provider.schemes.signed.samples)
   const elsewhere = signAndRead(source, sample!, { tamper: (request) => ({ ...request, url: `${request.url}/` }) })

@@ -1,7 +1,7 @@
 import { hash } from 'node:crypto'
 import { composeCallbackId } from './callback-id.ts'
 import { jsonContent } from './message.ts'
-import type { Message } from './message.ts'
+import type { Content, Message } from './message.ts'
 import { digest, fromBase64, fromUnixSeconds } from './proof.ts'
 import { assumed, documented, observed, unknown } from './provider.ts'
 import type { CallbackFound, OutgoingRequest, Proof, RejectReason } from './provider.ts'
@@ -41,16 +41,25 @@ function sign(request: OutgoingRequest, secret: string, at: Date): OutgoingReque
   }
 }
 
+/** Messages come and go under these; anything else is something that changes. */
+const OF_MESSAGE = /\.(?:inbound|outbound)$/
+
+/** One message changes its status several times under the same event. What else changes may keep its status. */
+function nameOf({ text, raw }: Content): string | undefined {
+  const event = text('event')
+  const content = OF_MESSAGE.test(event ?? '') ? undefined : hash('sha256', raw, 'hex')
+  return composeCallbackId(text('payload', 'id'), event, text('payload', 'status'), content)
+}
+
 function split({ json, header }: Message): CallbackFound[] | RejectReason {
   if (typeof json === 'string') return json
-  const { text, raw } = jsonContent(json)
-  const event = text('event')
+  const content = jsonContent(json)
+  const { text, raw } = content
   return [
     {
       kind: 'found',
-      // One message changes its status several times under the same event.
-      callbackId: composeCallbackId(text('payload', 'id'), event, text('payload', 'status')),
-      type: [text('service'), event].filter((part) => part !== undefined).join('.'),
+      callbackId: nameOf(content),
+      type: [text('service'), text('event')].filter((part) => part !== undefined).join('.'),
       // The time of the first attempt, which is nearer to the event than that of a repetition hours later.
       occurredAt: fromUnixSeconds(header('messagebird-request-timestamp') ?? ''),
       raw,
@@ -72,7 +81,9 @@ export const bird = definePreset({
         ),
         secret: documented('the `signingKey` given when the webhook subscription was made; its bytes as they are'),
         covers: documented('the body, the URL and the time'),
-        callbackId: assumed('`payload.id`, `event` and `payload.status` together; no id of the delivery was found'),
+        callbackId: assumed(
+          '`payload.id`, `event` and `payload.status` together, and but for messages a hash of the body: a conversation changes without another status. No id of the delivery was found',
+        ),
         type: observed('`service` and `event`, joined by "."'),
         occurredAt: observed('the header’s time, which is that of the first attempt'),
         account: unknown('none'),

@@ -119,8 +119,14 @@ describe('what names a callback', () => {
     const ace = { event: 'ace', callid: 'c:1', timestamp: '2026-01-01T00:00:00Z' }
     expect(idOf(voice, ace)).toBe('c%3A1:ace:2026-01-01T00%3A00%3A00Z')
     expect(idOf(voice, { ...ace, event: 'dice' })).not.toBe(idOf(voice, ace))
-    expect(idOf(voice, { ...ace, timestamp: undefined })).toBe('c%3A1:ace')
     expect(idOf(voice, { ...ace, callid: null })).toMatch(/^body:/)
+  })
+  test('what has no time, as each notify of a call, is named by its bytes', () => {
+    const [finished, available] = ['recording_finished', 'recording_available'].map((type) =>
+      idOf(voice, { event: 'notify', callid: 'c1', version: 1, type }),
+    )
+    expect([finished, available]).toEqual([expect.stringMatching(/^body:/), expect.stringMatching(/^body:/)])
+    expect(finished).not.toBe(available)
   })
   test('voice 2.0 is named by ce-id', () => {
     const body = { event: 'call.answered', call: { callId: 'c1' } }
@@ -161,6 +167,16 @@ describe('what names a callback', () => {
     expect(idOf(conversation, body('message_delivery_report', { message_id: 'm1', status: 'READ' }))).toBe(
       'message_delivery_report:m1:READ',
     )
+    const queued = (channel: string) =>
+      idOf(
+        conversation,
+        body('message_delivery_report', {
+          message_id: 'm1',
+          status: 'QUEUED_ON_CHANNEL',
+          channel_identity: { channel, identity: '1' },
+        }),
+      )
+    expect(queued('SMS'), 'after another channel did not take it').not.toBe(queued('RCS'))
     expect(idOf(conversation, body('contact_create_notification', { contact: { id: 'c' } }))).toBe(
       'contact_create_notification:c::2026-01-01T00%3A00%3A00Z',
     )

@@ -124,11 +124,13 @@ function splitObject(read: (content: Content, message: Message) => Found) {
 const splitVoice = splitObject(({ text }) => {
   // The reference prints `callId` in places; requests have `callid`.
   const callId = text('callid') ?? text('callId')
+  const [event, timestamp] = [text('event') ?? '', text('timestamp')]
   return {
-    callbackId: composeCallbackId(callId, text('event') ?? '', text('timestamp')),
-    type: text('event') ?? '',
+    // A notify has no time, and a call has many of them: its bytes name it.
+    callbackId: timestamp === undefined ? undefined : composeCallbackId(callId, event, timestamp),
+    type: event,
     callId,
-    occurredAt: fromIsoTime(text('timestamp')),
+    occurredAt: fromIsoTime(timestamp),
   }
 })
 
@@ -169,7 +171,11 @@ const splitConversation = splitObject(({ text }, { json }) => {
 function conversationId(type: string, text: Content['text']): string | undefined {
   if (type === '') return undefined
   const own = text(type, 'id') ?? text(type, 'message_id') ?? text(type, 'event_id')
-  if (own !== undefined) return composeCallbackId(type, own, text(type, 'status'))
+  if (own !== undefined) {
+    // A message that the first channel did not take goes by another, and has the same status there.
+    const channel = type === 'message_delivery_report' ? text(type, 'channel_identity', 'channel') : undefined
+    return composeCallbackId(type, own, text(type, 'status'), channel)
+  }
   // Contacts and conversations hold their ids one level deeper, and change more than once.
   const about = text(type, type.split('_', 1)[0]!, 'id') ?? text(type, 'contact_id') ?? text(type, 'conversation_id')
   return about && composeCallbackId(type, about, text(type, 'status') ?? '', text('event_time'))
@@ -215,7 +221,9 @@ const voice: Scheme = {
     title: 'Voice callbacks (incoming, answered, disconnected calls; menus; notifications)',
     headers: ['Authorization: application <key>:<signature>', 'x-timestamp'],
     secret: documented('The application secret, base64, beside the application key in the dashboard.'),
-    callbackId: assumed('`callid`, `event` and `timestamp`; no id of the delivery exists.'),
+    callbackId: assumed(
+      '`callid`, `event` and `timestamp`; no id of the delivery exists. What has no `timestamp`, as notify, is named by its bytes.',
+    ),
     type: documented('`event`: ice, ace, dice, pie, notify.'),
     occurredAt: documented('`timestamp`.'),
     account: documented('The application key, in the header, where it is not signed.'),
@@ -375,7 +383,7 @@ const conversation: Scheme = {
     secret: documented('The secret that you gave the webhook, as text.'),
     covers: documented('The body, the nonce and the time.'),
     callbackId: assumed(
-      'The name of what it reports, the id in it (of the message, event, contact or conversation) and its status; of contacts and conversations also `event_time`.',
+      'The name of what it reports, the id in it (of the message, event, contact or conversation), and its status; of delivery reports also `channel_identity.channel`, of contacts and conversations `event_time`.',
     ),
     type: observed('The name of the member that holds it, such as `message` or `message_delivery_report`.'),
     occurredAt: observed('`event_time`, else `accepted_time`.'),

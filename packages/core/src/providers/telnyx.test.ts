@@ -28,6 +28,22 @@ test.each(Object.entries(telnyx.provider.schemes.signed.samples))(
   },
 )
 
+test('a TeXML callback is a form with the fields of Twilio', () => {
+  const body = Buffer.from('AccountSid=AC1&CallSid=v3%3Ac1&CallStatus=completed&SequenceNumber=2')
+  const at = receivedAt
+  const signed = source.sign({ method: 'POST', url: '', headers: {}, body }, { at, secret: privateKey })
+  expect(source.read(requestOf({ ...signed, receivedAt: at }))).toMatchObject({
+    callbacks: [
+      { kind: 'genuine', verifiedBy: 'body', type: 'completed', callId: 'v3:c1', callbackId: 'v3%3Ac1:completed:2' },
+    ],
+  })
+  const other = source.sign(
+    { method: 'POST', url: '', headers: {}, body: Buffer.from('a=b') },
+    { at, secret: privateKey },
+  )
+  expect(source.read(requestOf({ ...other, receivedAt: at }))).toMatchObject({ reason: 'unreadable_body' })
+})
+
 test('what Ringback signs, the vendor’s library accepts, and one byte changed neither does', async () => {
   const library = new TelnyxWebhook(publicKey)
   const at = new Date()

@@ -5,6 +5,7 @@ import { assumed, documented, unknown } from './provider.ts'
 import type { CallbackFound, OutgoingRequest, Proof, RejectReason } from './provider.ts'
 import samples from './samples/telnyx.json' with { type: 'json' }
 import { definePreset } from './source.ts'
+import { splitForm } from './twilio.ts'
 
 // Telnyx: an Ed25519 signature over "timestamp|body", by a key pair of the account.
 
@@ -36,8 +37,12 @@ function sign(request: OutgoingRequest, secret: string, at: Date): OutgoingReque
   }
 }
 
-function split({ json }: Message): CallbackFound[] | RejectReason {
-  if (typeof json === 'string') return json
+function split(message: Message): CallbackFound[] | RejectReason {
+  const { json, content } = message
+  if (typeof json === 'string') {
+    const isTexml = typeof content !== 'string' && content.text('AccountSid') !== undefined
+    return isTexml ? splitForm(message) : json
+  }
   const data = jsonAt(json, 'data')
   if (typeof data !== 'object' || data === null || Array.isArray(data)) return 'callback_id_missing'
   const { text, raw } = jsonContent(json)
@@ -60,18 +65,22 @@ export const telnyx = definePreset({
   schemes: {
     signed: {
       facts: {
-        title: 'Messaging and voice webhooks',
+        title: 'Messaging and voice webhooks, TeXML callbacks',
         headers: ['telnyx-signature-ed25519', 'telnyx-timestamp'],
         signedText: documented('telnyx-timestamp "|" body; Ed25519, base64'),
         secret: documented(
           'No secret but the account’s public key, base64 of 32 bytes, shown in Mission Control under Keys & Credentials.',
         ),
         covers: documented('the body and the time'),
-        callbackId: documented('`data.id`, the same over all repetitions'),
-        type: documented('`data.event_type`'),
-        occurredAt: documented('`data.occurred_at`'),
+        callbackId: documented(
+          '`data.id`, the same over all repetitions; of TeXML callbacks, which are forms, the fields that say what happened, as with Twilio',
+        ),
+        type: documented('`data.event_type`; of TeXML callbacks as with Twilio'),
+        occurredAt: documented('`data.occurred_at`; of TeXML callbacks `Timestamp`'),
         account: unknown('none'),
-        callId: assumed('`data.payload.call_session_id`, else `data.payload.call_control_id`'),
+        callId: assumed(
+          '`data.payload.call_session_id`, else `data.payload.call_control_id`; of TeXML callbacks `CallSid`',
+        ),
         timeLimit: documented('2 s for messaging; for voice it can be configured'),
         retries: documented(
           'Messaging tries up to three times per URL and then the failover URL. Voice goes to the failover URL when the answer is not 200.',
