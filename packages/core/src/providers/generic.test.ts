@@ -109,6 +109,21 @@ describe('what a source signs it accepts, and neither forgery nor change', () =>
   })
 })
 
+test('within the time limit, no fraction of a second refuses a time in milliseconds', () => {
+  const source = sourceOf(
+    generic(
+      signed({ text: '{timestamp}.{body}', timestamp: { ...timestamp, format: 'unix-ms' } }, { toleranceSeconds: 5 }),
+    ),
+  )!
+  const request = { method: 'POST', url: '', headers: {}, body: Buffer.from('{}') } as const
+  const signedAt = new Date(at.getTime() + 300)
+  const { headers, body } = source.sign(request, { at: signedAt })
+  const verdicts = [-5000, 5000, 5700].map((ms) =>
+    verdictOf(source.read(requestOf({ headers, body, receivedAt: new Date(signedAt.getTime() + ms) }))),
+  )
+  expect(verdicts).toEqual(['genuine', 'genuine', 'timestamp_out_of_tolerance'])
+})
+
 describe('what the proof covers', () => {
   const coverOf = (text: string, rest: Partial<GenericOptions> = {}, method: 'GET' | 'POST' = 'POST') => {
     const reading = signAndRead(sourceOf(generic(signed({ text }, rest)))!, { ...sample, method })

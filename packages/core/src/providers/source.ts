@@ -355,9 +355,14 @@ function noncesOf(proofs: Proof[], keys: AccountKey[]): string[] {
   return [...new Set(held.map(({ nonce }) => nonce!))]
 }
 
+/** In whole seconds, as providers write times and their own samples compare them. */
 function isTimely({ signedAt }: Proof, toleranceSeconds: number | undefined, receivedAt: Date): boolean {
   if (signedAt === undefined || toleranceSeconds === undefined) return true
-  return Math.abs(receivedAt.getTime() - signedAt.getTime()) <= toleranceSeconds * 1000
+  return Math.abs(wholeSeconds(receivedAt) - wholeSeconds(signedAt)) <= toleranceSeconds
+}
+
+function wholeSeconds(time: Date): number {
+  return Math.floor(time.getTime() / 1000)
 }
 
 function explain({ scheme, keys }: Settings, message: Message): ProofExplanation[] {

@@ -454,6 +454,22 @@ describe('legacy JSON', () => {
     ])
     expect(read(3600, sourceFor('legacy', { secrets: [secrets.legacy], toleranceSeconds: 7200 }))).toBe('genuine')
   })
+
+  test('a time limit is in whole seconds, as the documentation’s sample has it: our clock has a fraction', () => {
+    const body = '{"event":"call.failed","call_id":"c"}'
+    const headers = {
+      'x-vobiz-timestamp': '1767225600',
+      'x-vobiz-signature': hex(secrets.legacy, `1767225600.${body}`),
+    }
+    const read = (seconds: number) =>
+      reasonOf(source.read(requestOf({ body, headers, receivedAt: new Date(1_767_225_600_000 + seconds * 1000) })))
+    expect([-300.001, -299.001, 300.999, 301].map(read)).toEqual([
+      'timestamp_out_of_tolerance',
+      'genuine',
+      'genuine',
+      'timestamp_out_of_tolerance',
+    ])
+  })
 })
 
 describe('recordings', () => {
