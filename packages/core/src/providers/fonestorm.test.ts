@@ -156,6 +156,18 @@ describe('what names a callback', () => {
     }
   })
 
+  test('a message of the older documentation, which has a uid, is no call', () => {
+    const message = { to: '3215550112', from: '3215550111', message: 'hi', uid: 'u' }
+    expect(json(message)).toMatchObject({ type: 'messages', callbackId: 'u' })
+    expect(json(message)).not.toHaveProperty('callId')
+    expect(get('uid=u&msg=hi')).toMatchObject({ type: 'messages', callbackId: 'u' })
+    expect(json(message, '?callback=messages/send_notify')).toMatchObject({ callbackId: 'send:u' })
+    expect(json({ ...message, id: 'a' })).toMatchObject({ callbackId: 'a' })
+    expect(get('uid={{uid}}&message=hi')).toMatchObject({ reason: 'token_not_replaced' })
+    expect(json({ ...message, status: 'END' })).toMatchObject({ type: 'calls', callbackId: ':u:END' })
+    expect(json({ ...message, direction: 'INBOUND' })).toMatchObject({ type: 'calls/receive_notify', callId: 'u' })
+  })
+
   test('a fax is named by its attempts too', () => {
     const fax = { uid: 'u', status: 'FAILED', attempts: 3, timestamp: '2025-12-31T23:00:00Z' }
     expect(json(fax)).toMatchObject({

@@ -71,17 +71,16 @@ function nameOf(name: string | undefined, text: Text): Named {
   }
 }
 
-/** Where the URL does not say it, the fields do. */
+/** Where the URL does not say it, the fields do. Messages of the older documentation have a `uid` as calls do. */
 function familyOf(text: Text): 'messages' | 'calls' | 'faxes' | undefined {
-  if (text('uid') !== undefined) {
-    const isFax = FAX_STATUS.has(text('status') ?? '') || FAX_FIELDS.some((field) => text(field) !== undefined)
-    return isFax ? 'faxes' : 'calls'
-  }
-  return ['id', 'message', 'msg'].some((field) => text(field) !== undefined) ? 'messages' : undefined
+  const has = (...fields: string[]) => fields.some((field) => text(field) !== undefined)
+  if (has('message', 'msg') && !has('status', 'direction')) return 'messages'
+  if (has('uid')) return FAX_STATUS.has(text('status') ?? '') || has(...FAX_FIELDS) ? 'faxes' : 'calls'
+  return has('id', 'message', 'msg') ? 'messages' : undefined
 }
 
 function nameOfMessage(name: string | undefined, text: Text): Named {
-  const id = text('id')
+  const id = text('id') ?? text('uid')
   const endpoint = endpointOf(name)
   return {
     type: name ?? 'messages',
@@ -195,7 +194,7 @@ export const fonestorm = definePreset({
         ),
         covers: documented('nothing of the content: credentials only say who sends'),
         callbackId: assumed(
-          'messages: `id`, with receive or send before it where the URL says which; calls: `direction`, `uid` and `status`, for BEGIN and END share the `uid`; faxes: receive or send, `uid`, `status`, `attempts`; anything else, call records among it: the bytes. That `id` and `uid` exist is documented',
+          'messages: `id`, or `uid` (older documentation), with receive or send before it where the URL says which; calls: `direction`, `uid` and `status`, for BEGIN and END share the `uid`; faxes: receive or send, `uid`, `status`, `attempts`; anything else, call records among it: the bytes. That `id` and `uid` exist is documented',
         ),
         type: assumed(
           '`callback` in the URL’s query, which you add, such as `messages/receive_notify`; without it, of calls by `direction`, else only `messages`, `calls` or `faxes`',
