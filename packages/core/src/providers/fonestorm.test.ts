@@ -49,6 +49,26 @@ describe('bodies, whatever their content type says', () => {
   })
 })
 
+describe('a POST whose fields are all in the query', () => {
+  const query = '?callback=messages/receive_notify&id=a&message=hello%20world'
+
+  test.each(['', ' ', '{}', ' { }\r\n', '\uFEFF{}'])('is read as a GET would be: %j', (body) => {
+    const callback = read({ body, query, headers: form }) as GenuineCallback
+    expect(callback).toMatchObject({ kind: 'genuine', type: 'messages/receive_notify', callbackId: 'receive:a' })
+    expect(callback.raw.toString()).toBe(query.slice(1))
+    expect(JSON.parse(callback.payload!)).toMatchObject({ id: 'a', message: 'hello world' })
+  })
+
+  test('names nothing where only the callback is in it, and is not looked at beside a body', () => {
+    const named = '?callback=messages/receive_notify'
+    expect(read({ body: '', query: named })).toMatchObject({ kind: 'refused', reason: 'unreadable_body' })
+    expect(read({ body: '{}', query: named })).toMatchObject({ reason: 'callback_id_missing' })
+    expect(read({ body: '', query: '?id=((id))' })).toMatchObject({ reason: 'token_not_replaced' })
+    expect(read({ body: '{"id":"b"}', query })).toMatchObject({ callbackId: 'receive:b' })
+    expect(read({ body: 'hello', query })).toMatchObject({ reason: 'unreadable_body' })
+  })
+})
+
 describe('Basic authentication', () => {
   test.each(vectors.basicAuth)(
     '$authorization',

@@ -1,4 +1,5 @@
 import { composeCallbackId } from './callback-id.ts'
+import { fieldsContent, queryOf } from './message.ts'
 import type { Content, Message } from './message.ts'
 import { fromIsoTime } from './proof.ts'
 import { assumed, documented, unknown } from './provider.ts'
@@ -16,6 +17,8 @@ const CALLBACK_NAME = /^(messages|calls|faxes|accounts)\/[a-z_]{1,32}$/
 const TOKEN = /\(\([^()]*\)\)|\{\{[^{}]*\}\}/
 
 const EMPTY = /^\{\s*\}$/
+/** A body that says nothing, be it JSON or not. */
+const BLANK = /^\s*(?:\{\s*\}\s*)?$/
 
 const FAX_STATUS = new Set(['SUCCESS', 'FAILED'])
 const FAX_FIELDS = ['file', 'pages', 'pages_transmitted']
@@ -32,11 +35,9 @@ interface Named {
 }
 
 function split(message: Message): CallbackFound[] | RejectReason {
-  const { content } = message
+  const content = contentOf(message)
   if (typeof content === 'string') return content
   const { text, raw, payload } = content
-  // A text that is no form is one field without a value.
-  if (message.method !== 'GET' && isAllEmpty(message.form)) return 'unreadable_body'
   if (EMPTY.test(payload ?? raw.toString('latin1'))) {
     return [{ kind: 'unreadable', reason: 'callback_id_missing', raw }]
   }
@@ -46,6 +47,18 @@ function split(message: Message): CallbackFound[] | RejectReason {
     return [{ kind: 'unreadable', reason: 'token_not_replaced', raw }]
   }
   return [{ kind: 'found', callbackId, type, callId, occurredAt: fromIsoTime(text('timestamp')), raw, payload }]
+}
+
+function contentOf(message: Message): Content | RejectReason {
+  if (message.method === 'GET') return message.content
+  if (isInQuery(message)) return fieldsContent(message.query, Buffer.from(queryOf(message.url)))
+  // A text that is no form is one field without a value.
+  return isAllEmpty(message.form) ? 'unreadable_body' : message.content
+}
+
+/** FoneStorm's article says that a POST, too, has its data in the query; the body may then hold nothing. */
+function isInQuery({ query, body }: Message): boolean {
+  return query.some(([field]) => field !== 'callback') && BLANK.test(body.toString())
 }
 
 function isAllEmpty(form: Message['form']): boolean {
@@ -209,6 +222,7 @@ export const fonestorm = definePreset({
           'A GET carries only what the URL’s tokens ask for: name `((id))` or `((uid))` and `((status))` in it, under these names, or a callback is named by its bytes alone.',
           'What becomes of a token that FoneStorm does not know is not documented. If it stays in the URL, `((id))` or `{{id}}` as an id is refused with `token_not_replaced`; anywhere else it is only text.',
           'Tokens are written `((msg))` today and were `{{msg}}` in older documentation.',
+          'By one sentence of the documentation a POST, too, has its data in the query. Where its body is empty or `{}`, the query is read as that of a GET.',
           'The method POST sends JSON under the content type of a form; a form parser would take it apart at every “&”, “=”, “+” and “%”.',
           'The text of a message is `message` in one part of the documentation and `msg` in another. The payload is kept as it came; handlers find `message` in the event’s details.',
           'A number with both `messages/receive` and `messages/receive_notify` is assumed to report a message twice, with one id: it is one event.',
