@@ -49,6 +49,22 @@ describe('bodies, whatever their content type says', () => {
   })
 })
 
+test.each([
+  '[]',
+  ' [ ] ',
+  '[1]',
+  '[null]',
+  '["id=a"]',
+  '[[{"id":"a"}]]',
+  '[{"id":"a"},1]',
+  '<?xml version="1.0"?><message id="a">hello</message>',
+  '\uFEFF\r\n<message id="a"/>',
+  '--boundary\r\nContent-Disposition: form-data; name="id"\r\n\r\na\r\n--boundary--\r\n',
+])('what is neither a form nor JSON objects is refused, not stored: %j', (body) => {
+  expect(read({ body, headers: form })).toMatchObject({ kind: 'refused', as: 'unreadable', reason: 'unreadable_body' })
+  expect(read({ body, query: '?id=a' })).toMatchObject({ kind: 'refused', reason: 'unreadable_body' })
+})
+
 describe('a POST whose fields are all in the query', () => {
   const query = '?callback=messages/receive_notify&id=a&message=hello%20world'
 

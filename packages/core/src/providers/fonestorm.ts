@@ -1,6 +1,6 @@
 import { composeCallbackId } from './callback-id.ts'
 import { fieldsContent, queryOf } from './message.ts'
-import type { Content, Message } from './message.ts'
+import type { Content, Fields, Json, Message } from './message.ts'
 import { fromIsoTime } from './proof.ts'
 import { assumed, documented, unknown } from './provider.ts'
 import type { CallbackFound, RejectReason, Sample } from './provider.ts'
@@ -19,6 +19,8 @@ const TOKEN = /\(\([^()]*\)\)|\{\{[^{}]*\}\}/
 const EMPTY = /^\{\s*\}$/
 /** A body that says nothing, be it JSON or not. */
 const BLANK = /^\s*(?:\{\s*\}\s*)?$/
+/** XML and multipart, which would pass for forms with odd names. */
+const NO_FORM = /^\s*(?:<|--)/
 
 const FAX_STATUS = new Set(['SUCCESS', 'FAILED'])
 const FAX_FIELDS = ['file', 'pages', 'pages_transmitted']
@@ -52,8 +54,10 @@ function split(message: Message): CallbackFound[] | RejectReason {
 function contentOf(message: Message): Content | RejectReason {
   if (message.method === 'GET') return message.content
   if (isInQuery(message)) return fieldsContent(message.query, Buffer.from(queryOf(message.url)))
-  // A text that is no form is one field without a value.
-  return isAllEmpty(message.form) ? 'unreadable_body' : message.content
+  const { content, form, json, body } = message
+  if (typeof content === 'string') return content
+  const isReadable = form.length > 0 ? isForm(form as Fields, body) : holdsObjects((json as Json).value)
+  return isReadable ? content : 'unreadable_body'
 }
 
 /** FoneStorm's article says that a POST, too, has its data in the query; the body may then hold nothing. */
@@ -61,8 +65,19 @@ function isInQuery({ query, body }: Message): boolean {
   return query.some(([field]) => field !== 'callback') && BLANK.test(body.toString())
 }
 
-function isAllEmpty(form: Message['form']): boolean {
-  return typeof form !== 'string' && form.length > 0 && form.every(([, value]) => value === '')
+/** A text that is no form is one field without a value. */
+function isForm(form: Fields, body: Buffer): boolean {
+  return form.some(([, value]) => value !== '') && !NO_FORM.test(body.toString())
+}
+
+/** Whether JSON is an object or a list of objects, as records of calls might be. */
+function holdsObjects(value: unknown): boolean {
+  const values = [value].flat()
+  return values.length > 0 && values.every(isObject)
+}
+
+function isObject(value: unknown): boolean {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
 function callbackName({ query }: Message): string | undefined {
