@@ -76,6 +76,16 @@ describe('each callback of a request gets its own verdict', () => {
   })
 })
 
+test('how deep a callback may nest does not depend on the others of its request', () => {
+  const nested = (levels: number) => `${'['.repeat(levels - 1)}${']'.repeat(levels - 1)}`
+  const deep = (levels: number) => JSON.stringify(item('1')).replace('{', `{"x":${nested(levels)},`)
+  const kindsOf = (...items: string[]) =>
+    callbacksOf(source, `{"callbacks":[${items.join(',')}]}`).map(({ kind }) => kind)
+  expect(kindsOf(deep(64))).toEqual(['genuine'])
+  expect(kindsOf(deep(65))).toEqual(['unreadable'])
+  expect(kindsOf(deep(64), deep(900), deep(65), deep(2))).toEqual(['genuine', 'unreadable', 'unreadable', 'genuine'])
+})
+
 test('a callback keeps the exact bytes that came', () => {
   const bytes = Buffer.concat([
     Buffer.from(
@@ -181,6 +191,14 @@ describe('fields that must not be kept', () => {
       reason: 'unreadable_body',
       body: Buffer.alloc(0),
     })
+  })
+
+  test('nothing is kept of a callback that nests too deep to be searched for them', () => {
+    const body = `{"callbacks":[{"account_email":"a@b","x":${'['.repeat(64)}${']'.repeat(64)}},${JSON.stringify(item('1'))}]}`
+    expect(callbacksOf(dropping, body)).toMatchObject([
+      { reason: 'too_deep', raw: Buffer.alloc(0) },
+      { kind: 'genuine' },
+    ])
   })
 
   test('may not be those by which a callback is verified and named', () => {

@@ -39,6 +39,8 @@ export const demoCredentials = {
 /** Voximplant's ids have up to 19 digits. What is many times longer is refused rather than indexed. */
 const MAX_ID_LENGTH = 128
 const MAX_DEPTH = 64
+/** Of the whole request: one callback that nests too deep must not cost the others. */
+const MAX_REQUEST_DEPTH = 1000
 const MD5_HEX = /^[0-9a-f]{32}$/i
 const INTEGER = /^-?\d+$/
 const COMMA = 0x2c
@@ -187,7 +189,9 @@ function read(settings: Settings, request: ProviderRequest): Reading {
   })
   const admitted = settings.access.check(request)
   if (!admitted.ok && !settings.common.shadow) return refused('forged', admitted.reason)
-  if (!depthWithin(json, MAX_DEPTH)) return refused('unreadable', 'too_deep')
+  // Nearly all requests are within what one callback may nest, and are then looked at once.
+  const isDeep = !depthWithin(json, MAX_DEPTH)
+  if (isDeep && !depthWithin(json, MAX_REQUEST_DEPTH)) return refused('unreadable', 'too_deep')
   let parsed: unknown
   try {
     parsed = JSON.parse(json.toString('utf8'))
@@ -197,7 +201,9 @@ function read(settings: Settings, request: ProviderRequest): Reading {
   if (!isObject(parsed) || !Array.isArray(parsed.callbacks)) return refused('unreadable', 'unreadable_body')
   const items: unknown[] = parsed.callbacks
   const callbacks = elementsOf(json, 'callbacks').map((item, index) =>
-    readItem(settings, json, item, items[index], receivedAt),
+    isDeep && !depthWithin(json.subarray(item.start, item.end), MAX_DEPTH)
+      ? tooDeep(settings, json, item)
+      : readItem(settings, json, item, items[index], receivedAt),
   )
   return {
     kind: 'read',
@@ -207,6 +213,12 @@ function read(settings: Settings, request: ProviderRequest): Reading {
           callback.kind === 'genuine' ? { ...callback, verifiedBy: 'none', wouldRefuse: admitted.reason } : callback,
         ),
   }
+}
+
+function tooDeep({ dropFields }: Settings, json: Buffer, { start, end }: Slice): RefusedCallback {
+  // To search it for the fields takes a pass for each level.
+  const raw = dropFields.size > 0 ? Buffer.alloc(0) : json.subarray(start, end)
+  return { kind: 'unreadable', reason: 'too_deep', raw }
 }
 
 function readItem(
