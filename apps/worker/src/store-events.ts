@@ -129,7 +129,7 @@ export function createStoreEvents(dependencies: StoreDependencies): (jobs: reado
 }
 
 /** What takes longer is stuck, and nobody's turn waits for it any more. */
-const MAX_TURN_MS = 1000
+const MAX_TURN_MS = 5000
 
 /** Begins what it is given one after another, each when the one before has settled. */
 function createTurn(): <Result>(work: () => Promise<Result>) => Promise<Result> {

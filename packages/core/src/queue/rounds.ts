@@ -21,7 +21,7 @@ const MAX_JOBS_PER_ROUND = 32
 /** As the jobs are kept: what they hold may be packed, and ten times larger. */
 const MAX_BYTES_PER_ROUND = 256 * 1024
 /** A round that takes longer is waiting for something: another may begin beside it. */
-const SLOW_ROUND_MS = 1000
+const SLOW_ROUND_MS = 5000
 const RETRY_PAUSE_MS = 1000
 
 /** A BullMQ worker that takes jobs in rounds. `concurrency` is how many rounds may be under way at a time. */

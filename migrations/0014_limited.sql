@@ -1,4 +1,4 @@
--- 0018: which rows of destinations are of handlers with limits; the others only count. It rewrites nothing.
+-- 0014: which rows of destinations are of handlers with limits; the others only count. It rewrites nothing.
 
 alter table destinations add column limited boolean not null default true;
 
