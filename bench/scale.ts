@@ -13,7 +13,7 @@ import { measureInserts } from './scale/measure-inserts.ts'
 import type { InsertRatio } from './scale/measure-inserts.ts'
 import { measureQueries } from './scale/measure-queries.ts'
 import { measureSizes } from './scale/measure-sizes.ts'
-import { page } from './scale/page.ts'
+import { insertRow, page } from './scale/page.ts'
 import { freePort } from './servers.ts'
 
 // What becomes of the store when it holds millions of events: made in Postgres, in the product's own tables, with all their
@@ -50,7 +50,11 @@ await runBench(async (resources) => {
     made = milestone
     console.error(`${milestone} rows, made in ${Math.round(seconds)} s; measuring`)
     await quieten(full)
-    for (const size of GROUP_SIZES) inserts.push(await measureInserts({ empty, full, size, rows: milestone }))
+    for (const size of GROUP_SIZES) {
+      const ratio = await measureInserts({ empty, full, size, rows: milestone })
+      inserts.push(ratio)
+      console.error(insertRow(ratio))
+    }
     const sizes = await measureSizes(full)
     const queries = await measureQueries(server.databaseUrl('full'))
     const text = page({

@@ -45,7 +45,7 @@ interface Query {
 async function commandQueries(sql: postgres.Sql): Promise<Query[]> {
   const [event] = await sql<{ id: string; received_at: Date; call_id: string; callback_id: string }[]>`
     select id, received_at, call_id, callback_id from events where received_at < now() - interval '30 days' and call_id is not null
-    order by received_at desc limit 1`
+    order by id desc limit 1`
   const listed = 'id, received_at, source, account_id, type, callback_id, verified_by, duplicates'
   return [
     { what: 'newest 50 events', text: `select ${listed} from events order by id desc limit 50` },

@@ -59,7 +59,8 @@ ${queries.map(queryRow).join('\n')}
 `
 }
 
-function insertRow({ rows, size, empty, full }: InsertRatio): string {
+/** One row of the page's first table. */
+export function insertRow({ rows, size, empty, full }: InsertRatio): string {
   const ratios = full.map((rate, round) => rate / empty[round]!)
   const spread = medianAndSpread(ratios, (ratio) => ratio.toFixed(2))
   const verdict = median(ratios) >= 0.85 ? 'met' : 'missed'
