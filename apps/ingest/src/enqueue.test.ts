@@ -55,6 +55,18 @@ test('while one job is on its way, what arrives gathers and goes as one job', as
   await Promise.all(rest)
 })
 
+test('ids are in the order in which groups go, by which the worker stores them', async () => {
+  const { enqueuer, adds, job } = controlledQueue()
+  for (let number = 1; number <= 50; number++) {
+    const taken = enqueuer.enqueue([part(String(number))])
+    const { succeed } = await job(number)
+    succeed()
+    await taken
+  }
+  const ids = adds.map(({ id }) => id)
+  expect(ids).toEqual(ids.toSorted())
+})
+
 test('after a pause a callback goes at once, and those right behind a job go together', async () => {
   const { enqueuer, adds, job } = controlledQueue()
   const first = enqueuer.enqueue([part('a')])

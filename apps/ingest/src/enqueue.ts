@@ -79,6 +79,7 @@ export function createEnqueuer({ producer, spool, log, deadlineMs, addTimeoutMs,
   let scheduled = false
   /** When the last group had gone its way, well or not. */
   let endedAt = -Infinity
+  let lastGroupId = ''
   /** The group that is in flight. */
   let travelling: Pending[] = []
   let overdueTimer: NodeJS.Timeout | undefined
@@ -133,6 +134,14 @@ export function createEnqueuer({ producer, spool, log, deadlineMs, addTimeoutMs,
     })
   }
 
+  /** In the order in which groups are sent, by which they are stored: within a millisecond UUIDs come in any. */
+  function nextGroupId(): string {
+    const before = lastGroupId
+    do lastGroupId = `group-${randomUUIDv7()}`
+    while (lastGroupId <= before)
+    return lastGroupId
+  }
+
   function send(): void {
     inFlight = flush().finally(() => {
       inFlight = undefined
@@ -146,7 +155,7 @@ export function createEnqueuer({ producer, spool, log, deadlineMs, addTimeoutMs,
     if (group.length === 0) return
     travelling = group
     try {
-      await makeDurable(`group-${randomUUIDv7()}`, storeJob(group.map(({ part }) => part)), group[0]!.ticket)
+      await makeDurable(nextGroupId(), storeJob(group.map(({ part }) => part)), group[0]!.ticket)
     } catch (cause) {
       for (const { ticket } of group) ticket.reject(cause)
       return
