@@ -39,26 +39,56 @@ test('what is no array has no elements', () => {
   }
 })
 
+/** Members of an object, as pairs of a key in some spelling and a value. */
+const entries = fc.array(
+  fc
+    .constantFrom('id', 'callback_id', 'x')
+    .chain((key) =>
+      fc.tuple(
+        fc.constantFrom(
+          JSON.stringify(key),
+          `"${key.replaceAll(/./g, (letter) => `\\u${letter.charCodeAt(0).toString(16).padStart(4, '0')}`)}"`,
+        ),
+        fc.jsonValue(),
+      ),
+    ),
+  { maxLength: 6 },
+)
+
+const objectOf = (pairs: [key: string, value: unknown][]) =>
+  `{${pairs.map(([key, value]) => `${key} : ${JSON.stringify(value)}`).join(' , ')}}`
+
 test('the slice of a key parses to what JSON.parse gives for it, repeated and escaped keys included', () => {
-  const keys = fc.constantFrom('id', 'callback_id', 'x')
-  const spelled = (key: string) =>
-    fc.constantFrom(
-      JSON.stringify(key),
-      `"${key.replaceAll(/./g, (letter) => `\\u${letter.charCodeAt(0).toString(16).padStart(4, '0')}`)}"`,
-    )
-  const entries = fc.array(
-    keys.chain((key) => fc.tuple(spelled(key), fc.jsonValue())),
-    { maxLength: 6 },
-  )
   fc.assert(
     fc.property(entries, (pairs) => {
-      const json = Buffer.from(`{${pairs.map(([key, value]) => `${key} : ${JSON.stringify(value)}`).join(' , ')}}`)
+      const json = Buffer.from(objectOf(pairs))
       const parsed = JSON.parse(json.toString()) as Record<string, unknown>
       const slice = member(json, documentSlice(json), 'callback_id')
       expect(slice && JSON.parse(textOf(json, slice))).toEqual(parsed.callback_id)
     }),
   )
 })
+
+test('the member of each element is found with it, and where elements end does not depend on that', () => {
+  const elements = fc.oneof(entries.map(objectOf), fc.json())
+  fc.assert(
+    fc.property(fc.array(elements, { maxLength: 6 }), fc.constantFrom('', ' \n'), (texts, space) => {
+      const json = Buffer.from(`{"list":[${space}${texts.join(`${space},${space}`)}${space}]}`)
+      const { list } = JSON.parse(json.toString()) as { list: unknown[] }
+      const found = elementsOf(json, 'list', 'callback_id')
+      expect(found.map(({ start, end }) => [start, end])).toEqual(
+        elementsOf(json, 'list').map(({ start, end }) => [start, end]),
+      )
+      expect(found.map((element) => element.member && JSON.parse(textOf(json, element.member)))).toEqual(
+        list.map((value) => (isObject(value) ? value.callback_id : undefined)),
+      )
+    }),
+  )
+})
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
 
 describe('removing members', () => {
   const KEYS = new Set(['a', 'secret'])
@@ -118,6 +148,7 @@ test('bytes that are no JSON end every function without an error', () => {
     fc.property(broken, (json) => {
       const slice = documentSlice(json)
       elementsOf(json, 'callback_id')
+      elementsOf(json, undefined, 'callback_id')
       member(json, slice, 'callback_id')
       depthWithin(json, 64)
     }),

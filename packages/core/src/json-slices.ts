@@ -19,6 +19,12 @@ export interface Slice {
   end: number
 }
 
+/** An element of an array. */
+export interface Element extends Slice {
+  /** Of an object, the value of the member that was asked for: the last one, as JSON.parse keeps it. */
+  member?: Slice | undefined
+}
+
 /** One `"key": value` of an object; `key` is the key with its escapes resolved. */
 interface Member extends Slice {
   key: string
@@ -56,13 +62,14 @@ export function documentSlice(json: Buffer): Slice {
 
 /**
  * The elements of the array `key` of the document, in order: of the last one, as JSON.parse keeps it; without a key, of
- * the document itself. Nothing if it is no array. One pass, for this runs for every request.
+ * the document itself. Nothing if it is no array. With a member's key, that member of each element that is an object. One
+ * pass, for this runs for every request.
  */
-export function elementsOf(json: Buffer, key?: string): Slice[] {
+export function elementsOf(json: Buffer, key?: string, memberKey?: string): Element[] {
   const { start, end } = documentSlice(json)
-  let found: Slice[] = []
+  let found: Element[] = []
   if (key === undefined) {
-    if (json[start] === OPEN_BRACKET) eachElement(json, start, end, found)
+    if (json[start] === OPEN_BRACKET) eachElement(json, start, end, found, memberKey)
     return found
   }
   let at = skipSpace(json, start + 1, end)
@@ -72,7 +79,7 @@ export function elementsOf(json: Buffer, key?: string): Slice[] {
     const isKept = isKey(json, at, keyEnd, key)
     if (isKept) found = []
     const isArray = isKept && json[value] === OPEN_BRACKET
-    const valueStop = isArray ? eachElement(json, value, end, found) : valueEnd(json, value, end)
+    const valueStop = isArray ? eachElement(json, value, end, found, memberKey) : valueEnd(json, value, end)
     at = skipSpace(json, skipSpace(json, valueStop, end) + 1, end)
   }
   return found
@@ -139,37 +146,49 @@ function collectCuts(json: Buffer, slice: Slice, keys: ReadonlySet<string>, cuts
 }
 
 /** Collects the elements of the array whose bracket stands at `from`; the offset after its closing bracket. */
-function eachElement(json: Buffer, from: number, limit: number, found: Slice[]): number {
+function eachElement(json: Buffer, from: number, limit: number, found: Element[], memberKey?: string): number {
   let at = from + 1
   while (at < limit) {
-    const end = valueEnd(json, at, limit)
-    const element = trimmed(json, at, end)
-    if (element.end > element.start) found.push(element)
+    const start = skipSpace(json, at, limit)
+    let member: Slice | undefined
+    const end =
+      memberKey === undefined || json[start] !== OPEN_BRACE
+        ? valueEnd(json, start, limit)
+        : eachMember(json, { start, end: limit }, (keyStart, keyEnd, valueStart, valueEnd) => {
+            if (isKey(json, keyStart, keyEnd, memberKey)) member = trimmed(json, valueStart, valueEnd)
+          })
+    const element = trimmed(json, start, end)
+    if (element.end > element.start) found.push({ start, end: element.end, member })
     at = end + 1
     if (json[end] === CLOSE_BRACKET) break
   }
   return at
 }
 
+/** Visits the members of the object at the start of the slice; the offset of what follows it, white space left out. */
 function eachMember(
   json: Buffer,
   slice: Slice,
   visit: (keyStart: number, keyEnd: number, valueStart: number, valueEnd: number) => void,
-): void {
-  if (json[slice.start] !== OPEN_BRACE) return
+): number {
+  if (json[slice.start] !== OPEN_BRACE) return slice.start
   let at = skipSpace(json, slice.start + 1, slice.end)
+  if (json[at] === CLOSE_BRACE) return skipSpace(json, at + 1, slice.end)
   while (at < slice.end && json[at] === QUOTE) {
     const keyEnd = stringEnd(json, at, slice.end)
     const colon = skipSpace(json, keyEnd, slice.end)
-    if (json[colon] !== COLON) return
+    if (json[colon] !== COLON) return colon
     const end = valueEnd(json, colon + 1, slice.end)
     visit(at, keyEnd, colon + 1, end)
     at = skipSpace(json, end + 1, slice.end)
   }
+  return at
 }
 
 /** Compares in place where it can, which is where both are ASCII: this runs for every key of every callback. */
 function isKey(json: Buffer, keyStart: number, keyEnd: number, key: string): boolean {
+  // However a key is written, each of its letters takes a byte or more.
+  if (keyEnd - keyStart < key.length + 2) return false
   let same = keyEnd - keyStart === key.length + 2
   for (let at = keyStart + 1; at < keyEnd - 1; at++) {
     const byte = json[at]!

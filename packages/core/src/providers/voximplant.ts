@@ -3,7 +3,7 @@ import { z } from 'zod'
 import { configText, configTexts, optionProblems } from '../checked-options.ts'
 import type { ConfigText, Resolve, SourceDefinition } from '../config.ts'
 import { depthWithin, elementsOf, member, withoutMembers } from '../json-slices.ts'
-import type { Slice } from '../json-slices.ts'
+import type { Element, Slice } from '../json-slices.ts'
 import { resolveAccess } from './access.ts'
 import type { Access } from './access.ts'
 import { withoutByteOrderMark } from './message.ts'
@@ -42,9 +42,7 @@ const MAX_DEPTH = 64
 /** Of the whole request: one callback that nests too deep must not cost the others. */
 const MAX_REQUEST_DEPTH = 1000
 const MD5_HEX = /^[0-9a-f]{32}$/i
-const INTEGER = /^-?\d+$/
-const COMMA = 0x2c
-const CLOSE_BRACE = 0x7d
+const INTEGER = /^(?:0|-?[1-9]\d*)$/
 // oxlint-disable-next-line no-control-regex -- control characters are what is looked for
 const PRINTABLE = /^[^\u0000-\u001f\u007f]+$/
 
@@ -200,7 +198,7 @@ function read(settings: Settings, request: ProviderRequest): Reading {
   }
   if (!isObject(parsed) || !Array.isArray(parsed.callbacks)) return refused('unreadable', 'unreadable_body')
   const items: unknown[] = parsed.callbacks
-  const callbacks = elementsOf(json, 'callbacks').map((item, index) =>
+  const callbacks = elementsOf(json, 'callbacks', 'callback_id').map((item, index) =>
     isDeep && !depthWithin(json.subarray(item.start, item.end), MAX_DEPTH)
       ? tooDeep(settings, json, item)
       : readItem(settings, json, item, items[index], receivedAt),
@@ -224,7 +222,7 @@ function tooDeep({ dropFields }: Settings, json: Buffer, { start, end }: Slice):
 function readItem(
   settings: Settings,
   json: Buffer,
-  slice: Slice,
+  slice: Element,
   item: unknown,
   receivedAt: Date,
 ): GenuineCallback | RefusedCallback {
@@ -233,12 +231,12 @@ function readItem(
   if (!isObject(item) || item.callback_id === undefined || item.callback_id === null || item.callback_id === '') {
     return { kind: 'unreadable', reason: 'callback_id_missing', raw }
   }
-  const callbackId = exactId(json, slice, 'callback_id', item.callback_id)
+  const callbackId = exactId(json, slice.member, item.callback_id)
   if (callbackId === undefined) return { kind: 'unreadable', reason: 'callback_id_unreadable', raw }
   // Only compared with the configured ones: where it is exact as a number, its spelling does not matter.
   const bodyAccountId = Number.isSafeInteger(item.account_id)
     ? String(item.account_id)
-    : exactId(json, slice, 'account_id', item.account_id)
+    : exactId(json, member(json, slice, 'account_id'), item.account_id)
   const verdict = verify(settings.accounts, { callbackId, hash: item.hash, bodyAccountId })
   if (!verdict.ok && !settings.common.shadow) return { kind: 'forged', reason: verdict.reason, callbackId, raw }
   const type = typeof item.type === 'string' ? item.type : ''
@@ -351,26 +349,16 @@ function sign(
 }
 
 /**
- * An id as text with every digit: Voximplant's ids are 64-bit numbers, which JSON.parse would round. A string of the
- * same digits is the same id. Undefined for what is no id: a fraction, an exponent, anything but a number or a string.
+ * An id as text with every digit: Voximplant's ids are 64-bit numbers, which JSON.parse would round. A string of the same
+ * digits is the same id. `place` is where the value is written. Undefined for what is no id: a fraction, an exponent,
+ * anything but a number or a string.
  */
-function exactId(json: Buffer, slice: Slice, key: string, value: unknown): string | undefined {
+function exactId(json: Buffer, place: Slice | undefined, value: unknown): string | undefined {
   if (typeof value === 'string')
     return value.length <= MAX_ID_LENGTH && value.isWellFormed() && PRINTABLE.test(value) ? value : undefined
-  if (typeof value !== 'number') return undefined
-  if (Number.isSafeInteger(value) && isWritten(json, slice, `"${key}":${value}`)) return String(value)
-  const found = member(json, slice, key)!
-  const digits = json.toString('latin1', found.start, found.end)
+  if (typeof value !== 'number' || place === undefined) return undefined
+  const digits = json.toString('latin1', place.start, place.end)
   return digits.length <= MAX_ID_LENGTH && INTEGER.test(digits) ? digits : undefined
-}
-
-/** Whether these very characters, and nothing that would make another number of them, stand in the slice. */
-function isWritten(json: Buffer, slice: Slice, text: string): boolean {
-  // Within the slice: to the end of the document, it would be searched once for every callback of a large request.
-  const item = json.subarray(slice.start, slice.end)
-  const at = item.indexOf(text, 0, 'latin1')
-  const next = item[at + text.length]
-  return at !== -1 && (next === COMMA || next === CLOSE_BRACE)
 }
 
 function readCallId(json: Buffer, slice: Slice, type: string, item: Record<string, unknown>): string | undefined {
@@ -380,7 +368,8 @@ function readCallId(json: Buffer, slice: Slice, type: string, item: Record<strin
   const inner = details(type, item)
   const holder = nested ?? outer
   if (holder === undefined || !isObject(inner) || inner.call_session_history_id === undefined) return undefined
-  return exactId(json, holder, 'call_session_history_id', inner.call_session_history_id)
+  const place = member(json, holder, 'call_session_history_id')
+  return exactId(json, place, inner.call_session_history_id)
 }
 
 function readOccurredAt(type: string, item: Record<string, unknown>): Date | undefined {
