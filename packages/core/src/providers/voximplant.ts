@@ -233,10 +233,7 @@ function readItem(
   }
   const callbackId = exactId(json, slice.member, item.callback_id)
   if (callbackId === undefined) return { kind: 'unreadable', reason: 'callback_id_unreadable', raw }
-  // Only compared with the configured ones: where it is exact as a number, its spelling does not matter.
-  const bodyAccountId = Number.isSafeInteger(item.account_id)
-    ? String(item.account_id)
-    : exactId(json, member(json, slice, 'account_id'), item.account_id)
+  const bodyAccountId = readAccountId(json, slice, item.account_id)
   const verdict = verify(settings.accounts, { callbackId, hash: item.hash, bodyAccountId })
   if (!verdict.ok && !settings.common.shadow) return { kind: 'forged', reason: verdict.reason, callbackId, raw }
   const type = typeof item.type === 'string' ? item.type : ''
@@ -250,6 +247,14 @@ function readItem(
     occurredAt: readOccurredAt(type, item) ?? receivedAt,
     raw,
   }
+}
+
+/** The account that a callback names. Undefined where it names none; empty, as no account is, where that cannot be read. */
+function readAccountId(json: Buffer, slice: Slice, value: unknown): string | undefined {
+  if (value === undefined || value === null || value === '') return undefined
+  // Only compared with the configured ones: where it is exact as a number, its spelling does not matter.
+  if (Number.isSafeInteger(value)) return String(value)
+  return exactId(json, member(json, slice, 'account_id'), value) ?? ''
 }
 
 type Verdict =
