@@ -185,8 +185,7 @@ describe('voice signatures', () => {
     expect(reasonOf(read(v1, `${body}&Filler=${'x'.repeat(70_000)}`))).toBe('signature_unreadable')
     // One over no fields at all would fit any JSON.
     expect(reasonOf(read(mac(url), '{"Event":"Hangup","CallUUID":"forged"}'))).toBe('signature_unreadable')
-    for (const bad of ['', 'x', v1.slice(0, -4), `${v1}, ${v1}`])
-      expect(reasonOf(read(bad))).toBe('signature_unreadable')
+    for (const bad of ['x', v1.slice(0, -4), `${v1}, ${v1}`]) expect(reasonOf(read(bad))).toBe('signature_unreadable')
   })
 
   test('a header may list signatures, and any version that fits is enough', () => {
@@ -204,6 +203,16 @@ describe('voice signatures', () => {
     ).toBe('genuine')
   })
 
+  test.each(['aB3+/w==', 'a:b.c-d_e', 'x'.repeat(128)])('a nonce of V3 may be %j, and V2 cannot borrow it', (nonce) => {
+    expect(genuine(source.read(v3(url, { nonce })))).toMatchObject([{ verifiedBy: 'url', nonces: [nonce] }])
+    const headers = { 'x-vobiz-signature-v2': mac(`${url}.${nonce}`), 'x-vobiz-signature-v2-nonce': `.${nonce}` }
+    expect(reasonOf(source.read(requestOf({ url, body: CALLBACK, headers })))).toBe('signature_unreadable')
+  })
+
+  test.each(['x'.repeat(129), 'a b', 'a,b', '"a"', 'é', '?'])('a nonce of V3 is not %j', (nonce) => {
+    expect(reasonOf(source.read(v3(url, { nonce })))).toBe('signature_unreadable')
+  })
+
   test('unsigned is a normal state, but never without another secret', () => {
     expect(() => sourceFor('voice', { allowUnsigned: true })).toThrow('allowUnsigned')
     const unsigned = sourceFor('voice', {
@@ -218,7 +227,23 @@ describe('voice signatures', () => {
     expect(reasonOf(read({ ...keys, 'x-vobiz-signature-v3': mac('x'), 'x-vobiz-signature-v3-nonce': '1' }))).toBe(
       'signature_mismatch',
     )
-    expect(reasonOf(read({ ...keys, 'x-vobiz-signature': '' }))).toBe('signature_unreadable')
+    expect(reasonOf(read({ ...keys, 'x-vobiz-signature': 'x' }))).toBe('signature_unreadable')
+  })
+
+  test('an empty header is no signature, as in the vendor’s own receiver', () => {
+    const unsigned = sourceFor('voice', { allowUnsigned: true, headers: { 'X-API-Key': 'key' } })
+    const headers = {
+      'x-api-key': 'key',
+      'x-vobiz-signature-v3': '',
+      'x-vobiz-signature-v2': '',
+      'x-vobiz-signature': '',
+    }
+    expect(genuine(unsigned.read(requestOf({ url, body: CALLBACK, headers })))).toMatchObject([
+      { verifiedBy: 'secret' },
+    ])
+    expect(reasonOf(source.read(requestOf({ url, body: CALLBACK, headers })))).toBe('signature_missing')
+    const v2 = { ...headers, 'x-vobiz-signature-v2': mac(`${url}7`), 'x-vobiz-signature-v2-nonce': '7' }
+    expect(genuine(source.read(requestOf({ url, body: CALLBACK, headers: v2 })))).toMatchObject([{ nonces: ['7'] }])
   })
 
   test('which of the secrets verified is known, and in shadow mode what would have been refused', () => {

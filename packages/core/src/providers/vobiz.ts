@@ -152,19 +152,24 @@ function asFields(form: Message['form']): Fields {
   return typeof form === 'string' ? [] : form
 }
 
+/** Nonces are seen to be 20 digits; these are what base64, times and the like are written with. */
+const V3_NONCE = /^[\w+/=:.-]{1,128}$/
+/**
+ * Nothing stands between the URL and such a nonce: a "." in it would turn a V3 signature into a V2 signature with another
+ * nonce, and a "/" would make one URL of another.
+ */
+const V2_NONCE = /^[\w-]{1,128}$/
+
+const V3 = { nonceHeader: 'x-vobiz-signature-v3-nonce', separator: '.', nonces: V3_NONCE }
+const V2 = { nonceHeader: 'x-vobiz-signature-v2-nonce', separator: '', nonces: V2_NONCE }
+
 /** Each signature with its nonce, the strongest first; those with -MA- are made with the parent account's token. */
 const NONCE_SIGNATURES = [
-  { header: 'x-vobiz-signature-v3', nonceHeader: 'x-vobiz-signature-v3-nonce', separator: '.' },
-  { header: 'x-vobiz-signature-ma-v3', nonceHeader: 'x-vobiz-signature-v3-nonce', separator: '.' },
-  { header: 'x-vobiz-signature-v2', nonceHeader: 'x-vobiz-signature-v2-nonce', separator: '' },
-  { header: 'x-vobiz-signature-ma-v2', nonceHeader: 'x-vobiz-signature-v2-nonce', separator: '' },
+  { header: 'x-vobiz-signature-v3', ...V3 },
+  { header: 'x-vobiz-signature-ma-v3', ...V3 },
+  { header: 'x-vobiz-signature-v2', ...V2 },
+  { header: 'x-vobiz-signature-ma-v2', ...V2 },
 ]
-
-/**
- * Nonces are seen to be 20 digits. A "." in one would turn a V3 signature into a V2 signature with another nonce, and a
- * "/" would make one URL of another.
- */
-const NONCE = /^[\w-]{1,128}$/
 
 /** A header may list several; each costs some HMACs, and a hostile one could hold thousands. */
 const MAX_SIGNATURES = 4
@@ -175,16 +180,17 @@ function voiceProofs(message: Message): Proof[] | RejectReason {
   const addresses = addressesOf(message)
   const proofs: Proof[] = []
   let reason: RejectReason = 'signature_missing'
-  for (const { header, nonceHeader, separator } of NONCE_SIGNATURES) {
+  for (const { header, nonceHeader, separator, nonces } of NONCE_SIGNATURES) {
     const value = message.header(header)
-    if (value === undefined) continue
+    // Empty is none, as for the vendor's own receiver.
+    if (!value) continue
     const nonce = message.header(nonceHeader)
     if (nonce === undefined || nonce === '') {
       if (reason === 'signature_missing') reason = 'nonce_missing'
       continue
     }
     reason = 'signature_unreadable'
-    if (!NONCE.test(nonce)) continue
+    if (!nonces.test(nonce)) continue
     for (const signature of signaturesIn(value)) {
       for (const address of addresses) {
         const signed = Buffer.from(address + separator + nonce)
@@ -193,7 +199,7 @@ function voiceProofs(message: Message): Proof[] | RejectReason {
     }
   }
   const bare = message.header('x-vobiz-signature')
-  if (bare !== undefined) {
+  if (bare) {
     if (reason === 'signature_missing') reason = 'signature_unreadable'
     proofs.push(...fieldProofs(message, addresses, bare))
   }
