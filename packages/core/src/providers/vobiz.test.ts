@@ -364,11 +364,32 @@ describe('signatures over the body', () => {
       prefix + digest.slice(0, 63),
       prefix + 'z'.repeat(64),
       `${value}, ${value}`,
-      `${prefix === '' ? 'sha256=' : ''}${digest}`,
-      prefix + Buffer.from(digest, 'hex').toString('base64'),
       ` ${value}`,
+      ...(family === 'kyc' ? [] : [`sha256=${digest}`, Buffer.from(digest, 'hex').toString('base64')]),
     ]
     for (const signature of wrong) expect(read(signature)).toBe('signature_unreadable')
+  })
+
+  test.each([
+    ['kyc', 'x-vobiz-signature'],
+    ['whatsapp', 'x-webhook-signature'],
+  ] as const)('%s: whatever the vendor’s own receiver takes is a signature', (scheme, header) => {
+    const body = '{"event":"kyc.completed","event_id":"e"}'
+    const digest = hex(secrets.voice, body)
+    const asBase64 = (text: string) => Buffer.from(text, 'hex').toString('base64')
+    const read = (signature: string) =>
+      reasonOf(sourceFor(scheme).read(requestOf({ body, headers: { [header]: signature } })))
+    const other = hex('other', body)
+    for (const prefix of ['', 'sha256=', 'SHA256=']) {
+      for (const written of [digest, digest.toUpperCase(), asBase64(digest)])
+        expect(read(prefix + written)).toBe('genuine')
+      for (const written of [other, asBase64(other)]) expect(read(prefix + written)).toBe('signature_mismatch')
+      for (const written of ['', 'z'.repeat(64), asBase64(digest).slice(0, -1), asBase64(digest.slice(2))]) {
+        expect(read(prefix + written)).toBe('signature_unreadable')
+      }
+    }
+    expect(read(`sha1=${digest}`)).toBe('signature_unreadable')
+    expect(read(`sha256=sha256=${digest}`)).toBe('signature_unreadable')
   })
 
   test.each(['trunk', 'kyc', 'whatsapp', 'ndnc', 'legacy'] as const)(

@@ -298,14 +298,22 @@ function signVoice(request: OutgoingRequest, secret: string): OutgoingRequest {
 
 const urlSignature: Signature = { proofs: voiceProofs, sign: signVoice, coversUrl: true }
 
-// Trunk, KYC, WhatsApp, NDNC: HMAC-SHA256 over the body, in hex.
+// Trunk, KYC, WhatsApp, NDNC: HMAC-SHA256 over the body, usually in hex.
 
-function bodySignature({ header: name, prefix = '' }: { header: string; prefix?: string }): Signature {
+function bodySignature({
+  header: name,
+  prefix = '',
+  decode = fromHex,
+}: {
+  header: string
+  prefix?: string
+  decode?: (text: string) => Buffer
+}): Signature {
   return {
     proofs({ header, body }) {
       const value = header(name)
       if (value === undefined) return 'signature_missing'
-      const signature = value.startsWith(prefix) ? fromHex(value.slice(prefix.length)) : Buffer.alloc(0)
+      const signature = decode(value)
       if (signature.length === 0) return 'signature_unreadable'
       return [{ algorithm: 'hmac-sha256', signed: body, signature, encoding: 'hex', covers: 'body' }]
     },
@@ -314,6 +322,13 @@ function bodySignature({ header: name, prefix = '' }: { header: string; prefix?:
       return { ...request, headers: { ...request.headers, [name]: prefix + signature } }
     },
   }
+}
+
+/** What the vendor's own receiver takes: hex or base64, with "sha256=" before it or not. */
+function fromHexOrBase64(text: string): Buffer {
+  const written = text.replace(/^sha256=/i, '')
+  const bytes = fromBase64(written)
+  return bytes.length === 32 ? bytes : fromHex(written)
 }
 
 /** What the body says goes before the headers, which are not signed. */
@@ -537,7 +552,9 @@ const kyc: Scheme = {
   facts: {
     title: 'KYC sessions',
     headers: ['X-Vobiz-Signature'],
-    signedText: documented('HMAC-SHA256 over the body, written `sha256=` and hex'),
+    signedText: documented(
+      'HMAC-SHA256 over the body, written `sha256=` and hex. Bare hex and base64 are taken as well, as by the vendor’s own receiver',
+    ),
     secret: documented('the Auth Token of the parent account'),
     covers: documented('the body'),
     callbackId: assumed('`session_id`, `event` and `timestamp`; each of them is documented'),
@@ -551,7 +568,7 @@ const kyc: Scheme = {
     traps: ['The payload holds personal data of the customer.'],
   },
   methods: ['POST'],
-  signature: bodySignature({ header: 'x-vobiz-signature', prefix: 'sha256=' }),
+  signature: bodySignature({ header: 'x-vobiz-signature', prefix: 'sha256=', decode: fromHexOrBase64 }),
   split: splitKyc,
   delivery: { timeoutMs: 10_000, retryDelaysMs: [1_000, 2_000, 4_000], isDelivered: isSuccess },
   samples: samples.kyc,
@@ -561,7 +578,9 @@ const whatsapp: Scheme = {
   facts: {
     title: 'WhatsApp messages, their states, and calls',
     headers: ['X-Webhook-Signature', 'X-Webhook-Event'],
-    signedText: documented('HMAC-SHA256 over the body, hex without prefix'),
+    signedText: documented(
+      'HMAC-SHA256 over the body, hex without prefix. `sha256=` before it and base64 are taken as well, as by the vendor’s own receiver',
+    ),
     secret: documented('the secret of the webhook subscription'),
     covers: documented('the body'),
     callbackId: documented('`event_id`'),
@@ -575,7 +594,7 @@ const whatsapp: Scheme = {
     traps: ['What is inside `payload` has the form of Meta’s Cloud API; its details are assumed.'],
   },
   methods: ['POST'],
-  signature: bodySignature({ header: 'x-webhook-signature' }),
+  signature: bodySignature({ header: 'x-webhook-signature', decode: fromHexOrBase64 }),
   split: splitWhatsapp,
   delivery: { ...WITHIN_3_SECONDS, timeoutMs: 5_000 },
   samples: samples.whatsapp,
