@@ -203,13 +203,13 @@ describe('voice signatures', () => {
     ).toBe('genuine')
   })
 
-  test.each(['aB3+/w==', 'a:b.c-d_e', 'x'.repeat(128)])('a nonce of V3 may be %j, and V2 cannot borrow it', (nonce) => {
+  test.each(['aB3+/w==', 'a:b-d_e', 'x'.repeat(128)])('a nonce of V3 may be %j, and V2 cannot borrow it', (nonce) => {
     expect(genuine(source.read(v3(url, { nonce })))).toMatchObject([{ verifiedBy: 'url', nonces: [nonce] }])
     const headers = { 'x-vobiz-signature-v2': mac(`${url}.${nonce}`), 'x-vobiz-signature-v2-nonce': `.${nonce}` }
     expect(reasonOf(source.read(requestOf({ url, body: CALLBACK, headers })))).toBe('signature_unreadable')
   })
 
-  test.each(['x'.repeat(129), 'a b', 'a,b', '"a"', 'é', '?'])('a nonce of V3 is not %j', (nonce) => {
+  test.each(['x'.repeat(129), 'a b', 'a,b', '"a"', 'é', '?', '5.7'])('a nonce of V3 is not %j', (nonce) => {
     expect(reasonOf(source.read(v3(url, { nonce })))).toBe('signature_unreadable')
   })
 

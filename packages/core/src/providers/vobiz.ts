@@ -152,8 +152,11 @@ function asFields(form: Message['form']): Fields {
   return typeof form === 'string' ? [] : form
 }
 
-/** Nonces are seen to be 20 digits; these are what base64, times and the like are written with. */
-const V3_NONCE = /^[\w+/=:.-]{1,128}$/
+/**
+ * Nonces are seen to be 20 digits; these are what base64, times and the like are written with. No ".", which ends the URL:
+ * the end of a query with a "." in it could pass for another nonce's beginning.
+ */
+const V3_NONCE = /^[\w+/=:-]{1,128}$/
 /**
  * Nothing stands between the URL and such a nonce: a "." in it would turn a V3 signature into a V2 signature with another
  * nonce, and a "/" would make one URL of another.
