@@ -49,6 +49,8 @@ const MAX_PENDING_BYTES = 64 * 1024 * 1024
 /** So few go at once: nobody waits for company where there is none to come. */
 const FEW = 4
 const MAX_GATHER_MS = 3
+/** Of a group's id: up to the milliseconds, of which a UUIDv7 has 48 bits. */
+const GROUP_ID_TIME_LENGTH = 'group-00000000-0000'.length
 /** What comes so long after the last group goes at once: nobody is expected to come with it. */
 const PAUSE_MS = 5
 const PROBE_INTERVAL_MS = 250
@@ -134,11 +136,14 @@ export function createEnqueuer({ producer, spool, log, deadlineMs, addTimeoutMs,
     })
   }
 
-  /** In the order in which groups are sent, by which they are stored: within a millisecond UUIDs come in any. */
+  /**
+   * In the order in which groups are sent, by which they are stored: within a millisecond UUIDs come in any. A clock that is
+   * set back is not waited for.
+   */
   function nextGroupId(): string {
     const before = lastGroupId
     do lastGroupId = `group-${randomUUIDv7()}`
-    while (lastGroupId <= before)
+    while (lastGroupId <= before && lastGroupId.startsWith(before.slice(0, GROUP_ID_TIME_LENGTH)))
     return lastGroupId
   }
 
