@@ -215,7 +215,7 @@ test('Ringback runs with another PUBLIC_BASE_URL or another secret than this com
   await ringback.database.sql`delete from quarantine`
   await refuse(ringback, smsTo(ringback.proxy.url, ringback.doctorsConfig))
   expect((await ringback.doctor('twilio')).output).toMatch(
-    /^problem .*1 of the newest 1: what would pass now\. Let it in with "ringback quarantine release --source twilio"$/m,
+    /^problem .*1 of the newest 1: what would pass now\. Let it in with "ringback quarantine release --source twilio --yes"$/m,
   )
 })
 

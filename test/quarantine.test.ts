@@ -181,10 +181,43 @@ test('the command lists, shows what was signed, and releases', async () => {
   expect(await ringback('release', '--source', 'voximplant', '--dry-run')).toMatchObject({
     output: expect.stringContaining('Would be: 1 released'),
   })
-  expect(await ringback('release', '--source', 'voximplant')).toMatchObject({
+  expect(await ringback('release', '--source', 'voximplant', '--yes')).toMatchObject({
     code: 0,
-    output: expect.stringContaining('1 released'),
+    output: '1 released\n',
   })
   expect(await ringback('list')).toMatchObject({ output: expect.stringContaining('Nothing is in quarantine') })
   expect(await database.sql`select from events`).toHaveLength(1)
+})
+
+test('a slip of the hand lets nothing in: ids or filters, ids that are there, --yes for what filters name', async () => {
+  await using database = await freshDatabase()
+  await using ingest = await startIngest(database)
+  await using _worker = await startWorker(database)
+  await postCallbacks(ingest, ...[1, 2].map((id) => ({ ...aCallback(id), hash: '0'.repeat(32) })))
+  await quarantined(database, 2)
+  const [first] = await database.sql<{ id: string }[]>`select id from quarantine order by id`
+  const { id } = first!
+  const release = (...args: string[]) => runCli({ DATABASE_URL: database.url }, 'quarantine', 'release', ...args)
+
+  const missing = '01a20100-2034-72e6-8f19-104d6f900fe4'
+  for (const [args, message] of [
+    [[id, '--reason', 'hash_mismatch', '--trust'], /Name ids or filters, not both/],
+    [[id, missing, '--trust'], /Nothing with the id 01a20100[^]*Nothing was changed/],
+    [[id, 'x', '--trust'], /"x" is no id/],
+    [['--until', '0s', '--trust', '--yes'], /--trust goes with ids, or with --source/],
+  ] as const) {
+    expect(await release(...args)).toMatchObject({ code: 1, output: expect.stringMatching(message) })
+  }
+  expect(await release('--source', 'voximplant', '--trust')).toMatchObject({
+    code: 0,
+    output: 'Would be: 2 released on trust\nNothing was changed; --yes does it\n',
+  })
+  expect(await release(id)).toMatchObject({ code: 1, output: expect.stringContaining('hash_mismatch') })
+  expect(await database.sql`select from quarantine where released_at is not null`).toHaveLength(0)
+
+  expect(await release(id, '--trust')).toMatchObject({ code: 0, output: '1 released on trust\n' })
+  expect(await release('--source', 'voximplant', '--trust', '--yes')).toMatchObject({
+    code: 0,
+    output: '1 released on trust\n',
+  })
 })

@@ -1,5 +1,6 @@
 import { quarantine } from '@ringback/core/store/schema'
 import type { Sql } from '@ringback/core/store/connect'
+import { Option } from 'commander'
 import type { Command } from 'commander'
 import { and, asc, desc, eq, gt, isNull, lt } from 'drizzle-orm'
 import type { PostgresJsDatabase } from 'drizzle-orm/postgres-js'
@@ -57,7 +58,9 @@ export function addQuarantineCommand(program: Command): void {
     .description("verify again, with today's configuration, as of the time of receipt; let in what now passes")
     .argument('[ids...]', 'which; all that the options name where none is given')
     .option('--trust', 'let in what does not pass as well, on your word; it is recorded')
-    .option('--dry-run', 'only say what would become of each')
+    .option('--yes', 'do it; without it, it is only said what would become of what the options name')
+    .addOption(new Option('--dry-run', 'only say what would become of each').conflicts('yes'))
+    .addHelpText('after', '\nThe exit code is 1 if what was named by its id is still refused.')
     .action(releaseAll)
 }
 
@@ -135,29 +138,57 @@ async function proofsOf(row: Quarantined) {
   )
 }
 
-type ReleaseOptions = Filter & { trust?: boolean; dryRun?: boolean }
+type ReleaseOptions = Filter & { trust?: boolean; yes?: boolean; dryRun?: boolean }
 
 async function releaseAll(ids: string[], options: ReleaseOptions, self: Command): Promise<void> {
-  const { trust = false, dryRun = false, ...filter } = options
-  if (ids.length === 0 && Object.keys(filter).length === 0)
-    throw new Error('Name ids, or say which by --source, --reason, --since or --until')
+  const { trust = false, yes = false, dryRun: wantsDryRun = false, ...filter } = options
+  assertNamed(ids, filter, trust)
+  const dryRun = wantsDryRun || (ids.length === 0 && !yes)
   const config = await readConfig()
   const outcomes: Record<string, number> = {}
   await withSql(async (sql) => {
+    await assertExist(sql, ids)
     let done = 0
     for await (const row of rowsToRelease(sql, ids, filter)) {
       const outcome = await release(sql, row, config, { trust, dryRun })
       const name = nameOf(outcome)
       outcomes[name] = (outcomes[name] ?? 0) + 1
-      if (wantsJson(self)) console.log(JSON.stringify({ id: row.id, ...outcome }))
+      if (wantsJson(self)) console.log(JSON.stringify({ id: row.id, ...outcome, ...(dryRun && { dryRun }) }))
       else if (outcome.kind === 'refused') console.log(`${row.id}  still refused: ${outcome.reason}`)
+      if (outcome.kind === 'refused' && ids.length > 0) process.exitCode = 1
       done += 1
       if (done % 100 === 0) showProgress(`${done} looked at`)
     }
   })
   showProgress('')
   const total = Object.entries(outcomes).map(([name, count]) => `${count} ${name}`)
-  if (!wantsJson(self)) console.log(`${dryRun ? 'Would be: ' : ''}${total.join(', ') || 'Nothing to release'}`)
+  if (wantsJson(self)) return
+  if (total.length === 0) console.log('Nothing to release')
+  else console.log(`${dryRun ? 'Would be: ' : ''}${total.join(', ')}`)
+  if (dryRun && ids.length === 0) console.log('Nothing was changed; --yes does it')
+}
+
+/** A filter names more than one may think of, and what is trusted is let in whatever it is. */
+function assertNamed(ids: string[], filter: Filter, trust: boolean): void {
+  const isFiltered = Object.keys(filter).length > 0
+  if (ids.length > 0 && isFiltered) throw new Error('Name ids or filters, not both')
+  if (ids.length === 0 && !isFiltered) {
+    throw new Error('Name ids, or say which by --source, --reason, --since or --until')
+  }
+  if (trust && isFiltered && filter.source === undefined) throw new Error('--trust goes with ids, or with --source')
+  ids.forEach(refusalId)
+}
+
+async function assertExist(sql: Sql, ids: readonly string[]): Promise<void> {
+  const missing = await sql<{ id: string }[]>`
+    select wanted.id
+    from json_array_elements_text(${JSON.stringify(ids)}::json) as wanted (id)
+    where not exists (select from quarantine as q where q.id = wanted.id::uuid)`
+  if (missing.length === 0) return
+  throw new Error(
+    `Nothing with the id ${missing.map(({ id }) => id).join(', ')} is in quarantine; it may be older than what is kept. ` +
+      'Nothing was changed',
+  )
 }
 
 function nameOf(outcome: Released): string {

@@ -47,7 +47,10 @@ export async function lookBack(database: PostgresJsDatabase, options: LookBackOp
   for (const [text, [{ row, diagnosis }, ...others]] of found as Map<string, [Found, ...Found[]]>) {
     const count = `Refused before, ${others.length + 1} of the newest ${rows.length}`
     if (diagnosis.kind === 'passes') {
-      report('problem', `${count}: what would pass now. Let it in with "ringback quarantine release --source ${name}"`)
+      report(
+        'problem',
+        `${count}: what would pass now. Let it in with "ringback quarantine release --source ${name} --yes"`,
+      )
       continue
     }
     const level = diagnosis.remedy === undefined && isTaken ? 'note' : 'problem'
