@@ -210,7 +210,7 @@ test('one handler that fails holds up no other', async () => {
   const config = withHandlers(
     { name: 'fails', run: code(() => Promise.reject(new Error('no'))), retry: { maxAttempts: 1 } },
     { name: 'works', run: code(() => {}) },
-    { name: 'elsewhere', on: { source: 'vobiz' }, run: code(() => {}) },
+    { name: 'elsewhere', on: { account: 'another' }, run: code(() => {}) },
   )
   await receiveOne(database, config)
   expect(await database.sql`select handler, status from deliveries order by handler`).toEqual([

@@ -52,6 +52,22 @@ describe('all problems are reported together', () => {
     expect(() => resolveConfig(broken, {})).toThrow(/Not A Slug[^]*tpye[^]*handlers\.1\.run/)
   })
 
+  test('what is wrong in form hides nothing that is wrong with the rest', () => {
+    const broken = {
+      sources: { 'Not A Slug': sources.voximplant, ringback: sources.voximplant, voximplant: 5 },
+      handlers: [
+        { name: 'x', on: { source: 'voximplant', tpye: 'a' }, run: log({ message: 'm' }) },
+        { name: 'y', on: { source: 'voximplant' }, run: code(undefined as never) },
+      ],
+      trustedProxies: ['10.0.0.1/99'],
+      alert: {},
+    }
+    const problems =
+      /Not A Slug[^]*sources\.voximplant[^]*tpye[^]*"alert"[^]*trustedProxies[^]*sources\.ringback[^]*handlers\.y: code/
+    expect(() => resolveConfig(broken, {})).toThrow(problems)
+    expect(() => resolveConfig(broken, {})).not.toThrow(/is no source/)
+  })
+
   test('in the environment, and without the values', () => {
     const schema = z.object({ PORT: z.coerce.number().int(), LEVEL: z.enum(['a', 'b']), URL: z.string() })
     expect(() => parseEnvironment(schema, { PORT: 'hush', LEVEL: 'hush' })).toThrow(/PORT[^]*LEVEL[^]*URL/)
@@ -81,11 +97,27 @@ describe('what a handler acts on', () => {
     [{ fields: { a: { startsWith: '' } } }, /on\.fields\.a\.startsWith: /],
     [{ fields: { a: 2 ** 53 } }, /on\.fields\.a: an integer beyond 2\^53 must be a text/],
     [{ fields: { 'a..b': 1 } }, /on\.fields\.a\.\.b: is no path: names with dots/],
+    [{ source: [] }, /on\.source: must not be an empty list/],
+    [{ type: [] }, /on\.type: must not be an empty list/],
+    [{ account: [] }, /on\.account: must not be an empty list/],
+    [{ verifiedBy: [] }, /on\.verifiedBy: must not be an empty list/],
+    [{ fields: { a: [] } }, /on\.fields\.a: must not be an empty list/],
+    [{ fields: { a: { not: [] } } }, /on\.fields\.a\.not: must not be an empty list/],
+    [{ source: ['*', 'voximplnt'] }, /handlers\.h: on\.source: "voximplnt" is no source; there are voximplant, rin/],
+    [{ source: 'ring*' }, /on\.source: "ring\*" is no source/],
     [{ when: 'true' }, /on\.when: must be a function/],
     [{ when: async () => true }, /on\.when: must be a function that is not async/],
   ])('%j is refused with what to do', (filter, message) => {
     expect(() => on(filter)).toThrow(message)
   })
+})
+
+test('a handler may act on a source that is off, on sources by a pattern, and on what Ringback itself has to say', () => {
+  for (const source of ['voximplant', 'vox*', ['*', 'ringback']]) {
+    expect(() =>
+      resolveConfig({ sources, handlers: [{ name: 'h', on: { source }, run: log({ message: 'm' }) }] }, {}),
+    ).not.toThrow()
+  }
 })
 
 test('what is an alert has defaults, and what is given instead is checked', () => {

@@ -5,7 +5,7 @@ import { pathToFileURL } from 'node:url'
 import { types } from 'node:util'
 import { z } from 'zod'
 import { configText } from './checked-options.ts'
-import { OWN_SOURCE, PROOFS } from './filter.ts'
+import { OWN_SOURCE, patternsOfNoSource, PROOFS } from './filter.ts'
 import { ALERT_KINDS, defaultAlerts } from './alerts.ts'
 import type { AlertPolicy } from './alerts.ts'
 import type { Filter } from './filter.ts'
@@ -149,16 +149,21 @@ const scalar = z.union([
   z.null(),
 ])
 
+/** A list of `element` that says something: what is compared with an empty one can never match, or always does. */
+function someOf<Element extends z.ZodType>(element: Element): z.ZodArray<Element> {
+  return z.array(element).min(1, 'must not be an empty list: name what is meant, or leave it out')
+}
+
 const OPERATORS = 'exists, not, startsWith, endsWith, contains, gt, gte, lt, lte'
 
 const fieldCondition = z.union(
   [
     scalar,
-    z.array(scalar),
+    someOf(scalar),
     z
       .strictObject({
         exists: z.boolean().optional(),
-        not: z.union([scalar, z.array(scalar)]).optional(),
+        not: z.union([scalar, someOf(scalar)]).optional(),
         startsWith: z.string().min(1).optional(),
         endsWith: z.string().min(1).optional(),
         contains: z.string().min(1).optional(),
@@ -175,11 +180,11 @@ const fieldCondition = z.union(
 const proof = z.enum(PROOFS)
 
 const filter = z.strictObject({
-  source: z.union([z.string(), z.array(z.string())]).optional(),
-  type: z.union([z.string(), z.array(z.string())]).optional(),
-  account: z.union([z.string(), z.array(z.string())]).optional(),
+  source: z.union([z.string(), someOf(z.string())]).optional(),
+  type: z.union([z.string(), someOf(z.string())]).optional(),
+  account: z.union([z.string(), someOf(z.string())]).optional(),
   verifiedBy: z
-    .union([proof, z.array(proof), z.strictObject({ atLeast: proof })], {
+    .union([proof, someOf(proof), z.strictObject({ atLeast: proof })], {
       error: `must be one of ${PROOFS.join(', ')}, a list of them, or { atLeast: 'id' }`,
     })
     .optional(),
@@ -273,18 +278,14 @@ export function resolveConfig(
   environment: Environment,
   { withHandlers = true }: LoadOptions = {},
 ): Config {
-  const parsed = definition.safeParse(loaded)
-  if (!parsed.success) {
-    throw configError(
-      parsed.error.issues.map((issue) => `${issue.path.join('.') || 'the default export'}: ${issue.message}`),
-    )
-  }
   const problems: string[] = []
+  const problem = (text: string) => void problems.push(text)
+  const parsed = parseDefinition(loaded, problem)
+  if (parsed === undefined) throw configError(problems)
   const sources = new Map<string, Source>()
   const sourcesOff: string[] = []
-  const problem = (text: string) => void problems.push(text)
   const trustedProxies = createResolve(environment, problem)
-    .optional(parsed.data.trustedProxies)
+    .optional(parsed.trustedProxies)
     .flatMap((text) => text.split(',').map((range) => range.trim()))
   const origin = {
     publicBaseUrl: read(environment, 'PUBLIC_BASE_URL', problem),
@@ -295,25 +296,29 @@ export function resolveConfig(
   }
   const digestKey = read(environment, 'CREDENTIAL_DIGEST_KEY', problem)
   const knowsPublicUrl = origin.publicBaseUrl !== undefined || trustedProxies.length > 0
-  if (OWN_SOURCE in parsed.data.sources) {
+  if (OWN_SOURCE in parsed.sources) {
     problem(`sources.${OWN_SOURCE}: the name stands for Ringback's own events; choose another`)
   }
-  for (const [name, source] of Object.entries(parsed.data.sources)) {
+  for (const [name, source] of Object.entries(parsed.sources)) {
     const ofSource = createResolve(environment, (text) => problem(`sources.${name}: ${text}`))
     const resolved = source.resolve({ ...ofSource, knowsPublicUrl })
     if (resolved === undefined) sourcesOff.push(name)
     else sources.set(name, resolved)
   }
-  const names = parsed.data.handlers.map(({ name }) => name)
+  const names = parsed.handlers.map(({ name }) => name)
   for (const name of new Set(names.filter((candidate, index) => names.indexOf(candidate) !== index))) {
     problems.push(`handlers: two are named "${name}"; a delivery belongs to one of them by its name`)
   }
-  const handlers = (withHandlers ? parsed.data.handlers : []).map((handler) => {
+  const configured = Object.keys((loaded as ConfigDefinition).sources)
+  const handlers = (withHandlers ? parsed.handlers : []).map((handler) => {
     const {
       required,
       optional,
       problem: ofHandler,
     } = createResolve(environment, (text) => problem(`handlers.${handler.name}: ${text}`))
+    for (const pattern of patternsOfNoSource(handler.on.source, configured)) {
+      ofHandler(`on.source: "${pattern}" is no source; there are ${[...configured, OWN_SOURCE].join(', ')}`)
+    }
     const run = handler.run.resolve({ required, optional, problem: ofHandler })
     return { ...handler, run, limits: limitsOf({ ...handler, run }) }
   })
@@ -322,10 +327,34 @@ export function resolveConfig(
     sources,
     sourcesOff,
     handlers,
-    alerts: parsed.data.alerts,
+    alerts: parsed.alerts,
     origin,
     credentialDigest: digestKey === undefined ? undefined : (text) => `digest:${hmac(digestKey, text)}`,
   }
+}
+
+/**
+ * What of it has the right form: with that it is found what else is wrong. Undefined where there are no sources to go on
+ * with.
+ */
+function parseDefinition(loaded: unknown, problem: (text: string) => void): z.output<typeof definition> | undefined {
+  const parsed = definition.safeParse(loaded)
+  if (parsed.success) return parsed.data
+  const { issues } = parsed.error
+  for (const { path, message } of issues) problem(`${path.join('.') || 'the default export'}: ${message}`)
+  const broken = new Set(issues.map(({ path }) => path.slice(0, 2).join('.')))
+  return definition.safeParse(withoutBroken(loaded, broken)).data
+}
+
+/** Leaves out the parts (`alerts`) and their entries (`sources.crm`, `handlers.0`) that are `broken`. */
+function withoutBroken(loaded: unknown, broken: ReadonlySet<string>): unknown {
+  const parts = Object.entries(loaded ?? {}).filter(([part]) => part in definition.shape && !broken.has(part))
+  return Object.fromEntries(
+    parts.map(([part, value]) => {
+      const sound = Object.entries(value as object).filter(([key]) => !broken.has(`${part}.${key}`))
+      return [part, Array.isArray(value) ? sound.map(([, entry]) => entry) : Object.fromEntries(sound)]
+    }),
+  )
 }
 
 /**

@@ -57,6 +57,11 @@ export function matcher(filter: Filter): (event: Filterable) => boolean {
     (proofs === undefined || proofs.includes(event.verifiedBy))
 }
 
+/** Those of `patterns` that no event can match where these are the configured sources. */
+export function patternsOfNoSource(patterns: Filter['source'], sources: readonly string[]): string[] {
+  return [patterns ?? []].flat().filter((pattern) => pattern !== OWN_SOURCE && !sources.some(glob(pattern)))
+}
+
 /** Told of a `when` that threw. */
 export type WhenFailed = (failure: { handler: string; eventId: string; error: Error }) => void
 
