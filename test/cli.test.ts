@@ -138,3 +138,22 @@ test('the configuration is checked, and every problem is reported without its va
   expect(bad.output).toMatch(/sources\.a: A_KEY is not set[^]*sources\.b: dropFields/)
   expect(bad.output).not.toContain('hush')
 })
+
+test('config check finds whatever ingest, worker or standalone would refuse of their variables, and all of it at once', async () => {
+  await using broken = await configFile('export default { sources: {}, alerts: { quietMinuts: 5 } }')
+  const variables = {
+    PORT: 'abc',
+    RETENTION_DAYS: '3',
+    LOG_LEVEL: 'loud',
+    SPOOL_MAX_BYTES: '1',
+    STUCK_AFTER_SECONDS: '5',
+  }
+  const all = await runCli({ RINGBACK_CONFIG: broken.path, ...variables }, 'config', 'check')
+  expect(all.code).toBe(1)
+  for (const name of ['quietMinuts', ...Object.keys(variables)]) expect(all.output).toContain(name)
+  expect(all.output).not.toContain('loud')
+
+  const names = await runCli({ ROOT_SOURCE: 'nope', NAME_RETENTION_DAYS: '30' }, 'config', 'check')
+  expect(names.code).toBe(1)
+  expect(names.output).toMatch(/NAME_RETENTION_DAYS is 30[^]*ROOT_SOURCE names "nope".* those are: voximplant$/m)
+})

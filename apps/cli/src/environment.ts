@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { loadConfig, parseEnvironment } from '@ringback/core/config'
+import { ConfigError, loadConfig, parseEnvironment } from '@ringback/core/config'
 import type { Config } from '@ringback/core/config'
 import { variables } from '@ringback/core/service'
 import { connect } from '@ringback/core/store/connect'
@@ -7,6 +7,7 @@ import type { Sql } from '@ringback/core/store/connect'
 import { DrizzleQueryError } from 'drizzle-orm'
 import { drizzle } from 'drizzle-orm/postgres-js'
 import type { PostgresJsDatabase } from 'drizzle-orm/postgres-js'
+import { assertProgramVariables } from './program-variables.ts'
 
 const Variables = z.object({
   // What `npm start` runs, so that the commands in the README work beside it as they stand.
@@ -21,8 +22,26 @@ export function readEnvironment(): z.infer<typeof Variables> {
 }
 
 /** The configuration that ingest and worker would load with this environment. */
-export function readConfig(): Promise<Config> {
-  return loadConfig(readEnvironment().RINGBACK_CONFIG, process.env)
+export async function readConfig(): Promise<Config> {
+  const { RINGBACK_CONFIG: file } = parseEnvironment(Variables.pick({ RINGBACK_CONFIG: true }), process.env)
+  return loadConfig(file, process.env)
+}
+
+/** The same. Throws one error that lists what is wrong with it, and with the variables of ingest, worker and standalone. */
+export async function checkConfig(): Promise<Config> {
+  const problems: string[] = []
+  const collect = (error: unknown) => {
+    if (!(error instanceof ConfigError)) throw error
+    problems.push(...error.problems)
+  }
+  const config = await readConfig().catch(collect)
+  try {
+    assertProgramVariables(process.env, config ?? undefined)
+  } catch (error) {
+    collect(error)
+  }
+  if (config === undefined || problems.length > 0) throw new ConfigError([...new Set(problems)])
+  return config
 }
 
 /** What a person waits for, over all partitions. */

@@ -105,6 +105,18 @@ export interface Config {
   credentialDigest: ((credential: string) => string) | undefined
 }
 
+/** All that is wrong with a configuration, by name and without values. */
+export class ConfigError extends Error {
+  readonly problems: readonly string[]
+
+  constructor(problems: readonly string[]) {
+    super(
+      `The configuration has problems; docs/configuration.md describes every value\n${problems.map((problem) => `  ${problem}`).join('\n')}`,
+    )
+    this.problems = problems
+  }
+}
+
 /** Types a configuration file; returns it as it is. */
 export function defineConfig(config: ConfigDefinition): ConfigDefinition {
   return config
@@ -281,7 +293,7 @@ export function resolveConfig(
   const problems: string[] = []
   const problem = (text: string) => void problems.push(text)
   const parsed = parseDefinition(loaded, problem)
-  if (parsed === undefined) throw configError(problems)
+  if (parsed === undefined) throw new ConfigError(problems)
   const sources = new Map<string, Source>()
   const sourcesOff: string[] = []
   const trustedProxies = createResolve(environment, problem)
@@ -322,7 +334,7 @@ export function resolveConfig(
     const run = handler.run.resolve({ required, optional, problem: ofHandler })
     return { ...handler, run, limits: limitsOf({ ...handler, run }) }
   })
-  if (problems.length > 0) throw configError(problems)
+  if (problems.length > 0) throw new ConfigError(problems)
   return {
     sources,
     sourcesOff,
@@ -357,6 +369,20 @@ function withoutBroken(loaded: unknown, broken: ReadonlySet<string>): unknown {
   )
 }
 
+/** Why ROOT_SOURCE may not have this name; undefined where it may. */
+export function rootSourceProblem(name: string, sources: Config['sources']): string | undefined {
+  const source = sources.get(name)
+  if (source === undefined) {
+    const areOn = sources.size > 0 ? `; those are: ${[...sources.keys()].join(', ')}` : ', for none is'
+    return `ROOT_SOURCE names "${name}", which is no source that is on${areOn}`
+  }
+  if (source.urlTokens.length === 0) return undefined
+  return (
+    `ROOT_SOURCE names "${name}", whose URLs end in one of its urlTokens, so that "/" could only answer 404: ` +
+    'name another, or leave out urlTokens'
+  )
+}
+
 /**
  * Checks `environment` against `schema`, one variable a key; an empty variable counts as unset, and `<NAME>_FILE` may
  * name a file that holds the value. Throws one error that lists every problem and shows no value.
@@ -371,7 +397,7 @@ export function parseEnvironment<Schema extends z.ZodObject>(
   )
   const parsed = schema.safeParse(values)
   if (!parsed.success) problems.push(...parsed.error.issues.map((issue) => `${issue.path.join('.')} ${issue.message}`))
-  if (problems.length > 0) throw configError(problems)
+  if (problems.length > 0) throw new ConfigError(problems)
   return parsed.data as z.infer<Schema>
 }
 
@@ -423,10 +449,4 @@ function read(environment: Environment, name: string, problem: (text: string) =>
 
 function hmac(key: string, text: string): string {
   return createHmac('sha256', key).update(text).digest('hex')
-}
-
-function configError(problems: string[]): Error {
-  return new Error(
-    `The configuration has problems; docs/configuration.md describes every value\n${problems.map((problem) => `  ${problem}`).join('\n')}`,
-  )
 }

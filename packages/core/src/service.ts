@@ -32,6 +32,9 @@ export const variables = {
     .int()
     .min(1024 * 1024, 'must be at least 1048576 (1 MiB)')
     .default(1024 ** 3),
+  shutdownDelayMs: z.coerce.number().int().min(0).max(60_000).default(5000),
+  workerConcurrency: z.coerce.number().int().min(1).max(100).default(8),
+  stuckAfterSeconds: z.coerce.number().min(10).max(86_400).default(60),
 }
 
 /** The part of the environment that says where an ingest's spool lies; undefined where there is to be none. */

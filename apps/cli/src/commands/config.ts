@@ -1,5 +1,5 @@
 import type { Command } from 'commander'
-import { readConfig } from '../environment.ts'
+import { checkConfig } from '../environment.ts'
 import { print } from '../output.ts'
 
 /** `ringback config check` */
@@ -9,7 +9,7 @@ export function addConfigCommand(program: Command): void {
     .command('check')
     .description('load the configuration as ingest and worker would, and say what is on')
     .action(async (_options: unknown, command: Command) => {
-      const { sources, sourcesOff, handlers } = await readConfig()
+      const { sources, sourcesOff, handlers } = await checkConfig()
       const value = {
         sources: [...sources].map(
           ([name, { provider, scheme, urlTokens, usesDemoCredentials, isSignatureOff, shadow }]) => ({

@@ -1,0 +1,41 @@
+import { ConfigError, parseEnvironment, rootSourceProblem } from '@ringback/core/config'
+import type { Config, Environment } from '@ringback/core/config'
+import { variables } from '@ringback/core/service'
+import { retentionOf, retentionVariables } from '@ringback/worker/retention'
+import { z } from 'zod'
+
+/** What ingest, worker and standalone read beside the configuration. A variable means the same in each of them. */
+const ProgramVariables = z.object({
+  DATABASE_URL: variables.databaseUrl.optional(),
+  REDIS_URL: variables.redisUrl,
+  STORE_SHARDS: variables.storeShards,
+  REDIS_WAIT_REPLICAS: variables.waitReplicas,
+  SPOOL_MAX_BYTES: variables.spoolMaxBytes,
+  PORT: variables.port.optional(),
+  OPS_PORT: variables.port.optional(),
+  EMBEDDED_POSTGRES_PORT: variables.port.optional(),
+  ROOT_SOURCE: z.string().optional(),
+  SHUTDOWN_DELAY_MS: variables.shutdownDelayMs,
+  WORKER_CONCURRENCY: variables.workerConcurrency,
+  STUCK_AFTER_SECONDS: variables.stuckAfterSeconds,
+  LOG_LEVEL: variables.logLevel,
+  ...retentionVariables,
+})
+
+/** Throws one error that lists what any of the programs would refuse of these variables. */
+export function assertProgramVariables(environment: Environment, config: Pick<Config, 'sources'> | undefined): void {
+  const parsed = parseEnvironment(ProgramVariables, environment)
+  const { ROOT_SOURCE: root } = parsed
+  const ofRoot = root === undefined || config === undefined ? undefined : rootSourceProblem(root, config.sources)
+  const found = [retentionProblem(parsed), ofRoot].filter((problem) => problem !== undefined)
+  if (found.length > 0) throw new ConfigError(found)
+}
+
+function retentionProblem(parsed: z.infer<typeof ProgramVariables>): string | undefined {
+  try {
+    retentionOf(parsed)
+    return undefined
+  } catch (error) {
+    return (error as Error).message
+  }
+}
