@@ -59,6 +59,16 @@ function exportTo(database: Database, path: string, ...args: string[]) {
   return runCli({ DATABASE_URL: database.url }, 'export', ...JANUARY, '--out', path, ...args)
 }
 
+test('a folder that is not there is named before anything is read', async () => {
+  await using database = await freshDatabase()
+  expect(await exportTo(database, '/nonexistent/x.csv', '--format', 'csv')).toMatchObject({
+    code: 1,
+    output: expect.stringMatching(
+      /^\/nonexistent\/x\.csv\.part cannot be written \(ENOENT\); --out names a file in a folder/,
+    ),
+  })
+})
+
 test('an export has every column of events', async () => {
   await using database = await freshDatabase()
   const columns = await database.sql<{ name: string }[]>`

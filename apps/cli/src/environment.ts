@@ -4,9 +4,9 @@ import type { Config } from '@ringback/core/config'
 import { variables } from '@ringback/core/service'
 import { connect } from '@ringback/core/store/connect'
 import type { Sql } from '@ringback/core/store/connect'
-import { DrizzleQueryError } from 'drizzle-orm'
 import { drizzle } from 'drizzle-orm/postgres-js'
 import type { PostgresJsDatabase } from 'drizzle-orm/postgres-js'
+import { explainPostgresError } from './explain-postgres-error.ts'
 import { assertProgramVariables } from './program-variables.ts'
 
 const Variables = z.object({
@@ -57,10 +57,7 @@ export async function withSql<Result>(
   try {
     return await work(sql)
   } catch (error) {
-    if ((error as { code?: string }).code !== 'ECONNREFUSED') throw error
-    throw new Error(`Postgres does not answer at ${new URL(url).host}: is it running, and is DATABASE_URL right?`, {
-      cause: error,
-    })
+    throw explainPostgresError(error, url)
   } finally {
     await sql.end({ timeout: 1 })
   }
@@ -68,12 +65,5 @@ export async function withSql<Result>(
 
 /** The same with drizzle's query builder. */
 export function withDatabase<Result>(work: (database: PostgresJsDatabase) => Promise<Result>): Promise<Result> {
-  return withSql(async (sql) => {
-    try {
-      return await work(drizzle(sql))
-    } catch (error) {
-      // Drizzle wraps what went wrong into the text of the query.
-      throw error instanceof DrizzleQueryError && error.cause !== undefined ? error.cause : error
-    }
-  })
+  return withSql((sql) => work(drizzle(sql)))
 }

@@ -72,6 +72,9 @@ describe('all problems are reported together', () => {
     const schema = z.object({ PORT: z.coerce.number().int(), LEVEL: z.enum(['a', 'b']), URL: z.string() })
     expect(() => parseEnvironment(schema, { PORT: 'hush', LEVEL: 'hush' })).toThrow(/PORT[^]*LEVEL[^]*URL/)
     expect(() => parseEnvironment(schema, { PORT: 'hush', LEVEL: 'hush' })).not.toThrow(/hush/)
+    expect(() => parseEnvironment(schema, { PORT: 'hush' })).toThrow(
+      /PORT must be a number\n.*LEVEL is not set\n.*URL is not set$/,
+    )
   })
 })
 
@@ -159,8 +162,22 @@ test.each([{ delaysMs: [30 * 86_400_000] }, { firstDelayMs: 1e10 }, { maxDelayMs
   },
 )
 
-test('a file that cannot be loaded says which it is and why', async () => {
-  await expect(loadConfig(join(folder, 'missing.ts'), {})).rejects.toThrow(/missing\.ts cannot be loaded/)
+test('a file that is not there, throws or is no TypeScript says which it is, where and what to do', async () => {
+  const missing = loadConfig(join(folder, 'missing.ts'), {})
+  await expect(missing).rejects.toThrow(/There is no file .*missing\.ts; set RINGBACK_CONFIG to yours/)
+  const throws = loadConfig(fileWith('const none = undefined\nexport default {\n  sources: none.x,\n}\n'), {})
+  await expect(throws).rejects.toThrow(/The configuration .*\.ts:3:\d+ cannot be loaded/)
+  const noTypeScript = loadConfig(fileWith('export default {\n  sources: {\n'), {})
+  await expect(noTypeScript).rejects.toThrow(/The configuration .*\.ts(:\d+)* cannot be loaded/)
+})
+
+test('a name is told what it may be, and why', () => {
+  const named = (source: string, handler: string) => () =>
+    resolveConfig({ sources: { [source]: sources.voximplant }, handlers: [{ name: handler, run: code(() => {}) }] }, {})
+  expect(named('A b', 'h')).toThrow(
+    /sources\.A b: must be lower-case letters, digits, "-" and "_", for it is part of a URL/,
+  )
+  expect(named('s', 'A b')).toThrow(/handlers\.0\.name: must be lower-case .*, for deliveries and commands name it/)
 })
 
 test('ingest, which runs no handler, needs none of the values of handlers', () => {

@@ -1,5 +1,5 @@
 import { createHmac } from 'node:crypto'
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { resolve as resolvePath } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { types } from 'node:util'
@@ -136,18 +136,24 @@ export interface LoadOptions {
  */
 export async function loadConfig(path: string, environment: Environment, options: LoadOptions = {}): Promise<Config> {
   const file = resolvePath(path)
+  if (!existsSync(file)) throw new Error(`There is no file ${file}; set RINGBACK_CONFIG to yours`)
   let loaded: { default?: unknown }
   try {
     loaded = await import(pathToFileURL(file).href)
   } catch (cause) {
-    throw new Error(`The configuration ${file} cannot be loaded; RINGBACK_CONFIG names another file`, { cause })
+    throw new Error(`The configuration ${placeIn(file, cause)} cannot be loaded`, { cause })
   }
   return resolveConfig(loaded.default, environment, options)
 }
 
-const slug = z
-  .string()
-  .regex(/^[a-z0-9][a-z0-9_-]{0,62}$/, 'must be lower-case letters, digits, "-" and "_", for it is part of a URL')
+/** The file, with the line where it fails if that can be told. */
+function placeIn(file: string, error: unknown): string {
+  const { stack = '' } = error as Error
+  return new RegExp(String.raw`${RegExp.escape(file)}(:\d+)+`).exec(stack)?.[0] ?? file
+}
+
+const SLUG = /^[a-z0-9][a-z0-9_-]{0,62}$/
+const SLUG_TEXT = 'must be lower-case letters, digits, "-" and "_"'
 
 const scalar = z.union([
   z.string(),
@@ -260,16 +266,17 @@ function limitsOf({ run, limits: given }: { run: HandlerAction; limits?: Limits 
 
 const definition = z.strictObject({
   sources: z.record(
-    slug,
+    z.string().regex(SLUG),
     z.custom<SourceDefinition>(
       (value) => typeof (value as SourceDefinition | undefined)?.resolve === 'function',
       'must be made by a provider, for example voximplant({ ... })',
     ),
+    { error: ({ code }) => (code === 'invalid_key' ? `${SLUG_TEXT}, for it is part of a URL` : undefined) },
   ),
   handlers: z
     .array(
       z.strictObject({
-        name: slug,
+        name: z.string().regex(SLUG, `${SLUG_TEXT}, for deliveries and commands name it`),
         on: filter.default({}),
         run: z.custom<ActionDefinition>(
           (value) => typeof (value as ActionDefinition | undefined)?.resolve === 'function',
@@ -395,10 +402,24 @@ export function parseEnvironment<Schema extends z.ZodObject>(
   const values = Object.fromEntries(
     Object.keys(schema.shape).map((name) => [name, read(environment, name, (text) => problems.push(text))]),
   )
-  const parsed = schema.safeParse(values)
+  const parsed = schema.safeParse(values, { error: variableError })
   if (!parsed.success) problems.push(...parsed.error.issues.map((issue) => `${issue.path.join('.')} ${issue.message}`))
   if (problems.length > 0) throw new ConfigError(problems)
   return parsed.data as z.infer<Schema>
+}
+
+/** What is wrong with a variable where its schema has no text of its own. */
+function variableError({
+  code,
+  input,
+  expected,
+}: {
+  code?: string
+  input: unknown
+  expected?: string
+}): string | undefined {
+  if (input === undefined) return 'is not set'
+  return code === 'invalid_type' && expected === 'number' ? 'must be a number' : undefined
 }
 
 function createResolve(

@@ -8,12 +8,25 @@ import { MAX_STORE_SHARDS, redisUrlProblem } from './queue/redis-url.ts'
 
 // What every long-running process of Ringback shares: its part of the environment, its end, its operator's port.
 
-const port = z.coerce.number().int().min(0).max(65535)
+/** Whatever is wrong with it, it is told what it must be. */
+function number(error: string, isRight: (value: number) => boolean) {
+  return z.coerce.number({ error }).refine(isRight, { error })
+}
+
+function wholeNumber(min: number, max: number, error = `must be a whole number from ${min} to ${max}`) {
+  return number(error, (value) => Number.isInteger(value) && value >= min && value <= max)
+}
+
+const port = wholeNumber(0, 65_535)
+const bytes = wholeNumber(1024 ** 2, Number.MAX_SAFE_INTEGER, 'must be a whole number, at least 1048576 (1 MiB)')
+const seconds = number('must be a number from 10 to 86400', (value) => value >= 10 && value <= 86_400)
+
+const LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal'] as const
 
 /** Variables that mean the same in each process; docs/configuration.md describes them. */
 export const variables = {
   port,
-  logLevel: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal']).default('info'),
+  logLevel: z.enum(LEVELS, { error: `must be one of ${LEVELS.join(', ')}` }).default('info'),
   configFile: z.string().default('ringback.config.ts'),
   databaseUrl: z.string().regex(/^postgres(ql)?:\/\//, 'must be a URL that begins with postgres://'),
   redisUrl: z
@@ -23,18 +36,14 @@ export const variables = {
       if (problem !== undefined) context.addIssue({ code: 'custom', message: problem })
     })
     .optional(),
-  storeShards: z.coerce.number().int().min(1).max(MAX_STORE_SHARDS).default(1),
-  waitReplicas: z.coerce.number().int().min(0).max(10).default(0),
+  storeShards: wholeNumber(1, MAX_STORE_SHARDS).default(1),
+  waitReplicas: wholeNumber(0, 10).default(0),
   opsHost: z.string().default('127.0.0.1'),
   spoolDir: z.string().optional(),
-  spoolMaxBytes: z.coerce
-    .number()
-    .int()
-    .min(1024 * 1024, 'must be at least 1048576 (1 MiB)')
-    .default(1024 ** 3),
-  shutdownDelayMs: z.coerce.number().int().min(0).max(60_000).default(5000),
-  workerConcurrency: z.coerce.number().int().min(1).max(100).default(8),
-  stuckAfterSeconds: z.coerce.number().min(10).max(86_400).default(60),
+  spoolMaxBytes: bytes.default(1024 ** 3),
+  shutdownDelayMs: wholeNumber(0, 60_000).default(5000),
+  workerConcurrency: wholeNumber(1, 100).default(8),
+  stuckAfterSeconds: seconds.default(60),
 }
 
 /** The part of the environment that says where an ingest's spool lies; undefined where there is to be none. */

@@ -13,7 +13,11 @@ export interface Output {
 /** A file that has its name only when it is whole and on the disk; `<path>.part` until then. */
 export async function fileOutput(path: string): Promise<Output> {
   const part = `${path}.part`
-  const file = await open(part, 'w')
+  const file = await open(part, 'w').catch((cause: NodeJS.ErrnoException) => {
+    throw new Error(`${part} cannot be written (${cause.code}); --out names a file in a folder that is there`, {
+      cause,
+    })
+  })
   return {
     // Unlike `write`, this goes on until all of it is written.
     write: async (bytes) => await file.appendFile(bytes),

@@ -1,0 +1,39 @@
+import { DrizzleQueryError } from 'drizzle-orm'
+
+/** No such table, column or function. */
+const LACKS_MIGRATIONS = new Set(['42P01', '42703', '42883'])
+/** Who may connect, which database, too many connections, starting or stopping. */
+const REFUSES = /^(28|3D|53|57P0)/
+const DOES_NOT_ANSWER = new Set([
+  'CONNECT_TIMEOUT',
+  'CONNECTION_CLOSED',
+  'CONNECTION_SILENT',
+  'EAI_AGAIN',
+  'ECONNREFUSED',
+  'ECONNRESET',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+  'ENOTFOUND',
+  'ETIMEDOUT',
+])
+
+/** What went wrong with the database at `url`, with what mends it; an error of another kind stays as it is. */
+export function explainPostgresError(thrown: unknown, url: string): unknown {
+  // Drizzle wraps what went wrong into the text of the query.
+  const error = thrown instanceof DrizzleQueryError ? (thrown.cause ?? thrown) : thrown
+  const { code = '', message } = error as Error & { code?: string }
+  if (LACKS_MIGRATIONS.has(code)) {
+    return new Error('The database lacks migrations of this version: run "ringback migrate"', { cause: error })
+  }
+  const place = placeOf(url)
+  if (REFUSES.test(code)) {
+    return new Error(`Postgres at ${place} refuses: ${message}; DATABASE_URL says where it is`, { cause: error })
+  }
+  if (!DOES_NOT_ANSWER.has(code)) return error
+  return new Error(`Postgres does not answer at ${place}: is it running, and is DATABASE_URL right?`, { cause: error })
+}
+
+/** Hosts and ports. There may be several, which `URL` does not read. */
+function placeOf(url: string): string {
+  return /^[^/]*\/\/(?:.*@)?([^/?]*)/.exec(url)?.[1] ?? ''
+}
