@@ -9,10 +9,7 @@ const programs = {
   ingest: variablesOf('apps/ingest/src/main.ts'),
   worker: [...variablesOf('apps/worker/src/main.ts'), ...Object.keys(retentionVariables)],
   standalone: [...variablesOf('apps/standalone/src/main.ts'), ...Object.keys(retentionVariables)],
-  CLI: [
-    ...variablesOf('apps/cli/src/environment.ts', 'apps/cli/src/commands/spool.ts'),
-    ...namesIn(textOf('apps/cli/src/commands/send.ts'), /process\.env\.([A-Z_]+)/g),
-  ],
+  CLI: variablesOf('apps/cli/src/environment.ts'),
 }
 const ofConfigFile = namesIn(textOf('ringback.config.ts'), /env\('([A-Z_]+)'\)/g)
 const ofEveryConfig = namesIn(textOf('packages/core/src/config.ts'), /read\(environment, '([A-Z_]+)'/g)

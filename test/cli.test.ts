@@ -102,6 +102,8 @@ test.each([
   [['send', 'voximplant', 'x', '--url', 'nowhere'], /--url is no URL/],
   [['providers', 'nobody'], /no provider "nobody"; there are: voximplant/],
   [['send', 'voximplant', 'x', '--forged', '200%'], /percentage from 0% to 100%/],
+  [['quarantine', 'release', '01a20100-2034-72e6-8f19-104d6f900fe4', '--reason', 'x'], /ids or filters, not both/],
+  [['quarantine', 'release', '--until', '0s', '--trust', '--yes'], /--trust goes with ids, or with --source/],
   [['frobnicate'], /unknown command 'frobnicate'/],
 ])('%j ends with an error that says what to do', async (args, message) => {
   await using database = await freshDatabase()
@@ -154,24 +156,4 @@ test('the configuration is checked, and every problem is reported without its va
   expect(bad.code).toBe(1)
   expect(bad.output).toMatch(/sources\.a: A_KEY is not set[^]*sources\.b: dropFields/)
   expect(bad.output).not.toContain('hush')
-})
-
-test('config check finds whatever ingest, worker or standalone would refuse of their variables, and all of it at once', async () => {
-  await using broken = await configFile('export default { sources: {}, alerts: { quietMinuts: 5 } }')
-  const variables = {
-    PORT: 'abc',
-    RETENTION_DAYS: '3',
-    LOG_LEVEL: 'loud',
-    SPOOL_MAX_BYTES: '1',
-    STUCK_AFTER_SECONDS: '5',
-  }
-  const all = await runCli({ RINGBACK_CONFIG: broken.path, ...variables }, 'config', 'check')
-  expect(all.code).toBe(1)
-  expect(all.output).toContain('quietMinuts')
-  for (const name of Object.keys(variables)) expect(all.output).toMatch(new RegExp(`^  ${name} must be `, 'm'))
-  expect(all.output).not.toMatch(/loud|Invalid|NaN/)
-
-  const names = await runCli({ ROOT_SOURCE: 'nope', NAME_RETENTION_DAYS: '30' }, 'config', 'check')
-  expect(names.code).toBe(1)
-  expect(names.output).toMatch(/NAME_RETENTION_DAYS is 30[^]*ROOT_SOURCE names "nope".* those are: voximplant$/m)
 })

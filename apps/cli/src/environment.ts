@@ -1,7 +1,9 @@
+import { join } from 'node:path'
 import { z } from 'zod'
 import { ConfigError, loadConfig, parseEnvironment } from '@ringback/core/config'
-import type { Config } from '@ringback/core/config'
+import type { Config, Environment } from '@ringback/core/config'
 import { variables } from '@ringback/core/service'
+import { embeddedDatabaseUrl, withDemoCredentials } from '@ringback/core/standalone'
 import { connect } from '@ringback/core/store/connect'
 import type { Sql } from '@ringback/core/store/connect'
 import { drizzle } from 'drizzle-orm/postgres-js'
@@ -10,33 +12,69 @@ import { explainPostgresError } from './explain-postgres-error.ts'
 import { assertProgramVariables } from './program-variables.ts'
 
 const Variables = z.object({
-  // What `npm start` runs, so that the commands in the README work beside it as they stand.
-  DATABASE_URL: variables.databaseUrl.default('postgres://ringback:ringback@127.0.0.1:5433/ringback'),
+  DATABASE_URL: variables.databaseUrl.optional(),
   REDIS_URL: variables.redisUrl,
+  STORE_SHARDS: variables.storeShards,
+  REDIS_WAIT_REPLICAS: variables.waitReplicas,
+  SPOOL_DIR: variables.spoolDir,
+  EMBEDDED_POSTGRES_PORT: variables.embeddedPostgresPort,
+  RINGBACK_DATA_DIR: z.string().default('.ringback'),
   RINGBACK_CONFIG: variables.configFile,
+  PORT: variables.port.default(3000),
 })
 
-/** Where this command finds its servers and its configuration. Throws one error that lists every problem. */
-export function readEnvironment(): z.infer<typeof Variables> {
-  return parseEnvironment(Variables, process.env)
+/** What decides which configuration there is; the servers' own form is no matter of it. */
+const ConfigVariables = z.object({
+  RINGBACK_CONFIG: variables.configFile,
+  DATABASE_URL: z.string().optional(),
+  REDIS_URL: z.string().optional(),
+})
+
+/**
+ * Where this command finds its servers. Where neither of them is named, that is what `npm start` runs, so that the
+ * commands in the README work beside it as they stand. Throws one error that lists every problem.
+ */
+export function readEnvironment(environment: Environment = process.env) {
+  const read = parseEnvironment(Variables, environment)
+  const spoolDir = isBesideStandalone(read) ? join(read.RINGBACK_DATA_DIR, 'spool') : undefined
+  return {
+    ...read,
+    DATABASE_URL: read.DATABASE_URL ?? embeddedDatabaseUrl(read.EMBEDDED_POSTGRES_PORT),
+    SPOOL_DIR: read.SPOOL_DIR ?? spoolDir,
+  }
 }
 
-/** The configuration that ingest and worker would load with this environment. */
-export async function readConfig(): Promise<Config> {
-  const { RINGBACK_CONFIG: file } = parseEnvironment(Variables.pick({ RINGBACK_CONFIG: true }), process.env)
-  return loadConfig(file, process.env)
+/** The same. Nobody's spool is drained into the database of `npm start` for want of a variable. */
+export function readDrainEnvironment(environment: Environment = process.env) {
+  const named = Variables.refine((read) => read.SPOOL_DIR === undefined || !isBesideStandalone(read), {
+    path: ['REDIS_URL'],
+    message: 'is needed, or DATABASE_URL where the queue is in Postgres: the same as ingest and worker have',
+  })
+  parseEnvironment(named, environment)
+  return readEnvironment(environment)
+}
+
+/** Compose's ingest has only REDIS_URL: it is told of no demo credentials. */
+function isBesideStandalone(read: { DATABASE_URL?: string | undefined; REDIS_URL?: string | undefined }): boolean {
+  return read.DATABASE_URL === undefined && read.REDIS_URL === undefined
+}
+
+/** The configuration that the programs would load with this environment. */
+export async function readConfig(environment: Environment = process.env): Promise<Config> {
+  const read = parseEnvironment(ConfigVariables, environment)
+  return loadConfig(read.RINGBACK_CONFIG, isBesideStandalone(read) ? withDemoCredentials(environment) : environment)
 }
 
 /** The same. Throws one error that lists what is wrong with it, and with the variables of ingest, worker and standalone. */
-export async function checkConfig(): Promise<Config> {
+export async function checkConfig(environment: Environment = process.env): Promise<Config> {
   const problems: string[] = []
   const collect = (error: unknown) => {
     if (!(error instanceof ConfigError)) throw error
     problems.push(...error.problems)
   }
-  const config = await readConfig().catch(collect)
+  const config = await readConfig(environment).catch(collect)
   try {
-    assertProgramVariables(process.env, config ?? undefined)
+    assertProgramVariables(environment, config ?? undefined)
   } catch (error) {
     collect(error)
   }

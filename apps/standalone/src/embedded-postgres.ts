@@ -6,6 +6,7 @@ import { createServer } from 'node:net'
 import { basename, dirname, join, resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
+import { embeddedDatabaseUrl } from '@ringback/core/standalone'
 import { connect } from '@ringback/core/store/connect'
 import type { Sql } from '@ringback/core/store/connect'
 
@@ -69,7 +70,7 @@ export async function startPostgres({
       ? await hold(port, dataDir)
       : await start(programs, cluster, account, { dataDir, port, settings })
   return {
-    url: urlOf(port, 'ringback'),
+    url: embeddedDatabaseUrl(port),
     dataDir,
     async stop() {
       await session.end()
@@ -88,10 +89,6 @@ interface Programs {
 interface Account {
   uid?: number
   gid?: number
-}
-
-function urlOf(port: number, database: string): string {
-  return `postgres://ringback:ringback@127.0.0.1:${port}/${database}`
 }
 
 function serverAccount(): Account {
@@ -228,7 +225,7 @@ async function start(
 
 /** A session that marks the folder as used, for as long as it lives, and makes the database if it is not there. */
 async function hold(port: number, dataDir: string): Promise<Sql> {
-  const session = connect(urlOf(port, 'postgres'), {
+  const session = connect(embeddedDatabaseUrl(port, 'postgres'), {
     max: 1,
     applicationName: 'ringback standalone',
     keepsSession: true,

@@ -1,15 +1,14 @@
 import { join } from 'node:path'
 import { z } from 'zod'
 import { loadConfig, parseEnvironment } from '@ringback/core/config'
-import type { Environment } from '@ringback/core/config'
 import { collectSeldom } from '@ringback/core/heap'
 import { createLogger } from '@ringback/core/log'
-import { demoCredentials } from '@ringback/core/providers/voximplant'
 import { createRegistry } from '@ringback/core/metrics'
 import { lowerHelperPriority } from '@ringback/core/priority'
 import { migrateQueue, queueServer } from '@ringback/core/queue'
 import { listenForOperators, runService, variables as known } from '@ringback/core/service'
 import type { Service } from '@ringback/core/service'
+import { withDemoCredentials } from '@ringback/core/standalone'
 import { connect, LONG_WORK_MS } from '@ringback/core/store/connect'
 import { migrate } from '@ringback/core/store/migrate'
 import { startTracing } from '@ringback/core/tracing'
@@ -27,7 +26,7 @@ const Variables = z.object({
   HOST: z.string().default('0.0.0.0'),
   OPS_PORT: known.port.default(9464),
   OPS_HOST: known.opsHost,
-  EMBEDDED_POSTGRES_PORT: known.port.default(5433),
+  EMBEDDED_POSTGRES_PORT: known.embeddedPostgresPort,
   RINGBACK_DATA_DIR: z.string().optional(),
   DATABASE_URL: known.databaseUrl.optional(),
   REDIS_URL: known.redisUrl,
@@ -127,14 +126,3 @@ await runService(async (stopping) => {
     throw error
   }
 })
-
-/** Public credentials where there are none of anybody's own, so that the first minute needs no account. */
-function withDemoCredentials(environment: Environment): Environment {
-  if (Object.keys(environment).some((name) => name.startsWith('VOXIMPLANT_') && environment[name])) return environment
-  return {
-    ...environment,
-    VOXIMPLANT_ACCOUNT_ID: demoCredentials.accountId,
-    VOXIMPLANT_API_KEY: demoCredentials.apiKey,
-    VOXIMPLANT_SALT: demoCredentials.salt,
-  }
-}

@@ -124,11 +124,16 @@ async function one(database: PostgresJsDatabase, id: string): Promise<Quarantine
   return row
 }
 
-/** Text is shown as text; a signed text may hold bytes that are none. */
+/** Null where the source is off. Text is shown as text; a signed text may hold bytes that are none. */
 async function proofsOf(row: Quarantined) {
   const config = await readConfig()
   const source = config.sources.get(row.source)
-  if (source === undefined) return []
+  if (source === undefined) {
+    console.error(
+      `What was signed is not known: there is no source "${row.source}" that is on; see "ringback config check"`,
+    )
+    return null
+  }
   return requestsOf(row, source, config).flatMap((request) =>
     source.explain(request).map(({ signedText, ...proof }) => {
       const text = signedText.toString('utf8')

@@ -1,5 +1,5 @@
 import type { Command } from 'commander'
-import { readConfig } from '../environment.ts'
+import { readConfig, readEnvironment } from '../environment.ts'
 import { print, showProgress } from '../output.ts'
 import { share, wholeNumber } from '../options.ts'
 import { findSender } from '../send/find-sender.ts'
@@ -85,7 +85,7 @@ async function send(
       `"${source.provider}" sends one callback in a request by scheme "${source.scheme}": leave out --batch`,
     )
   }
-  const url = options.url ?? localUrl(sourceName, source.urlTokens)
+  const url = options.url ?? localUrl(sourceName, source.urlTokens, readEnvironment().PORT)
   if (URL.parse(url) === null) throw new Error('--url is no URL, such as https://hooks.example.com/callbacks/source')
   const making = {
     source,
@@ -117,9 +117,9 @@ async function send(
   return { plan, report }
 }
 
-function localUrl(sourceName: string, [token]: readonly string[]): string {
+function localUrl(sourceName: string, [token]: readonly string[], port: number): string {
   const path = token === undefined ? sourceName : `${sourceName}/${encodeURIComponent(token)}`
-  return `http://127.0.0.1:${process.env.PORT || 3000}/callbacks/${path}`
+  return `http://127.0.0.1:${port}/callbacks/${path}`
 }
 
 interface CallbackCounts {

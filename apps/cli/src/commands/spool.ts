@@ -1,12 +1,10 @@
 import type { StoreJob } from '@ringback/core/callback'
-import { parseEnvironment } from '@ringback/core/config'
 import { createLogger } from '@ringback/core/log'
 import { createProducer, queueServer } from '@ringback/core/queue'
-import { variables } from '@ringback/core/service'
 import { describeSpool, holdsGroups, openSpool, spoolFolders } from '@ringback/core/spool'
 import type { SpooledGroup } from '@ringback/core/spool'
 import type { Command } from 'commander'
-import { z } from 'zod'
+import { readDrainEnvironment, readEnvironment } from '../environment.ts'
 import { print, showProgress, table, wantsJson } from '../output.ts'
 
 const ADD_TIMEOUT_MS = 5000
@@ -18,7 +16,7 @@ export function addSpoolCommand(program: Command): void {
     .command('list')
     .description('the spools in SPOOL_DIR, and what waits in each')
     .action(async (_options: unknown, self: Command) => {
-      const { SPOOL_DIR: dir } = parseEnvironment(z.object({ SPOOL_DIR: z.string() }), process.env)
+      const dir = spoolDir(readEnvironment())
       const spools = await describeAll(dir)
       const rows = spools.map((spool) => ({ ...spool, held: spool.held ? 'yes' : 'no' }))
       print(self, spools, spools.length > 0 ? table(rows) : `There is no spool in ${dir}`)
@@ -39,21 +37,14 @@ async function describeAll(dir: string) {
   )
 }
 
-const DrainEnvironment = z
-  .object({
-    SPOOL_DIR: z.string(),
-    REDIS_URL: variables.redisUrl,
-    DATABASE_URL: variables.databaseUrl.optional(),
-    STORE_SHARDS: variables.storeShards,
-    REDIS_WAIT_REPLICAS: variables.waitReplicas,
-  })
-  .refine(({ REDIS_URL, DATABASE_URL }) => REDIS_URL !== undefined || DATABASE_URL !== undefined, {
-    path: ['REDIS_URL'],
-    message: 'is needed, or DATABASE_URL where the queue is in Postgres: the same as ingest and worker have',
-  })
+function spoolDir({ SPOOL_DIR: dir }: { SPOOL_DIR: string | undefined }): string {
+  if (dir === undefined) throw new Error('SPOOL_DIR is not set: it is where ingest keeps its spool')
+  return dir
+}
 
 async function drainAll(_options: unknown, self: Command): Promise<void> {
-  const environment = parseEnvironment(DrainEnvironment, process.env)
+  const environment = readDrainEnvironment()
+  const dir = spoolDir(environment)
   const log = createLogger('cli', 'silent')
   const server = queueServer({
     redisUrl: environment.REDIS_URL,
@@ -65,7 +56,7 @@ async function drainAll(_options: unknown, self: Command): Promise<void> {
   const held: string[] = []
   let drained = 0
   try {
-    for (const folder of await spoolFolders(environment.SPOOL_DIR)) {
+    for (const folder of await spoolFolders(dir)) {
       if (!(await holdsGroups(folder))) continue
       const spool = await openSpool(folder, { maxBytes: 0, log })
       if (spool === undefined) {

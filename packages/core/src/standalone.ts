@@ -1,0 +1,20 @@
+import type { Environment } from './config.ts'
+import { demoCredentials } from './providers/voximplant.ts'
+
+// What `npm start` takes where nothing is set: for it, and for the commands that are run beside it.
+
+/** Public credentials where there are none of anybody's own, so that the first minute needs no account. */
+export function withDemoCredentials(environment: Environment): Environment {
+  if (Object.keys(environment).some((name) => name.startsWith('VOXIMPLANT_') && environment[name])) return environment
+  return {
+    ...environment,
+    VOXIMPLANT_ACCOUNT_ID: demoCredentials.accountId,
+    VOXIMPLANT_API_KEY: demoCredentials.apiKey,
+    VOXIMPLANT_SALT: demoCredentials.salt,
+  }
+}
+
+/** Where the embedded Postgres answers. Its password is no secret: only this machine reaches it. */
+export function embeddedDatabaseUrl(port: number, database = 'ringback'): string {
+  return `postgres://ringback:ringback@127.0.0.1:${port}/${database}`
+}
