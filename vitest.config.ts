@@ -9,6 +9,7 @@ const WITHOUT_QUEUE = [
   'doctor',
   'explain',
   'export',
+  'follow',
   'migrations',
   'sql-book',
   'unsafe-settings',

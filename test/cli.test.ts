@@ -104,6 +104,7 @@ test.each([
   [['send', 'voximplant', 'x', '--forged', '200%'], /percentage from 0% to 100%/],
   [['quarantine', 'release', '01a20100-2034-72e6-8f19-104d6f900fe4', '--reason', 'x'], /ids or filters, not both/],
   [['quarantine', 'release', '--until', '0s', '--trust', '--yes'], /--trust goes with ids, or with --source/],
+  [['events', '--follow', '--limit', '5'], /'--follow' cannot be used with option '--limit <n>'/],
   [['frobnicate'], /unknown command 'frobnicate'/],
 ])('%j ends with an error that says what to do', async (args, message) => {
   await using database = await freshDatabase()

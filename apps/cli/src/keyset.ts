@@ -8,3 +8,9 @@ import type { Column, SQL } from 'drizzle-orm'
 export function before({ id, receivedAt }: { id: Column; receivedAt: Column }, cursor: string): SQL | undefined {
   return and(lt(id, cursor), sql`${receivedAt} <= uuid_extract_timestamp(${cursor}::uuid)`)
 }
+
+/** No UUIDv7 of that millisecond or a later one is less. */
+export function firstIdAt(time: Date): string {
+  const hex = Math.max(0, time.getTime()).toString(16).padStart(12, '0')
+  return `${hex.slice(0, 8)}-${hex.slice(8)}-0000-0000-000000000000`
+}

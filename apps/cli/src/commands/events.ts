@@ -1,4 +1,3 @@
-import { setTimeout as sleep } from 'node:timers/promises'
 import {
   attempts,
   deliveries,
@@ -8,14 +7,20 @@ import {
   keptDeliveries,
   keptEvents,
 } from '@ringback/core/store/schema'
+import { Option } from 'commander'
 import type { Command } from 'commander'
 import { and, asc, desc, eq, gt, inArray, like } from 'drizzle-orm'
 import type { PostgresJsDatabase } from 'drizzle-orm/postgres-js'
 import { z } from 'zod'
 import { withDatabase } from '../environment.ts'
+import { followEvents } from '../follow-events.ts'
 import { before } from '../keyset.ts'
 import { print, showNextPage, table, wantsJson } from '../output.ts'
 import { likePattern, timeOrAge, wholeNumber } from '../options.ts'
+
+const FOLLOW_EXPLANATION = `
+--follow shows each event that is stored from now on, once, however long ago it was received; with --since also those that
+were received since then and are there. It has no page, so neither --limit nor --before goes with it.`
 
 /** `ringback events` and `ringback events show` */
 export function addEventsCommand(program: Command): void {
@@ -30,7 +35,8 @@ export function addEventsCommand(program: Command): void {
     .option('--since <time>', 'a time, or an age such as 90s, 15m, 2h, 7d', timeOrAge)
     .option('--before <id>', 'the page after the event with this id', eventId)
     .option('--limit <n>', 'how many', wholeNumber(1, 10_000), 50)
-    .option('--follow', 'go on with new events as they are stored')
+    .addOption(new Option('--follow', 'go on with new events as they are stored').conflicts(['limit', 'before']))
+    .addHelpText('after', FOLLOW_EXPLANATION)
     .action(async (options: ListOptions & { follow?: boolean }, self: Command) => {
       await withDatabase((database) =>
         options.follow ? follow(database, options, self) : list(database, options, self),
@@ -99,28 +105,14 @@ async function list(database: PostgresJsDatabase, options: ListOptions, command:
   showNextPage(command, found, options.limit)
 }
 
-const FOLLOW_INTERVAL_MS = 500
-/** An event is stored some time after its receipt, and not in that order: what is younger is looked at again. */
-const LATE_MS = 60_000
-
 async function follow(database: PostgresJsDatabase, options: ListOptions, command: Command): Promise<void> {
-  let from = options.since ?? new Date()
+  const pages = await followEvents(database, { wanted: matching(options), since: options.since })
   console.error('Following new events; Ctrl-C ends it')
-  const seen = new Map<string, Date>()
-  for (;;) {
-    const found = await database
-      .select(summary)
-      .from(events)
-      .where(matching({ ...options, since: from }))
-      .orderBy(asc(events.receivedAt), asc(events.id))
-    for (const event of found.filter(({ id }) => !seen.has(id))) {
-      seen.set(event.id, event.receivedAt)
+  for await (const ids of pages) {
+    const found = await database.select(summary).from(events).where(inArray(events.id, ids)).orderBy(asc(events.id))
+    for (const event of found) {
       console.log(wantsJson(command) ? JSON.stringify(event) : Object.values(cells(event)).join('  '))
     }
-    const late = new Date(Date.now() - LATE_MS)
-    if (late > from) from = late
-    for (const [id, receivedAt] of seen) if (receivedAt < late) seen.delete(id)
-    await sleep(FOLLOW_INTERVAL_MS)
   }
 }
 

@@ -1,5 +1,6 @@
 import type { Sql } from '@ringback/core/store/connect'
 import type { PendingQuery, Row } from 'postgres'
+import { firstIdAt } from '../keyset.ts'
 import { likePattern } from '../options.ts'
 import type { Column, ExportedRow } from './columns.ts'
 
@@ -52,12 +53,6 @@ function* weeks({ since, until }: EventRange): Generator<[Date, Date]> {
     yield [new Date(from), new Date(to)]
     from = to
   }
-}
-
-/** No UUIDv7 of that millisecond or a later one is less. */
-function firstIdAt(time: Date): string {
-  const hex = Math.max(0, time.getTime()).toString(16).padStart(12, '0')
-  return `${hex.slice(0, 8)}-${hex.slice(8)}-0000-0000-000000000000`
 }
 
 async function readPage(
