@@ -100,6 +100,7 @@ test.each([
   [['events', 'show', '1'], /"1" is no event's id/],
   [['send', 'nobody', 'x'], /no sender for "nobody"/],
   [['send', 'voximplant', 'x', '--url', 'nowhere'], /--url is no URL/],
+  [['send', 'voximplant', 'x', '--url', 'ftp:/x'], /--url is no URL of http or https, such as/],
   [['providers', 'nobody'], /no provider "nobody"; there are: voximplant/],
   [['send', 'voximplant', 'x', '--forged', '200%'], /percentage from 0% to 100%/],
   [['quarantine', 'release', '01a20100-2034-72e6-8f19-104d6f900fe4', '--reason', 'x'], /ids or filters, not both/],

@@ -45,7 +45,10 @@ export function addSendCommand(program: Command): void {
     .command('send')
     .description('play a provider: send callbacks, signed as it signs')
     .argument('<provider>', 'a source of the configuration, or a provider: then the first source of it')
-    .argument('<event>', 'one that "ringback providers <provider>" lists')
+    .argument(
+      '<event>',
+      'one that "ringback providers <provider>" lists; of Voximplant any other as well, without data of its own',
+    )
     .option('--scheme <name>', "which of the provider's ways of calling back; default: the source's")
     .option('--secret <secret>', 'what to sign with instead of what is configured; private keys as base64')
     .option('--url <url>', 'where to; default: the source on this machine, on PORT or 3000')
@@ -79,14 +82,16 @@ async function send(
   options: SendOptions,
 ): Promise<{ plan: PlannedRequest[]; report: SendReport }> {
   const config = await readConfig()
-  const { sourceName, source, profile, sample } = findSender(name, event, options, config)
+  const { sourceName, source, profile, sample, title, isDocumented } = findSender(name, event, options, config)
   if (options.batch > 1 && source.envelope === undefined) {
     throw new Error(
       `"${source.provider}" sends one callback in a request by scheme "${source.scheme}": leave out --batch`,
     )
   }
   const url = options.url ?? localUrl(sourceName, source.urlTokens, readEnvironment().PORT)
-  if (URL.parse(url) === null) throw new Error('--url is no URL, such as https://hooks.example.com/callbacks/source')
+  if (!/^https?:$/.test(URL.parse(url)?.protocol ?? '')) {
+    throw new Error('--url is no URL of http or https, such as https://hooks.example.com/callbacks/source')
+  }
   const making = {
     source,
     sample,
@@ -114,6 +119,9 @@ async function send(
     concurrency: options.concurrency,
     onProgress: (done, total) => showProgress(`${done} of ${total} requests answered`),
   })
+  if (!isDocumented) {
+    console.error(`"${event}" is no event that ${title} documents; it was sent without data of its own`)
+  }
   return { plan, report }
 }
 

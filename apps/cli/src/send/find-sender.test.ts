@@ -57,6 +57,12 @@ test('another scheme of a configured source needs its own secret', () => {
   expect(() => findSender('hooks', EVENT, { scheme: 'other' }, config)).toThrow(/"hooks" has scheme "signed".*--secret/)
 })
 
+test('an event that the provider does not document is told from one that it does', () => {
+  const isDocumented = (event: string) => findSender('voximplant', event, {}, configured()).isDocumented
+  expect(isDocumented('min_balance')).toBe(true)
+  expect(isDocumented('min_balnce')).toBe(false)
+})
+
 test('an event without a sample takes the shape of one that holds its data under its name', () => {
   const samples = { known: { json: { id: '{{uuid}}', type: 'known', known: { a: 1 } } } }
   const sample = findSample({ samples }, 'other')!

@@ -13,6 +13,10 @@ export interface Sender {
   source: Source
   profile: SchemeProfile
   sample: Sample
+  /** What the provider calls itself. */
+  title: string
+  /** Otherwise the sample holds nothing but the event's name. */
+  isDocumented: boolean
 }
 
 export interface SenderOptions {
@@ -42,7 +46,7 @@ export function findSender(name: string, event: string, options: SenderOptions, 
   }
   const sample = findSample(profile, event)
   if (sample === undefined) throw new Error(unknownEvent(provider, found.source.scheme, event))
-  return { ...found, profile, sample }
+  return { ...found, profile, sample, title: provider.title, isDocumented: Object.hasOwn(profile.samples, event) }
 }
 
 function findSource(
