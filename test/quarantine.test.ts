@@ -170,7 +170,9 @@ test('the command lists, shows what was signed, and releases', async () => {
     runCli({ DATABASE_URL: database.url, RINGBACK_CONFIG: file.path, SALT: salt }, 'quarantine', ...args)
 
   const { output: list } = await ringback('list', '--reason', 'hash_mismatch', '--since', '1h', '--json')
-  const { id } = JSON.parse(list) as { id: string }
+  const { id, ...listed } = JSON.parse(list) as { id: string }
+  expect(listed, 'by the names that "show" has').toMatchObject({ receivedAt: expect.any(String), scope: 'callback' })
+  expect(listed).toMatchObject({ callbackId: '1', remoteAddress: '127.0.0.1', releasedAt: null })
   const { output: shown } = await ringback('show', id)
   expect(JSON.parse(shown)).toMatchObject({
     reason: 'hash_mismatch',

@@ -136,10 +136,10 @@ test('ringback spool lists what waits, and drains what no ingest holds', async (
     await using ingest = await startIngest(database, { queue: { ...database.queue, url: way.url }, spool })
     await sendAll(ingest, 1, 10)
     const { output } = await runCli({ SPOOL_DIR: dir.path }, '--json', 'spool', 'list')
-    expect(JSON.parse(output)).toMatchObject([{ folder: join(dir.path, '0'), held: true }])
+    expect(JSON.parse(output)).toMatchObject({ folder: join(dir.path, '0'), held: true })
   }
   const { output } = await runCli({ SPOOL_DIR: dir.path }, '--json', 'spool', 'list')
-  expect(JSON.parse(output)).toMatchObject([{ held: false, groups: expect.any(Number), oldestAt: expect.any(String) }])
+  expect(JSON.parse(output)).toMatchObject({ held: false, groups: expect.any(Number), oldestAt: expect.any(String) })
   // The processes of the CLI know no prefix, so what it drains is looked for in the spool only.
   const environment =
     database.queue.kind === 'redis' ? { REDIS_URL: database.queue.url } : { DATABASE_URL: database.url }

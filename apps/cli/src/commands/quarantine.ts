@@ -25,23 +25,11 @@ export function addQuarantineCommand(program: Command): void {
     .option('--before <id>', 'the page after the refusal with this id', refusalId)
     .option('--limit <n>', 'how many', wholeNumber(1, 10_000), 50)
     .action(async (filter: Filter & Page, self: Command) => {
-      const rows = await withDatabase((database) => newest(database, filter, filter))
-      const shown = rows.map(
-        ({ id, receivedAt, source, reason, scope, callbackId, remoteAddress, body, releasedAt }) => ({
-          id,
-          received: receivedAt.toISOString(),
-          source,
-          reason,
-          of: scope ?? '',
-          callbackId: callbackId ?? '',
-          from: remoteAddress ?? '',
-          bytes: body.length,
-          ...(filter.released && { released: releasedAt?.toISOString() ?? '' }),
-        }),
-      )
-      if (wantsJson(self)) for (const row of shown) console.log(JSON.stringify(row))
-      else console.log(shown.length > 0 ? table(shown) : 'Nothing is in quarantine')
-      showNextPage(self, shown, filter.limit)
+      const found = (await withDatabase((database) => newest(database, filter, filter))).map(listed)
+      if (wantsJson(self)) for (const row of found) console.log(JSON.stringify(row))
+      else if (found.length === 0) console.log('Nothing is in quarantine')
+      else console.log(table(found.map((row) => cells(row, filter))))
+      showNextPage(self, found, filter.limit)
     })
 
   command
@@ -112,6 +100,32 @@ function newest(database: PostgresJsDatabase, filter: Filter, page: Page): Promi
       .orderBy(desc(id))
       .limit(limit)
   )
+}
+
+type Listed = Pick<
+  Quarantined,
+  'id' | 'receivedAt' | 'source' | 'reason' | 'scope' | 'callbackId' | 'remoteAddress' | 'releasedAt'
+> & { bytes: number }
+
+/** By the names that `show` has. */
+function listed(row: Quarantined): Listed {
+  const { id, receivedAt, source, reason, scope, callbackId, remoteAddress, releasedAt, body } = row
+  return { id, receivedAt, source, reason, scope, callbackId, remoteAddress, bytes: body.length, releasedAt }
+}
+
+function cells(row: Listed, { released = false }: Filter) {
+  const { id, receivedAt, source, reason, scope, callbackId, remoteAddress, bytes, releasedAt } = row
+  return {
+    id,
+    received: receivedAt.toISOString(),
+    source,
+    reason,
+    of: scope ?? '',
+    callbackId: callbackId ?? '',
+    from: remoteAddress ?? '',
+    bytes,
+    ...(released && { released: releasedAt?.toISOString() ?? '' }),
+  }
 }
 
 async function one(database: PostgresJsDatabase, id: string): Promise<Quarantined> {

@@ -3,7 +3,7 @@ import type { Command } from 'commander'
 import { z } from 'zod'
 import { withSql } from '../environment.ts'
 import { assertNotOnlyKept } from '../kept.ts'
-import { print, table } from '../output.ts'
+import { table, wantsJson } from '../output.ts'
 
 /** `ringback replay` */
 export function addReplayCommand(program: Command): void {
@@ -16,16 +16,14 @@ export function addReplayCommand(program: Command): void {
       if (!z.uuid().safeParse(id).success)
         throw new Error(`"${id}" is no id: ids are those that "ringback events" prints`)
       const replayed = await withSql((sql) => replay(sql, id, handler))
-      print(
-        command,
-        replayed,
-        replayed.length > 0 ? `Runs again:\n${table(replayed)}` : 'Nothing to replay: all of it is still being tried',
-      )
+      if (wantsJson(command)) for (const delivery of replayed) console.log(JSON.stringify(delivery))
+      else if (replayed.length === 0) console.log('Nothing to replay: all of it is still being tried')
+      else console.log(`Runs again:\n${table(replayed.map(({ id: delivery, ...rest }) => ({ delivery, ...rest })))}`)
     })
 }
 
-interface Replayed extends Record<string, string | number> {
-  delivery: string
+interface Replayed {
+  id: string
   handler: string
   attempts: number
 }
@@ -47,7 +45,7 @@ async function replay(sql: Sql, id: string, handler: string | undefined): Promis
     where status <> 'pending'
       and id in (select json_array_elements_text(${JSON.stringify(found.map((delivery) => delivery.id))}::json)::uuid)
       and event_received_at = ${found[0]!.receivedAt}::text::timestamptz
-    returning id as delivery, handler, attempts`
+    returning id, handler, attempts`
 }
 
 async function reasonForNone(sql: Sql, id: string, handler: string | undefined): Promise<string> {

@@ -5,7 +5,7 @@ import { describeSpool, holdsGroups, openSpool, spoolFolders } from '@ringback/c
 import type { SpooledGroup } from '@ringback/core/spool'
 import type { Command } from 'commander'
 import { readDrainEnvironment, readEnvironment } from '../environment.ts'
-import { print, showProgress, table, wantsJson } from '../output.ts'
+import { showProgress, table, wantsJson } from '../output.ts'
 
 const ADD_TIMEOUT_MS = 5000
 
@@ -18,8 +18,8 @@ export function addSpoolCommand(program: Command): void {
     .action(async (_options: unknown, self: Command) => {
       const dir = spoolDir(readEnvironment())
       const spools = await describeAll(dir)
-      const rows = spools.map((spool) => ({ ...spool, held: spool.held ? 'yes' : 'no' }))
-      print(self, spools, spools.length > 0 ? table(rows) : `There is no spool in ${dir}`)
+      if (wantsJson(self)) for (const spool of spools) console.log(JSON.stringify(spool))
+      else console.log(spools.length > 0 ? table(spools.map(cells)) : `There is no spool in ${dir}`)
     })
   command
     .command('drain')
@@ -32,9 +32,13 @@ async function describeAll(dir: string) {
   return Promise.all(
     folders.map(async (folder) => {
       const { oldestAt, ...spool } = await describeSpool(folder)
-      return { folder, ...spool, oldestAt: oldestAt === undefined ? '' : new Date(oldestAt).toISOString() }
+      return { folder, ...spool, oldestAt: oldestAt === undefined ? null : new Date(oldestAt) }
     }),
   )
+}
+
+function cells({ held, oldestAt, ...spool }: Awaited<ReturnType<typeof describeAll>>[number]) {
+  return { ...spool, held: held ? 'yes' : 'no', oldestAt: oldestAt?.toISOString() ?? '' }
 }
 
 function spoolDir({ SPOOL_DIR: dir }: { SPOOL_DIR: string | undefined }): string {
