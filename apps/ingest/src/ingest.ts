@@ -1,4 +1,5 @@
 import type { QueuedCounts, StoreJob } from '@ringback/core/callback'
+import { rootSourceProblem } from '@ringback/core/config'
 import type { Config } from '@ringback/core/config'
 import type { Logger } from '@ringback/core/log'
 import { createRegistry } from '@ringback/core/metrics'
@@ -79,7 +80,8 @@ const CANARY_INTERVAL_MS = 5000
 /** Listens for callbacks. Starts and answers also while the queue is away; they then wait in the spool, if there is one. */
 export async function createIngest(options: IngestOptions): Promise<Ingest> {
   const { config, queue, log } = options
-  if (options.rootSource !== undefined) checkRootSource(options.rootSource, config.sources)
+  const problem = options.rootSource === undefined ? undefined : rootSourceProblem(options.rootSource, config.sources)
+  if (problem !== undefined) throw new Error(problem)
   const registry = options.registry ?? createRegistry()
   const metrics = createIngestMetrics(registry, countAnswered)
   const spool = await openSpoolIfAny(options)
@@ -168,21 +170,6 @@ export async function createIngest(options: IngestOptions): Promise<Ingest> {
       await closeWithin({ ms: 1000, part: 'spool', log }, () => spool?.close())
       log.info('ingest.closed')
     },
-  }
-}
-
-function checkRootSource(name: string, sources: Config['sources']): void {
-  const source = sources.get(name)
-  if (source === undefined) {
-    throw new Error(
-      `ROOT_SOURCE names "${name}", which is no source that is on; those are: ${[...sources.keys()].join(', ')}`,
-    )
-  }
-  if (source.urlTokens.length > 0) {
-    throw new Error(
-      `ROOT_SOURCE names "${name}", whose URLs end in one of its urlTokens, so that "/" could only answer 404: ` +
-        'name another, or leave out urlTokens',
-    )
   }
 }
 

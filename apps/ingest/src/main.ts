@@ -22,7 +22,7 @@ const Environment = z.object({
   ROOT_SOURCE: z.string().optional(),
   SPOOL_DIR: variables.spoolDir,
   SPOOL_MAX_BYTES: variables.spoolMaxBytes,
-  SHUTDOWN_DELAY_MS: z.coerce.number().int().min(0).max(60_000).default(5000),
+  SHUTDOWN_DELAY_MS: variables.shutdownDelayMs,
   LOG_LEVEL: variables.logLevel,
 })
 
