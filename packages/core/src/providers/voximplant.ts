@@ -253,7 +253,7 @@ function readItem(
 function readAccountId(json: Buffer, slice: Slice, value: unknown): string | undefined {
   if (value === undefined || value === null || value === '') return undefined
   // Only compared with the configured ones: where it is exact as a number, its spelling does not matter.
-  if (Number.isSafeInteger(value)) return String(value)
+  if (typeof value === 'number' && Number.isSafeInteger(value)) return String(value)
   return exactId(json, member(json, slice, 'account_id'), value) ?? ''
 }
 
