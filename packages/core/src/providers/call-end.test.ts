@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest'
 import { providers } from './all.ts'
 import type { Scheme } from './provider.ts'
+import { telnyx } from './telnyx.ts'
 
 test('what ends a call is something that the provider sends, as far as there are samples of it', () => {
   const found = providers.flatMap(({ name, schemes }) =>
@@ -25,4 +26,11 @@ test('what ends a call is something that the provider sends, as far as there are
     'telnyx signed',
     'vonage jwt (no sample)',
   ])
+})
+
+test('a call of which only TeXML tells has an end as well', () => {
+  const { callEnd, samples } = telnyx.provider.schemes.signed
+  const statuses = Object.values(samples).flatMap(({ form }) => form?.CallStatus ?? [])
+  expect(statuses.length).toBeGreaterThan(0)
+  expect(callEnd).toEqual({ types: expect.arrayContaining([...statuses, 'busy', 'failed', 'no-answer', 'canceled']) })
 })

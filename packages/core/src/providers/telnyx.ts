@@ -77,7 +77,7 @@ export const telnyx = definePreset({
         ),
         type: documented('`data.event_type`; of TeXML callbacks as with Twilio'),
         occurredAt: documented('`data.occurred_at`; of TeXML callbacks `Timestamp`'),
-        account: unknown('none'),
+        account: documented('none; `AccountSid` of TeXML callbacks stays in the payload'),
         callId: assumed(
           '`data.payload.call_session_id`, else `data.payload.call_control_id`; of TeXML callbacks `CallSid`',
         ),
@@ -89,6 +89,7 @@ export const telnyx = definePreset({
         traps: [
           'The header’s time must be within 5 minutes, as in the vendor’s library. Raise `toleranceSeconds` if your clocks differ by more.',
           'Voice can be set to call back with GET. What is signed then is not documented, so leave it at POST.',
+          'Of TeXML only status callbacks are meant for Ringback: a URL that must answer with instructions needs them in `answer`.',
           'The primary URL and the failover URL get the same `data.id`: point both at the same source, so that an event that reached both is stored once.',
         ],
       },
@@ -105,14 +106,19 @@ export const telnyx = definePreset({
         retryDelaysMs: [1_000, 5_000],
         isDelivered: (status) => status >= 200 && status < 300,
       },
-      callEnd: { types: ['call.hangup'] },
+      // All but the first are statuses of TeXML.
+      callEnd: { types: ['call.hangup', 'completed', 'busy', 'failed', 'no-answer', 'canceled'] },
       samples,
     },
   },
   sourceAddresses: unknown(),
   setUp: [
     'Copy the public key from Mission Control, Keys & Credentials, into the variable that `secrets` names, and restart Ringback.',
-    'Enter `https://your.host/callbacks/<source>` as the webhook URL of the messaging profile or the voice application, with POST and API version 2.',
+    'Enter `https://your.host/callbacks/<source>` as the webhook URL of the messaging profile or the voice application, with POST and API version 2, or as the status callback of a TeXML application, with POST.',
   ],
-  references: ['developers.telnyx.com, receiving webhooks', 'npm telnyx 7.24.0, lib/webhooks.ts'],
+  references: [
+    'developers.telnyx.com, receiving webhooks',
+    'developers.telnyx.com, API reference, TeXML callbacks',
+    'npm telnyx 7.24.0, lib/webhooks.ts',
+  ],
 })

@@ -119,8 +119,19 @@ type Text = Content['text']
 /** Statuses after which a call has no other. */
 const FINAL_CALL_STATUSES = new Set(['completed', 'busy', 'failed', 'no-answer', 'canceled'])
 
-/** Things that calls have, told apart by their own ids: what is said of them is not the call's own status. */
-const PARTS_OF_CALLS = ['DialCallSid', 'RecordingSid', 'TranscriptionSid', 'QueueSid', 'StreamSid', 'PaymentSid']
+/**
+ * Things that calls have, told apart by their own ids, and the digits that TeXML reports: what is said of them is not the
+ * call's own status.
+ */
+const PARTS_OF_CALLS = [
+  'DialCallSid',
+  'RecordingSid',
+  'TranscriptionSid',
+  'QueueSid',
+  'StreamSid',
+  'PaymentSid',
+  'Digit',
+]
 
 /**
  * A name from the fields that say what happened to what, or undefined where the same fields can come twice and mean two
