@@ -167,21 +167,25 @@ describe('what names a callback', () => {
     expect(idOf(conversation, body('message_delivery_report', { message_id: 'm1', status: 'READ' }))).toBe(
       'message_delivery_report:m1:READ',
     )
-    const queued = (channel: string) =>
-      idOf(
-        conversation,
-        body('message_delivery_report', {
-          message_id: 'm1',
-          status: 'QUEUED_ON_CHANNEL',
-          channel_identity: { channel, identity: '1' },
-        }),
-      )
-    expect(queued('SMS'), 'after another channel did not take it').not.toBe(queued('RCS'))
     expect(idOf(conversation, body('contact_create_notification', { contact: { id: 'c' } }))).toBe(
       'contact_create_notification:c::2026-01-01T00%3A00%3A00Z',
     )
     expect(idOf(conversation, body('something_new', {}))).toMatch(/^body:/)
     expect(idOf(conversation, { app_id: 'a' })).toMatch(/^body:/)
+  })
+  test.each([
+    ['message_delivery_report', 'message_id'],
+    ['event_delivery_report', 'event_id'],
+  ])('what falls back to another channel is reported for each of them: %s', (type, id) => {
+    const report = (status: string, channel: string) =>
+      idOf(conversation, { [type]: { [id]: 'm1', status, channel_identity: { channel, identity: '1' } } })
+    const reports = [
+      report('QUEUED_ON_CHANNEL', 'RCS'),
+      report('SWITCHING_CHANNEL', 'RCS'),
+      report('QUEUED_ON_CHANNEL', 'SMS'),
+    ]
+    expect(reports[0]).toBe(`${type}:m1:QUEUED_ON_CHANNEL:RCS`)
+    expect(new Set(reports).size).toBe(3)
   })
 })
 

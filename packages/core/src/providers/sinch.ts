@@ -173,7 +173,7 @@ function conversationId(type: string, text: Content['text']): string | undefined
   const own = text(type, 'id') ?? text(type, 'message_id') ?? text(type, 'event_id')
   if (own !== undefined) {
     // A message that the first channel did not take goes by another, and has the same status there.
-    const channel = type === 'message_delivery_report' ? text(type, 'channel_identity', 'channel') : undefined
+    const channel = type.endsWith('_delivery_report') ? text(type, 'channel_identity', 'channel') : undefined
     return composeCallbackId(type, own, text(type, 'status'), channel)
   }
   // Contacts and conversations hold their ids one level deeper, and change more than once.
