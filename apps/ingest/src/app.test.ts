@@ -162,6 +162,13 @@ describe('answers', () => {
     expect(response.headers.get('allow')).toBe('POST, PUT')
   })
 
+  test('a PUT is taken wherever a POST is', async () => {
+    const { app, enqueued } = appWith()
+    const body = bodyOf(signed('7'))
+    expect((await app.request('/callbacks/voximplant', { method: 'PUT', body })).status).toBe(200)
+    expect(enqueued.map(({ json }) => JSON.parse(json) as QueuedCallback)).toMatchObject([{ method: 'PUT' }])
+  })
+
   test('readiness is whether callbacks can be made durable', async () => {
     for (const path of ['/readyz', '/healthz']) {
       expect((await appWith().app.request(path)).status).toBe(200)

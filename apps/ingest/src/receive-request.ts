@@ -53,8 +53,8 @@ export interface ReceiveDependencies {
 export async function receiveRequest(deps: ReceiveDependencies, request: IncomingCallbackRequest): Promise<Outcome> {
   const source = findSource(deps.sources, request)
   if (source === undefined) return { kind: 'unknown_source' }
-  if (!source.methods.some((method) => method === request.method))
-    return { kind: 'method_not_allowed', allowed: source.methods }
+  const allowed = methodsOf(source)
+  if (!allowed.includes(request.method)) return { kind: 'method_not_allowed', allowed }
 
   const body = await request.readBody()
   if (body.kind === 'client_gone' || body.kind === 'overloaded') return body
@@ -104,6 +104,11 @@ export async function receiveRequest(deps: ReceiveDependencies, request: Incomin
     return makeDurable(deps, parts, { kind: 'accepted', callbacks: count.genuine, refused, answer: source.answer })
   }
   return makeDurable(deps, parts, refusal(source, count.forged > 0 ? 'forged' : 'unreadable', refused))
+}
+
+/** A PUT is taken wherever a POST is. */
+function methodsOf({ methods }: Source): readonly string[] {
+  return methods.includes('POST') && !methods.includes('PUT') ? [...methods, 'PUT'] : methods
 }
 
 function refusal({ challenge }: Source, as: 'forged' | 'unreadable', refused: number): Outcome {

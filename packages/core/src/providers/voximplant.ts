@@ -153,7 +153,7 @@ function createSource(settings: Settings): Source {
     ...settings.common,
     provider: 'voximplant',
     scheme: 'account',
-    methods: ['POST', 'PUT'],
+    methods: ['POST'],
     urlTokens: settings.access.urlTokens,
     usesDemoCredentials: settings.accounts.some(({ isDemo }) => isDemo),
     isSignatureOff: settings.accounts.length === 0,
@@ -435,7 +435,7 @@ export const voximplant = Object.assign(defineSource, {
             'One request holds one or several callbacks; each is verified, named and stored by itself.',
           ],
         },
-        methods: ['POST', 'PUT'],
+        methods: ['POST'],
         envelope,
         delivery: { timeoutMs: 10_000, retryDelaysMs: [], isDelivered: (status) => status === 200 },
         samples: Object.fromEntries(
