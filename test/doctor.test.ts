@@ -167,16 +167,16 @@ test('a redirect to another scheme', async () => {
 
 test('the provider calls by another scheme than the one that is configured', async () => {
   await using ringback = await ringbackBehind()
-  const [sample] = Object.values(vobiz.provider.schemes.trunk.samples)
-  const trunk = ringback.config.sources
+  const [sample] = Object.values(vobiz.provider.schemes.whatsapp.samples)
+  const whatsapp = ringback.config.sources
     .get('kyc')!
     .alternatives()
-    .find(({ scheme }) => scheme === 'trunk')!
+    .find(({ scheme }) => scheme === 'whatsapp')!
   const url = `${ringback.proxy.url}/callbacks/kyc`
-  await refuse(ringback, trunk.sign({ ...fillSample(sample!, new Date()), url }, { at: new Date() }))
+  await refuse(ringback, whatsapp.sign({ ...fillSample(sample!, new Date()), url }, { at: new Date() }))
   const { code, output } = await ringback.doctor('kyc')
   expect(output).toMatch(/^ok .*It was stored/m)
-  expect(output).toMatch(/^problem .*Refused before, 1 of the newest 1, .*It fits the scheme "trunk"/m)
+  expect(output).toMatch(/^problem .*Refused before, 1 of the newest 1, .*It fits the scheme "whatsapp"/m)
   expect(code).toBe(1)
 })
 
