@@ -42,7 +42,14 @@ export default defineConfig({
     // Of tests that say they may: those of test/faults.test.ts mostly wait, and each has servers of its own.
     maxConcurrency: 3,
     projects: [
-      { test: { name: 'unit', include: ['apps/*/src/**/*.test.ts', 'packages/*/src/**/*.test.ts', 'docs/*.test.ts'] } },
+      {
+        test: {
+          name: 'unit',
+          include: ['apps/*/src/**/*.test.ts', 'packages/*/src/**/*.test.ts', 'docs/*.test.ts'],
+          // Some start a process, or wait for a disk that the others keep busy.
+          testTimeout: 30_000,
+        },
+      },
       ...services,
     ],
   },
