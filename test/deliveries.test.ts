@@ -74,6 +74,7 @@ test('after its last attempt a delivery is a dead letter with the last error', a
 test('a handler without limits, which cannot be disabled, has its last attempt also where its destination is gone', async () => {
   await using database = await freshDatabase()
   const gone = () => Promise.reject(new HandlerError('gone', { retryable: true, isGone: true }))
+  // The second is the last: it would go on for ever, each hour, if it waited for somebody to enable the handler.
   await receiveOne(database, withHandlers({ name: 'gone', run: code(gone), retry: { ...soon, maxAttempts: 2 } }))
   expect(await database.sql`select status, attempts from deliveries`).toEqual([{ status: 'dead', attempts: 2 }])
 })
@@ -136,6 +137,7 @@ test.each([
     runs.set(callbackId, (runs.get(callbackId) ?? 0) + 1)
     if (callbackId === '7') throw reason()
   }
+  // So that the second attempt of the seventh does not come into the count.
   const config = withHandlers({ name: 'odd', run: code(run), retry: { firstDelayMs: 60_000 } })
   await using ingest = await startIngest(database, { config })
   await using _worker = await startWorker(database, { config })

@@ -61,19 +61,19 @@ export function createStoreEvents(dependencies: StoreDependencies): (jobs: reado
     const readings = jobs.map((job) => readJob(deps, job))
     const named = readings.filter((reading) => 'group' in reading)
     const inTurn = createTurn()
-    const endings = new Map<string, Promise<void>>()
+    const endings = new Map<NamedGroup, Promise<void>>()
     for (const batch of batches(named)) {
       const together = batch.length > 1 ? inTurn(() => storeTogether(batch)) : Promise.resolve(false)
       for (const each of batch) {
         endings.set(
-          each.id,
+          each,
           inTurn(async () => {
             if (!(await together)) await storeAlone(each)
           }),
         )
       }
     }
-    return readings.map((reading) => ('error' in reading ? Promise.reject(reading.error) : endings.get(reading.id)!))
+    return readings.map((reading) => ('error' in reading ? Promise.reject(reading.error) : endings.get(reading)!))
   }
 
   /** Tries, once. Resolves to whether they are stored. */
@@ -131,7 +131,7 @@ export function createStoreEvents(dependencies: StoreDependencies): (jobs: reado
 /** What takes longer is stuck, and nobody's turn waits for it any more. */
 const MAX_TURN_MS = 5000
 
-/** Begins what it is given one after another, each when the one before has settled. */
+/** Begins what it is given one after another, each when the one before has settled or is stuck. */
 function createTurn(): <Result>(work: () => Promise<Result>) => Promise<Result> {
   let before: Promise<unknown> = Promise.resolve()
   return (work) => {

@@ -28,6 +28,7 @@ test.each([
 })
 
 test('an account of Voximplant is checked as well', () => {
+  // As in a configuration whose types nobody checks.
   const accounts = [{ accountId: '1', apiKey: SECRET, salt: SECRET }] as unknown as VoximplantOptions['accounts']
   expect(() => sourceOf(voximplant({ accounts: accounts! }))).toThrow(/accounts\.0\.salts: /)
 })
