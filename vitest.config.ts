@@ -6,6 +6,7 @@ const ONLY_REDIS = ['test/redis-*.test.ts']
 /** About what is in Postgres or goes over HTTP, wherever the queue is: once is enough. */
 const WITHOUT_QUEUE = [
   'deliveries-cli',
+  'deliveries-table',
   'doctor',
   'explain',
   'export',

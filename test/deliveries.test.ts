@@ -290,7 +290,7 @@ describe('the scanner repairs', () => {
   })
 })
 
-test('a job of deliveries that comes twice runs each of them once', async () => {
+test('a delivery that is due for two scanners at once runs once', async () => {
   await using database = await freshDatabase()
   let runs = 0
   const config = withHandlers({ name: 'counted', run: code(() => void (runs += 1)) })

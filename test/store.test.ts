@@ -111,6 +111,22 @@ test('a round in which one group was stored before, one is poisoned and one cann
   expect(await counts(database)).toMatchObject({ duplicates: 0, deliveries: 5, quarantined: 1 })
 })
 
+test('of two callbacks with one name in a round that is parted, the one that came first is the event', async () => {
+  await using database = await freshDatabase()
+  const store = storeRounds(database)
+  const first = queued('same')
+  const round = [
+    // Takes much longer than those behind it.
+    groupOf([...Array.from({ length: 3000 }, (_, index) => queued(`n${index}`)), first]),
+    groupOf([queued('poison', { occurredAt: '2026-99-99T00:00:00Z' })]),
+    groupOf([queued('same')]),
+  ]
+  await Promise.all(store(round))
+  expect(await database.sql`select id, duplicates from events where callback_id = 'same'`).toEqual([
+    { id: first.id, duplicates: 1 },
+  ])
+})
+
 test('the same groups in many rounds at a time, in other orders and other company, are stored once', async () => {
   await using database = await freshDatabase()
   const store = storeRounds(database)
@@ -146,6 +162,24 @@ test('groups that share their names in opposite orders wait for each other only 
   expect(deadlocks).toBe(0)
 })
 
+test('of two callbacks with one name in one group the first is the event', async () => {
+  await using database = await freshDatabase()
+  const [first, second] = [queued('same', { raw: bytes('first') }), queued('same', { raw: bytes('second') })]
+  // Whose id is the greater one, so that it is not the first by chance.
+  await storeInto(database)(groupOf([second, first]))
+  expect(await database.sql`select id, payload, duplicates from events`).toEqual([
+    { id: second.id, payload: 'second', duplicates: 1 },
+  ])
+})
+
+test('what is stored is its worker’s for half a minute, which is about to enqueue it', async () => {
+  await using database = await freshDatabase()
+  await storeInto(database)(groupOf([queued('x')]))
+  expect(
+    await database.sql`select lease_until between now() + interval '20 s' and now() + interval '30 s' as leased from deliveries`,
+  ).toEqual([{ leased: true }])
+})
+
 test('a name belongs to its source and its account', async () => {
   await using database = await freshDatabase()
   const store = storeInto(database)
@@ -177,6 +211,86 @@ test('what Postgres can never store stands alone in quarantine, and takes nothin
   ])
   await store(group)
   expect(await counts(database)).toMatchObject({ events: 30, duplicates: 1, quarantined: 4 })
+})
+
+test('beside what can never be stored a nonce still counts once, and so does what was not kept', async () => {
+  await using database = await freshDatabase()
+  const store = storeInto(database)
+  await store(groupOf([queued('x', { nonces: ['n1'], raw: bytes('first') })]))
+  const callbacks = [
+    queued('poison', { occurredAt: '2026-99-99T00:00:00Z' }),
+    queued('y', { nonces: ['n1'], raw: bytes('forged') }),
+  ]
+  const parts = callbacks.map((callback) => ({ kind: 'callbacks' as const, json: JSON.stringify(callback) }))
+  const dropped = JSON.stringify({ source: 'voximplant', reason: 'hash_mismatch', count: 7 })
+  await store({ id: `group-${randomUUIDv7()}`, data: storeJob([...parts, { kind: 'dropped', json: dropped }]) })
+  expect(await database.sql`select callback_id from events`).toEqual([{ callback_id: 'x' }])
+  expect(await database.sql`select reason from quarantine order by reason`).toEqual([
+    { reason: 'nonce_reused' },
+    { reason: 'not_storable' },
+  ])
+  expect(await database.sql`select count from quarantine_dropped`).toEqual([{ count: 7 }])
+})
+
+test.each([
+  ['event_names', "new.source = 'locked'"],
+  ['quarantine', "new.url = '/kept'"],
+])('beside what can never be stored, what is only locked (%s) waits, and is not put aside', async (table, isLocked) => {
+  await using database = await freshDatabase()
+  const store = storeInto(database)
+  await database.sql.unsafe(`
+      create function locked() returns trigger language plpgsql as $$
+      begin
+        if ${isLocked} then raise exception 'locked' using errcode = 'lock_not_available'; end if;
+        return new;
+      end $$;
+      create trigger locked before insert on ${table} for each row execute function locked()`)
+  const poison = queued('poison', { occurredAt: '2026-99-99T00:00:00Z' })
+  const group = groupOf([poison, queued('a', { source: 'locked' })], [{ ...refusal(), source: 'locked', url: '/kept' }])
+  await expect(store(group)).rejects.toThrow('cannot be stored at this moment')
+  expect(await counts(database)).toMatchObject({ events: 0, quarantined: 0 })
+  await database.sql.unsafe(`drop trigger locked on ${table}`)
+  await store(group)
+  expect(await counts(database)).toMatchObject({ events: 1, quarantined: 2 })
+  expect(await database.sql`select from quarantine where url = '/kept'`).toHaveLength(1)
+})
+
+test('what is locked again and again, while others are stored, is never put aside', async () => {
+  await using database = await freshDatabase()
+  const store = storeInto(database)
+  await database.sql.unsafe(`
+    create function locked() returns trigger language plpgsql as $$
+    begin
+      if new.callback_id = 'locked' then raise exception 'locked' using errcode = 'lock_not_available'; end if;
+      return new;
+    end $$;
+    create trigger locked before insert on event_names for each row execute function locked()`)
+  const group = groupOf([queued('locked')])
+  // More often than a group that is to blame for it may fail.
+  for (let time = 0; time < 7; time++) {
+    await expect(store(group)).rejects.toThrow('cannot be stored at this moment')
+    await store(groupOf([queued(`other ${time}`)]))
+  }
+  expect(await counts(database)).toMatchObject({ events: 7, quarantined: 0 })
+})
+
+test('what breaks a rule of the tables stands alone in quarantine, too', async () => {
+  await using database = await freshDatabase()
+  await storeInto(database)(groupOf([queued('a'), queued('b', { verifiedBy: 'hearsay' as never }), queued('c')]))
+  expect(await counts(database)).toMatchObject({ events: 2, quarantined: 1 })
+})
+
+test('reports of ingest that cannot be stored are given up, for they are worth no queue that stands still', async () => {
+  await using database = await freshDatabase()
+  const json = JSON.stringify({ minute: 'no time', source: 'a', outcomes: {}, ackMs: [], refusedInARow: 0 })
+  await storeInto(database)({ id: `group-${randomUUIDv7()}`, data: storeJob([{ kind: 'counted', json }]) })
+  expect(await database.sql`select from source_minutes`).toHaveLength(0)
+})
+
+test('a refusal of a time without a partition gets one', async () => {
+  await using database = await freshDatabase()
+  await storeInto(database)(groupOf([], [{ ...refusal(), id: idAt('2024-02-29T23:59:59.999Z') }]))
+  expect(await counts(database)).toMatchObject({ quarantined: 1 })
 })
 
 test('a callback of a time without a partition gets one', async () => {
@@ -220,7 +334,10 @@ test('events are stored also while their deliveries cannot be enqueued', async (
   await using database = await freshDatabase()
   const store = storeInto(database, { enqueueDeliveries: () => Promise.reject(new Error('the queue is away')) })
   await store(groupOf([queued('x')]))
-  expect(await database.sql`select status, attempts from deliveries`).toEqual([{ status: 'pending', attempts: 0 }])
+  // In nobody's hand, so that the scanner takes it at once.
+  expect(await database.sql`select status, attempts, lease_until from deliveries`).toEqual([
+    { status: 'pending', attempts: 0, lease_until: null },
+  ])
 })
 
 const bytes = (text: string) => Buffer.from(JSON.stringify(text)).toString('base64')
@@ -308,6 +425,47 @@ test('it does so too where both copies are stored together', async () => {
   expect(await database.sql`select account_id, callback_id, duplicates from events order by account_id`).toEqual([
     { account_id: '1', callback_id: 'body:h:1', duplicates: 1 },
     { account_id: 'another', callback_id: 'body:h:2', duplicates: 0 },
+  ])
+})
+
+test.each(['in groups of their own', 'in one group'])(
+  'what only its bytes name is another where the time of a window has passed, or its source is another (%s)',
+  async (way) => {
+    await using database = await freshDatabase()
+    const store = storeInto(database)
+    const copy = (time: string, window: number, source: string) =>
+      queued(`body:h:${window}`, {
+        id: idAt(time),
+        source,
+        previousName: { callbackId: `body:h:${window - 1}`, windowSeconds: 600 },
+      })
+    const copies = [
+      copy('2026-01-01T00:00:05Z', 1, 'a'),
+      // In the next window, but more than its length later.
+      copy('2026-01-01T00:10:10Z', 2, 'a'),
+      copy('2026-01-01T00:09:59Z', 1, 'b'),
+      copy('2026-01-01T00:10:01Z', 2, 'c'),
+    ]
+    if (way === 'in one group') await store(groupOf(copies))
+    else for (const each of copies) await store(groupOf([each]))
+    expect(await database.sql`select source, callback_id, duplicates from events order by source, id`).toEqual([
+      { source: 'a', callback_id: 'body:h:1', duplicates: 0 },
+      { source: 'a', callback_id: 'body:h:2', duplicates: 0 },
+      { source: 'b', callback_id: 'body:h:1', duplicates: 0 },
+      { source: 'c', callback_id: 'body:h:2', duplicates: 0 },
+    ])
+  },
+)
+
+test('a repetition whose fields are in another order has not changed, and of one that has the bytes are kept', async () => {
+  await using database = await freshDatabase()
+  const store = storeInto(database)
+  const raw = (json: string) => Buffer.from(json).toString('base64')
+  for (const json of ['{"a":1,"b":2}', '{"b":2, "a":1}', '{"a":1,"b":3}'])
+    await store(groupOf([queued('x', { raw: raw(json) })]))
+  expect(await database.sql`select changed, raw from duplicates order by id`).toEqual([
+    { changed: false, raw: null },
+    { changed: true, raw: Buffer.from('{"a":1,"b":3}') },
   ])
 })
 

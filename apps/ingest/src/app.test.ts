@@ -1,3 +1,4 @@
+import { Readable } from 'node:stream'
 import { describe, expect, test } from 'vitest'
 import type { GroupPart, QueuedCallback, QueuedRefusal } from '@ringback/core/callback'
 import { resolveConfig } from '@ringback/core/config'
@@ -284,6 +285,19 @@ test('what is kept of refusals, URL and headers too, stays within the allowance'
   }
 })
 
+test('a body that is larger than what is left of the allowance is counted and not kept', async () => {
+  const mayQuarantine = createAllowance({ items: 1000, bytes: 5000 }, () => 0)
+  const { post, enqueued, dropped } = appWith({ mayQuarantine })
+  expect((await post('/callbacks/voximplant', 'x'.repeat(9000))).status).toBe(400)
+  expect([enqueued.length, dropped.length]).toEqual([0, 1])
+})
+
+test('a request without a callback is answered without the queue', async () => {
+  const { post, enqueued } = appWith({ fails: true })
+  expect((await post('/callbacks/voximplant', bodyOf())).status).toBe(200)
+  expect(enqueued).toEqual([])
+})
+
 test('a type that Postgres would refuse is made storable', async () => {
   const { post, enqueued } = appWith()
   await post('/callbacks/voximplant', bodyOf({ ...signed('1'), type: `a\u0000\ud800${'x'.repeat(300)}` }))
@@ -295,7 +309,7 @@ test('a type that Postgres would refuse is made storable', async () => {
 describe('what sources may ask for beside a signature', () => {
   const sources = {
     basic: fonestorm({ basicAuth: { username: 'user', password: 'pass:word' } }),
-    key: fonestorm({ headers: { 'X-Application-ID': ['new', 'old'] } }),
+    key: fonestorm({ headers: { 'X-Customer': ['new', 'old'] } }),
     vobiz: vobiz({ secrets: 'auth-token', urlTokens: 'token', allowUnsigned: true }),
     shadow: standardWebhooks({ secrets: 'whsec_c2VjcmV0', shadow: true }),
   }
@@ -323,10 +337,10 @@ describe('what sources may ask for beside a signature', () => {
   test('any of several keys in a header of its own lets in, and none is stored', async () => {
     const { post, enqueued } = withSources()
     for (const key of ['new', 'old']) {
-      expect((await post('/callbacks/key', message, { 'x-application-id': key })).status).toBe(200)
+      expect((await post('/callbacks/key', message, { 'x-customer': key })).status).toBe(200)
     }
-    expect((await post('/callbacks/key', message, { 'x-application-id': 'New' })).status).toBe(401)
-    const headers = enqueued.map(({ json }) => (JSON.parse(json) as QueuedCallback).headers['x-application-id'])
+    expect((await post('/callbacks/key', message, { 'x-customer': 'New' })).status).toBe(401)
+    const headers = enqueued.map(({ json }) => (JSON.parse(json) as QueuedCallback).headers['x-customer'])
     expect(headers).toEqual(['[redacted]', '[redacted]', expect.stringMatching(/^digest:/)])
   })
 
@@ -356,6 +370,39 @@ describe('what sources may ask for beside a signature', () => {
     const stored = enqueued.map(({ json }) => JSON.parse(json) as QueuedCallback)
     expect(stored.map(({ verifiedBy }) => verifiedBy)).toEqual(['url', undefined, 'secret'])
     expect(JSON.stringify(stored)).not.toMatch(/auth-token|\/token/)
+  })
+
+  test('only the listed addresses may send, as the trusted proxy in front reports them', async () => {
+    const listed = { listed: fonestorm({ addresses: ['203.0.113.0/24'] }) }
+    const { app, enqueued } = appWith({ config: { sources: listed, trustedProxies: ['127.0.0.1'] } })
+    const statusFrom = async (forwardedFor: string, remoteAddress: string) => {
+      const headers = { 'x-forwarded-for': forwardedFor }
+      const incoming = Object.assign(Readable.from([Buffer.from(message)]), {
+        url: '/callbacks/listed',
+        headers,
+        socket: { remoteAddress },
+      })
+      const { status } = await app.request('/callbacks/listed', { method: 'POST', headers }, { incoming })
+      return status
+    }
+    expect(await statusFrom('203.0.113.7', '127.0.0.1')).toBe(200)
+    expect(await statusFrom('198.51.100.7', '127.0.0.1')).toBe(401)
+    expect(await statusFrom('203.0.113.7', '198.51.100.7')).toBe(401)
+    const [, second, third] = enqueued.map(({ json }) => JSON.parse(json) as QueuedRefusal)
+    expect(second).toMatchObject({ reason: 'address_not_allowed', remoteAddress: '198.51.100.7' })
+    expect(third).toMatchObject({ reason: 'address_not_allowed', remoteAddress: '198.51.100.7' })
+  })
+
+  test('a source may have a public URL of its own', async () => {
+    const own = { vobiz: vobiz({ secrets: 'auth-token', publicBaseUrl: 'https://own.example.test' }) }
+    const { app } = appWith({ config: { sources: own }, environment })
+    const source = resolveConfig({ sources: own }, environment).sources.get('vobiz')!
+    const request = { method: 'POST' as const, headers: { 'content-type': 'application/x-www-form-urlencoded' } }
+    const body = Buffer.from('Event=Ring&CallUUID=c1')
+    const url = 'https://own.example.test/callbacks/vobiz'
+    const { headers } = source.sign({ ...request, url, body }, { at: new Date() })
+    const response = await app.request('/callbacks/vobiz', { method: 'POST', headers, body: new Uint8Array(body) })
+    expect(response.status).toBe(200)
   })
 
   test('in shadow mode a forgery is taken and says what it is', async () => {

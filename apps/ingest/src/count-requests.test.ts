@@ -59,10 +59,10 @@ test('an accepted request ends a row of refusals, and failures of our own are no
   at(10)
   count('a', 'unreadable')
   at(20)
-  count('a', 'not_durable', 'too_large', 'client_gone')
+  count('a', 'not_durable', 'too_large', 'client_gone', 'method_not_allowed')
   const [entry] = await counted()
   expect(entry).toMatchObject({
-    refusedInARow: 2,
+    refusedInARow: 3,
     lastAcceptedAt: MINUTE,
     refusedSince: MINUTE + 10,
     lastRefusedAt: MINUTE + 20,
@@ -80,4 +80,13 @@ test('counts that could not be sent go again under the same id, so that they cou
   expect(sent).toHaveLength(3)
   expect(sent[1]).toEqual(sent[0])
   expect(sent[2]!.id).not.toBe(sent[0]!.id)
+})
+
+test('what is more than can be gathered in an outage of hours is not counted, and ends no process', async () => {
+  const { at, count, counted } = counting()
+  for (let minute = 0; minute <= 10_000; minute++) {
+    at(minute * 60_000)
+    count('a', 'accepted')
+  }
+  expect(await counted()).toHaveLength(10_000)
 })

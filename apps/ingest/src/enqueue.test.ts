@@ -116,6 +116,18 @@ test('a group is bounded in bytes, and what is larger than a group is a group of
   await enqueued
 })
 
+test('what is too much to wait in memory is refused at once, and taken again when there is room', async () => {
+  const { enqueuer, job } = controlledQueue()
+  const parts = Array.from({ length: 70 }, () => part('x'.repeat(1_000_000)))
+  const waiting = enqueuer.enqueue(parts)
+  await expect(enqueuer.enqueue([part('a')])).rejects.toThrow('too much is waiting')
+  for (let number = 1; number <= parts.length; number++) (await job(number)).succeed()
+  await waiting
+  const later = enqueuer.enqueue([part('b')])
+  ;(await job(parts.length + 1)).succeed()
+  await later
+})
+
 describe('when the queue fails', () => {
   test('everything that waits fails at once, and everything new, until a probe succeeds', async () => {
     vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] })
@@ -236,4 +248,17 @@ test('counts of what is not kept are sent once, under the same id until they arr
   await vi.advanceTimersByTimeAsync(1000)
   const counts = [adds[1]!, adds[2]!].flatMap(({ job }) => JSON.parse(job.dropped) as QueuedDrop[])
   expect(counts.map(({ count }) => count)).toEqual([5, 1])
+})
+
+test('what is counted when ingest ends is sent before the queue is closed', async () => {
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
+  const { enqueuer, adds } = controlledQueue()
+  enqueuer.countDropped('voximplant', 'hash_mismatch')
+  const closing = enqueuer.close()
+  await setImmediate()
+  expect(adds.map(({ job }) => JSON.parse(job.dropped) as QueuedDrop[])).toEqual([
+    [{ source: 'voximplant', reason: 'hash_mismatch', count: 1 }],
+  ])
+  adds[0]!.succeed()
+  await closing
 })

@@ -164,6 +164,10 @@ describe('a callback is named', () => {
   test.each([
     'CallSid=CA1&CallStatus=in-progress&Digits=1',
     'CallSid=CA1&CallStatus=completed&DialCallSid=CA2&DialCallStatus=busy',
+    'CallSid=CA1&CallStatus=completed&QueueSid=1',
+    'CallSid=CA1&CallStatus=completed&StreamSid=1',
+    'CallSid=CA1&CallStatus=completed&PaymentSid=1',
+    'CallSid=CA1&CallStatus=completed&Digit=1',
     'ConferenceSid=CF1&StatusCallbackEvent=participant-mute',
     'MessageSid=SM1',
     'MessageSid=&CallSid=&CallStatus=completed',

@@ -100,6 +100,46 @@ describe('the URL that Vobiz may have signed', () => {
     }
   })
 
+  test('of a request with several signatures every nonce is remembered, for each could be sent again by itself', () => {
+    const url = `${HOST}/callbacks/source`
+    const v2 = { 'x-vobiz-signature-v2': mac(`${url}7`), 'x-vobiz-signature-v2-nonce': '7' }
+    expect(genuine(sourceFor('voice').read(v3(url, { headers: v2 })))).toMatchObject([{ nonces: ['123', '7'] }])
+    // One that nothing proves is not: else anybody could use up the nonces of others.
+    const forged = { ...v2, 'x-vobiz-signature-v2': mac(`${url}8`) }
+    expect(genuine(sourceFor('voice').read(v3(url, { headers: forged })))).toMatchObject([{ nonces: ['123'] }])
+  })
+
+  test('two recordings of one call are two, by the older documentation too', () => {
+    const names = ['r1', 'r2'].map((recording) => {
+      const body = Buffer.from(JSON.stringify({ event: 'recording.completed', call_id: 'c1', recording_id: recording }))
+      const source = sourceFor('legacy')
+      const at = new Date('2026-01-01T00:00:00Z')
+      const sent = source.sign({ method: 'POST', url: `${HOST}/callbacks/source`, headers: {}, body }, { at })
+      const request = requestOf({ url: sent.url, headers: sent.headers, body: body.toString() })
+      return genuine(source.read({ ...request, receivedAt: at }))[0]!.callbackId
+    })
+    expect(new Set(names).size).toBe(2)
+  })
+
+  test.each(['/7', 'a.7', '7?', '7='])('a nonce of V2 is not %j, for it would make one URL of another', (nonce) => {
+    const url = `${HOST}/callbacks/source`
+    const headers = { 'x-vobiz-signature-v2': mac(url + nonce), 'x-vobiz-signature-v2-nonce': nonce }
+    const reading = sourceFor('voice').read(requestOf({ url, body: CALLBACK, headers }))
+    expect(reasonOf(reading)).toBe('signature_unreadable')
+  })
+
+  test.each(['DialDigitsMatch', 'DialDigitsPressedBy', 'ConferenceDigitsMatch', 'StreamID', 'RecordingID'])(
+    'two events of one call that differ in %s are two',
+    (field) => {
+      const names = ['1', '2'].map((value) => {
+        const body = `Event=DigitsMatch&CallUUID=c1&${field}=${value}`
+        return genuine(sourceFor('voice').read(v3(`${HOST}/callbacks/source`, { body })))[0]!.callbackId
+      })
+      expect(names[0]).toBeDefined()
+      expect(new Set(names).size).toBe(2)
+    },
+  )
+
   test('a user name and password in the configured URL, known from Basic authentication', () => {
     const request = v3('https://us%20er:pa%3Ass@hooks.example.test/callbacks/source', {
       url: `${HOST}/callbacks/source`,

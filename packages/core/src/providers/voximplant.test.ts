@@ -257,3 +257,30 @@ describe('configuration', () => {
     expect(sourceOf({ accounts: [{ accountId, apiKey: 'own', salts: [salt] }] })!.usesDemoCredentials).toBe(false)
   })
 })
+
+test('while an account gets its first salt, callbacks without one are still taken', () => {
+  const rotating = sourceOf({ accounts: [{ accountId, apiKey, salts: [salt, ''] }] })!
+  const unsalted = item('2', { signedBy: { accountId, apiKey, salt: '' } })
+  expect(callbacksOf(rotating, bodyOf(item('1'), unsalted, item('3', { hash: '0'.repeat(32) })))).toMatchObject([
+    { kind: 'genuine', secret: 1 },
+    { kind: 'genuine', secret: 2 },
+    { kind: 'forged' },
+  ])
+})
+
+test('in shadow mode callbacks without the password are taken, and say what they lack', () => {
+  const basicAuth = { username: 'user', password: 'password' }
+  const shadow = sourceOf({ accounts: [{ accountId, apiKey, salts: [salt] }], basicAuth, shadow: true })!
+  expect(callbacksOf(shadow, bodyOf(item('1')))).toMatchObject([
+    { kind: 'genuine', verifiedBy: 'none', wouldRefuse: 'credentials_missing' },
+  ])
+})
+
+test('an account whose number is larger than JavaScript counts is told from its neighbours', () => {
+  const large = { accountId: '9007199254740993', apiKey, salt }
+  const ofLarge = sourceOf({ accounts: [{ accountId: large.accountId, apiKey, salts: [salt] }] })!
+  const { hash } = item('1', { signedBy: large })
+  const body = (account: string) => `{"callbacks":[{"callback_id":"1","account_id":${account},"hash":"${hash}"}]}`
+  expect(callbacksOf(ofLarge, body('9007199254740993'))).toMatchObject([{ kind: 'genuine' }])
+  expect(callbacksOf(ofLarge, body('9007199254740992'))).toMatchObject([{ reason: 'account_mismatch' }])
+})

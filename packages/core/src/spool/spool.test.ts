@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { appendFile, mkdtemp, open, readFile, readdir, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, expect, test } from 'vitest'
+import { afterEach, expect, test, vi } from 'vitest'
 import { createLogger } from '../log.ts'
 import { encodeGroup, readSegment } from './records.ts'
 import { holdsGroups, openOwnSpool, openSpool, spoolFolders, unsafeSpool } from './spool.ts'
@@ -194,6 +194,40 @@ test('a group is in the file when append resolves', async () => {
     expect([...readSegment(content)]).toHaveLength(number)
   }
   await spool.close()
+})
+
+/** What is asked of every file and folder: `datasync` of a file's content, `sync` of a folder's names. */
+async function syncs() {
+  const handle = await open(tmpdir())
+  const prototype = Object.getPrototypeOf(handle) as typeof handle
+  await handle.close()
+  return { datasync: vi.spyOn(prototype, 'datasync'), sync: vi.spyOn(prototype, 'sync') }
+}
+
+test('when append resolves the group is synced, and so are the names of its file and of the folders that were made', async () => {
+  const { datasync, sync } = await syncs()
+  const spool = (await openSpool(join(await aFolder(), 'spools', '0'), options))!
+  expect(sync).toHaveBeenCalledTimes(2)
+  await spool.append(aGroup(1))
+  expect([datasync.mock.calls.length, sync.mock.calls.length]).toEqual([1, 3])
+  await spool.append(aGroup(2))
+  expect([datasync.mock.calls.length, sync.mock.calls.length]).toEqual([2, 3])
+  await spool.close()
+  vi.restoreAllMocks()
+})
+
+test('after a sync that failed nothing more goes into that file, and what was acknowledged before it is kept', async () => {
+  const { datasync } = await syncs()
+  const folder = await aFolder()
+  const spool = (await openSpool(folder, options))!
+  await spool.append(aGroup(1))
+  datasync.mockRejectedValueOnce(new Error('EIO'))
+  await expect(spool.append(aGroup(2))).rejects.toThrow('EIO')
+  await spool.append(aGroup(3))
+  expect(await segmentsIn(folder)).toHaveLength(2)
+  expect(await drained(spool)).toEqual(['group-1', 'group-3'])
+  await spool.close()
+  vi.restoreAllMocks()
 })
 
 test('when the disk takes no more, append rejects, and all that was appended before is kept', async () => {

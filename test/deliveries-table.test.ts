@@ -1,0 +1,124 @@
+import { randomUUIDv7 } from 'node:crypto'
+import { expect, test } from 'vitest'
+import { storeJob } from '@ringback/core/callback'
+import type { QueuedCallback } from '@ringback/core/callback'
+import { log as logAction } from '@ringback/core/handlers'
+import { claimDeliveries, deferDeliveries, recordAttempts } from '../apps/worker/src/deliveries-table.ts'
+import type { EndedAttempt, QueuedDelivery } from '../apps/worker/src/deliveries-table.ts'
+import { configWith, freshDatabase, storeOneByOne } from './support/ringback.ts'
+import type { Database } from './support/ringback.ts'
+
+// Jobs of the deliveries queue come twice, and late: what they may do then is for the tables alone to say.
+
+const options = { leaseMs: 60_000, isCounted: false, needsRequest: false }
+
+/** A delivery that waits for its first attempt, as its job has it. */
+async function oneDelivery(database: Database): Promise<QueuedDelivery> {
+  const queued: QueuedDelivery[] = []
+  const { handlers } = configWith({ handlers: [{ name: 'all', run: logAction({ message: 'came' }) }] })
+  const store = storeOneByOne(database, {
+    handlers,
+    enqueueDeliveries: async ({ deliveries }) => void queued.push(...deliveries),
+  })
+  const callback: QueuedCallback = {
+    id: randomUUIDv7(),
+    source: 'voximplant',
+    accountId: '1',
+    callbackId: 'a',
+    type: 'min_balance',
+    verifiedBy: 'id',
+    occurredAt: new Date().toISOString(),
+    method: 'POST',
+    url: '/',
+    headers: {},
+    raw: Buffer.from('{}').toString('base64'),
+  }
+  await store({
+    id: `group-${randomUUIDv7()}`,
+    data: storeJob([{ kind: 'callbacks', json: JSON.stringify(callback) }]),
+  })
+  return queued[0]!
+}
+
+const succeeded = ({ id, receivedAt }: QueuedDelivery, attempt: number): EndedAttempt => ({
+  id,
+  eventReceivedAt: receivedAt,
+  attempt,
+  durationMs: 1,
+  ok: true,
+  error: undefined,
+  report: {},
+  next: { kind: 'succeeded' },
+})
+
+const cancel = ({ sql }: Database) =>
+  sql`update deliveries set status = 'canceled', next_attempt_at = null, lease_until = null, finished_at = now()`
+
+async function row({ sql }: Database) {
+  const [found] = await sql`select status, attempts, next_attempt_at, lease_until from deliveries`
+  return found
+}
+
+test('a job that comes twice begins its attempt once, though the first is still under way', async () => {
+  await using database = await freshDatabase()
+  const delivery = await oneDelivery(database)
+  expect(await claimDeliveries(database.sql, [delivery], options)).toHaveLength(1)
+  expect(await claimDeliveries(database.sql, [delivery], options)).toHaveLength(0)
+  expect(await row(database)).toMatchObject({ status: 'pending', attempts: 1 })
+})
+
+test('what was canceled while its job waited in the queue is neither begun nor put off', async () => {
+  await using database = await freshDatabase()
+  const delivery = await oneDelivery(database)
+  await cancel(database)
+  const canceled = await row(database)
+  expect(await claimDeliveries(database.sql, [delivery], options)).toHaveLength(0)
+  await deferDeliveries(database.sql, [delivery], 0)
+  expect(await row(database)).toEqual(canceled)
+})
+
+test('a job that comes twice, and has no turn, leaves the attempt alone that is under way', async () => {
+  await using database = await freshDatabase()
+  const delivery = await oneDelivery(database)
+  await claimDeliveries(database.sql, [delivery], options)
+  const underWay = await row(database)
+  await deferDeliveries(database.sql, [delivery], 1000)
+  expect(await row(database)).toEqual(underWay)
+})
+
+test('what is put off is in nobody’s hand, and waits as long as the longest that it was put off for', async () => {
+  await using database = await freshDatabase()
+  const delivery = await oneDelivery(database)
+  await deferDeliveries(database.sql, [delivery], 3_600_000)
+  const before = await row(database)
+  expect(before).toMatchObject({ status: 'pending', attempts: 0, lease_until: null })
+  await deferDeliveries(database.sql, [delivery], 0)
+  expect(await row(database)).toEqual(before)
+})
+
+test('the result of an attempt that was abandoned changes nothing', async () => {
+  await using database = await freshDatabase()
+  const delivery = await oneDelivery(database)
+  await claimDeliveries(database.sql, [delivery], options)
+  await database.sql`update attempts set outcome = 'abandoned'`
+  const abandoned = await row(database)
+  await recordAttempts(database.sql, [succeeded(delivery, 1)])
+  expect(await row(database)).toEqual(abandoned)
+  expect(await database.sql`select outcome from attempts`).toEqual([{ outcome: 'abandoned' }])
+
+  await claimDeliveries(database.sql, [{ ...delivery, attempt: '2' }], options)
+  await recordAttempts(database.sql, [succeeded(delivery, 1)])
+  expect(await row(database)).toMatchObject({ status: 'pending', attempts: 2, lease_until: expect.any(Date) as Date })
+})
+
+test('a result that comes twice is recorded once, and one that comes after a cancel ends nothing', async () => {
+  await using database = await freshDatabase()
+  const delivery = await oneDelivery(database)
+  await claimDeliveries(database.sql, [delivery], options)
+  await cancel(database)
+  const canceled = await row(database)
+  await recordAttempts(database.sql, [succeeded(delivery, 1)])
+  expect(await row(database)).toEqual(canceled)
+  await recordAttempts(database.sql, [{ ...succeeded(delivery, 1), ok: false, error: 'late', next: { kind: 'dead' } }])
+  expect(await database.sql`select outcome from attempts`).toEqual([{ outcome: 'succeeded' }])
+})
