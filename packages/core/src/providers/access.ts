@@ -189,9 +189,8 @@ export function addressList(ranges: readonly string[], problem: (text: string) =
   if (ranges.length === 0) return { has: () => false }
   return {
     has(address) {
-      const plain = address?.replace(/^::ffff:(?=\d+\.)/i, '')
-      const family = isIP(plain ?? '')
-      return family !== 0 && list.check(plain!, family === 6 ? 'ipv6' : 'ipv4')
+      const family = isIP(address ?? '')
+      return family !== 0 && list.check(address!, family === 6 ? 'ipv6' : 'ipv4')
     },
   }
 }
