@@ -71,11 +71,17 @@ export function fromUnixSeconds(text: string): Date | undefined {
   return UNIX_SECONDS.test(text) ? new Date(Number(text) * 1000) : undefined
 }
 
-const ISO_TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:?\d\d)$/
+const ISO_TIME = /^(\d{4}-\d\d-(\d\d))T(?!24)\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:?\d\d)$/
 
-/** A time written as ISO 8601 with its zone; undefined for anything else, times without a zone among them. */
+/**
+ * A time written as ISO 8601 with its zone; undefined for anything else, times without a zone and days that no month has
+ * among them.
+ */
 export function fromIsoTime(text: string | undefined): Date | undefined {
-  if (text === undefined || !ISO_TIME.test(text)) return undefined
+  if (text === undefined) return undefined
+  const [, date, day] = ISO_TIME.exec(text) ?? []
+  // Date counts on into the next month: it takes 30 February for 2 March.
+  if (date === undefined || new Date(date).getUTCDate() !== Number(day)) return undefined
   const time = new Date(text)
   return Number.isNaN(time.getTime()) ? undefined : time
 }

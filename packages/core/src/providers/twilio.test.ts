@@ -193,7 +193,16 @@ test('type, call and time are what Twilio says', () => {
   })
   expect(callback('MessageSid=SM1&SmsStatus=received').type).toBe('received')
   expect(callback('ConferenceSid=C&StatusCallbackEvent=conference-end&CallSid=CA1').type).toBe('conference-end')
-  expect(callback('CallSid=CA1&Timestamp=tomorrow').occurredAt).toEqual(new Date('2026-01-01T00:00:00Z'))
+  for (const time of [
+    'tomorrow',
+    'Mon, 30 Feb 2026 15:52:01 +0000',
+    'Mon, 02 Feb 2026 24:00:00 GMT',
+    '1 Foo 2026 00:00:00 UTC',
+  ]) {
+    expect(callback(`CallSid=CA1&${new URLSearchParams({ Timestamp: time }).toString()}`).occurredAt).toEqual(
+      new Date('2026-01-01T00:00:00Z'),
+    )
+  }
 })
 
 test('each event of Event Streams is a callback of its own, and others do not suffer from a bad one', () => {

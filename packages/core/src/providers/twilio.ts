@@ -196,15 +196,18 @@ function typeOf(text: Text): string {
   return ''
 }
 
-const MAIL_TIME = /^(?:[A-Z][a-z]{2}, )?\d{1,2} [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d (?:[+-]\d{4}|GMT|UTC)$/
+const MAIL_TIME = /^(?:[A-Z][a-z]{2}, )?(\d{1,2}) ([A-Z][a-z]{2}) (\d{4}) (\d\d:\d\d:\d\d) (?:([+-]\d{4})|GMT|UTC)$/
+const MONTHS = ['Jan', 'Feb', 'Mar', 'Apr', 'May', 'Jun', 'Jul', 'Aug', 'Sep', 'Oct', 'Nov', 'Dec']
 
 /** Calls say "Mon, 15 Aug 2005 15:52:01 +0000", transcriptions ISO 8601, TaskRouter seconds since 1970. */
 function timeOf(text: Text): Date | undefined {
   const time = text('Timestamp') ?? text('time')
   if (time === undefined) return undefined
-  if (!MAIL_TIME.test(time)) return fromIsoTime(time) ?? fromUnixSeconds(time)
-  const parsed = new Date(time)
-  return Number.isNaN(parsed.getTime()) ? undefined : parsed
+  const parts = MAIL_TIME.exec(time)
+  if (parts === null) return fromIsoTime(time) ?? fromUnixSeconds(time)
+  const [, day = '', name = '', year, clock, zone = 'Z'] = parts
+  const month = String(MONTHS.indexOf(name) + 1)
+  return fromIsoTime(`${year}-${month.padStart(2, '0')}-${day.padStart(2, '0')}T${clock}${zone}`)
 }
 
 /** Takes a request of Twilio's shape apart. `token` is what its sender itself calls the request, if it does. */

@@ -226,7 +226,15 @@ describe('what a payload says beside its type', () => {
     expect(timeOf({ type: 'sms_inbound', sms_inbound: { receival_date: '2025-12-31 23:59:58' } })).toMatchObject({
       occurredAt: new Date('2025-12-31T23:59:58Z'),
     })
-    for (const receivalDate of ['2025-13-45 99:99:99', '0000-01-01 00:00:00', 5, null]) {
+    const noTimes = [
+      '2025-13-45 99:99:99',
+      '2025-02-29 00:00:00',
+      '2025-12-30 24:00:00',
+      '0000-01-01 00:00:00',
+      5,
+      null,
+    ]
+    for (const receivalDate of noTimes) {
       expect(timeOf({ type: 'sms_inbound', sms_inbound: { receival_date: receivalDate } })).toMatchObject({
         occurredAt: receivedAt,
       })

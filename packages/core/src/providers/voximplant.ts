@@ -7,6 +7,7 @@ import type { Element, Slice } from '../json-slices.ts'
 import { resolveAccess } from './access.ts'
 import type { Access } from './access.ts'
 import { withoutByteOrderMark } from './message.ts'
+import { fromIsoTime } from './proof.ts'
 import { documented, unknown } from './provider.ts'
 import type {
   GenuineCallback,
@@ -382,8 +383,7 @@ function readOccurredAt(type: string, item: Record<string, unknown>): Date | und
   const inner = field && details(type, item)
   const text = field && isObject(inner) ? inner[field] : undefined
   const parts = typeof text === 'string' ? /^((?:19[7-9]|2\d\d)\d-\d\d-\d\d) (\d\d:\d\d:\d\d)$/.exec(text) : null
-  const time = parts && new Date(`${parts[1]}T${parts[2]}Z`)
-  return time && !Number.isNaN(time.getTime()) ? time : undefined
+  return parts ? fromIsoTime(`${parts[1]}T${parts[2]}Z`) : undefined
 }
 
 /** Voximplant documents some payloads one level deeper than they have been seen: `sms_inbound.sms_inbound`. */
