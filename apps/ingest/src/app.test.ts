@@ -1,4 +1,7 @@
 import { Readable } from 'node:stream'
+import { once } from 'node:events'
+import { request } from 'node:http'
+import type { IncomingMessage } from 'node:http'
 import { describe, expect, test } from 'vitest'
 import type { GroupPart, QueuedCallback, QueuedRefusal } from '@ringback/core/callback'
 import { resolveConfig } from '@ringback/core/config'
@@ -11,6 +14,7 @@ import { demoCredentials, signCallbackId, voximplant } from '@ringback/core/prov
 import { createAllowance } from './allowance.ts'
 import type { Allowance } from './allowance.ts'
 import { createApp } from './app.ts'
+import { listen } from './http-server.ts'
 import { createBodyReader } from './read-body.ts'
 
 const { accountId, apiKey, salt } = demoCredentials
@@ -403,6 +407,30 @@ describe('what sources may ask for beside a signature', () => {
     const { headers } = source.sign({ ...request, url, body }, { at: new Date() })
     const response = await app.request('/callbacks/vobiz', { method: 'POST', headers, body: new Uint8Array(body) })
     expect(response.status).toBe(200)
+  })
+
+  test('a target in absolute form is its path and query, and is signed and stored as such', async () => {
+    const { app, enqueued } = appWith({ config: { sources: { voice: vobiz({ secrets: 'auth-token' }) } }, environment })
+    const server = await listen(app.fetch, { hostname: '127.0.0.1', port: 0 })
+    const { sources: found } = resolveConfig({ sources: { voice: vobiz({ secrets: 'auth-token' }) } }, environment)
+    const { headers, body } = found.get('voice')!.sign(
+      {
+        method: 'POST',
+        url: 'https://hooks.example.test/in/callbacks/voice',
+        headers: { 'content-type': 'application/x-www-form-urlencoded' },
+        body: Buffer.from('Event=Ring&CallUUID=c1'),
+      },
+      { at: new Date() },
+    )
+    for (const path of ['https://hooks.example.test/callbacks/voice', 'http://inner:3000/callbacks/voice?to=/x']) {
+      const sent = request({ port: server.port, host: '127.0.0.1', method: 'POST', path, headers }).end(body)
+      const [answer] = (await once(sent, 'response')) as [IncomingMessage]
+      answer.resume()
+      expect(answer.statusCode).toBe(200)
+    }
+    await server.close(0)
+    const urls = enqueued.map(({ json }) => (JSON.parse(json) as QueuedCallback).url)
+    expect(urls).toEqual(['/callbacks/voice', '/callbacks/voice?to=/x'])
   })
 
   test('in shadow mode a forgery is taken and says what it is', async () => {

@@ -78,19 +78,25 @@ export function createApp(deps: AppDependencies): Hono<IngestEnv> {
     traceparent: string | undefined,
   ): IncomingCallbackRequest {
     const incoming = c.env?.incoming
-    const { pathname, search } =
-      incoming === undefined ? new URL(c.req.url) : { pathname: incoming.url ?? '', search: '' }
     return {
       sourceName,
       token,
       method: c.req.method,
-      url: pathname + search,
+      url: pathAndQuery(incoming?.url ?? c.req.url),
       headers: incoming?.headers ?? Object.fromEntries(c.req.raw.headers),
       remoteAddress: incoming?.socket.remoteAddress,
       traceparent,
       readBody: () => deps.readBody(c),
     }
   }
+}
+
+const ORIGIN = /^https?:\/\/[^/?#]*/i
+
+/** A request's target as it is written; of one in absolute form (RFC 9112, 3.2.2), without scheme and host. */
+function pathAndQuery(target: string): string {
+  const written = target.replace(ORIGIN, '')
+  return written.startsWith('/') ? written : `/${written}`
 }
 
 function toResponse(c: Context<IngestEnv>, outcome: Outcome): Response {
