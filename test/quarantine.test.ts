@@ -4,6 +4,7 @@ import type { Released } from '@ringback/cli/release'
 import { code } from '@ringback/core/handlers'
 import { demoCredentials, voximplant } from '@ringback/core/providers/voximplant'
 import { standardWebhooks } from '@ringback/core/providers/standard-webhooks'
+import { vobiz } from '@ringback/core/providers/vobiz'
 import { resolveConfig } from '@ringback/core/config'
 import type { Config } from '@ringback/core/config'
 import { quarantine } from '@ringback/core/store/schema'
@@ -118,6 +119,43 @@ test('a signature and a password are verified again as of the time of receipt, t
   expect(await database.sql`select callback_id, verified_by, secret from events`).toEqual([
     { callback_id: 'msg_1', verified_by: 'body', secret: 1 },
   ])
+})
+
+test('a signed URL is known again in release, however its secret token stood in it', async () => {
+  await using database = await freshDatabase()
+  const token = 'a:token@1'
+  const configWithSecret = (secret: string) =>
+    resolveConfig(
+      { sources: { voice: vobiz({ secrets: secret, urlTokens: token }) } },
+      { PUBLIC_BASE_URL: 'https://hooks.example.test' },
+    )
+  const config = configWithSecret('right')
+  await using ingest = await startIngest(database, { config: configWithSecret('wrong') })
+  await using _worker = await startWorker(database, { config })
+  const ends = ['', '/', '?a=/***', '/?a=1']
+  for (const [index, end] of ends.entries()) {
+    const target = `/callbacks/voice/${token}${end}`
+    const { headers, body } = config.sources.get('voice')!.sign(
+      {
+        method: 'POST',
+        url: `https://hooks.example.test${target}`,
+        headers: { 'content-type': 'application/x-www-form-urlencoded' },
+        body: Buffer.from(`Event=Hangup&CallUUID=c${index}`),
+      },
+      { at: new Date() },
+    )
+    const sent = await fetch(`http://127.0.0.1:${ingest.port}${target}`, {
+      method: 'POST',
+      headers,
+      body: new Uint8Array(body),
+    })
+    expect(sent.status).toBe(401)
+  }
+  await quarantined(database, ends.length)
+  expect(JSON.stringify(await database.sql`select url, headers from quarantine`)).not.toContain(token)
+  expect(await releaseEverything(database, config)).toMatchObject(
+    ends.map(() => ({ kind: 'released', as: 'verified' })),
+  )
 })
 
 test('a digest that a sender writes by itself is no credential', async () => {

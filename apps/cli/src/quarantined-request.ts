@@ -37,6 +37,7 @@ function urlSettings(source: Source, origin: Config['origin']): Config['origin']
   return source.publicBaseUrl === undefined ? origin : { ...origin, publicBaseUrl: source.publicBaseUrl }
 }
 
+/** A token has only characters that a path holds as they are. */
 function withToken(url: string, token: string): string {
-  return url.replace('/***', () => `/${encodeURIComponent(token)}`)
+  return url.replace('/***', () => `/${token}`)
 }

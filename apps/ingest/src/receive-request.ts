@@ -160,13 +160,17 @@ interface Kept {
   headers: Record<string, string>
 }
 
-/** Where the path ends in a secret token, the path is written anew: the request may spell it in more ways than one. */
+/**
+ * Where the path ends in a secret token, the path is written anew: the request may spell it in more ways than one. A slash
+ * behind the token stays, for it is signed where the URL is.
+ */
 function whatIsKept(
   { source, request: { sourceName, method, url, token, headers }, share }: Origin,
   replaceCredential: (credential: string) => string,
 ): Kept {
-  const query = url.indexOf('?')
-  const safeUrl = token === undefined ? url : `/callbacks/${sourceName}/***${query === -1 ? '' : url.slice(query)}`
+  const [path = ''] = url.split('?', 1)
+  const slash = path.endsWith('/') ? '/' : ''
+  const safeUrl = token === undefined ? url : `/callbacks/${sourceName}/***${slash}${url.slice(path.length)}`
   return {
     source: sourceName,
     method,
