@@ -70,11 +70,8 @@ test.each(['', 'null', '12', '"x"', 'a=1', '[', '[{]', '{"a":1}x'])('%j is not r
   expect(read(body)).toMatchObject({ kind: 'refused', as: 'unreadable' })
 })
 
-test('an empty array holds nothing, and an id too long for a name is put aside', () => {
+test('an empty array holds nothing', () => {
   expect(read('[]')).toEqual({ kind: 'read', callbacks: [] })
-  expect(read(JSON.stringify([item({ message: { id: 'x'.repeat(600) } })]))).toMatchObject({
-    callbacks: [{ kind: 'unreadable', reason: 'callback_id_unreadable' }],
-  })
 })
 
 test('what the source sends it accepts, and no forgery', () => {

@@ -7,14 +7,21 @@ const PRINTABLE = /^[^\u0000-\u001f\u007f]+$/
 
 /**
  * A name made of several fields: percent-escaped and joined by ":". Fields that are undefined are left out. Undefined
- * where the first is, for then nothing is named.
+ * where the first is, for then nothing is named. One that would be too long keeps its beginning and ends in its hash.
  */
 export function composeCallbackId(first: string | undefined, ...rest: (string | undefined)[]): string | undefined {
   if (first === undefined) return undefined
-  return [first, ...rest]
+  const name = [first, ...rest]
     .filter((part) => part !== undefined)
     .map((part) => encodeURIComponent(part.toWellFormed()))
     .join(':')
+  return name.length <= MAX_LENGTH ? name : shortened(name)
+}
+
+/** No field can make such a name: a "=" would be escaped. */
+function shortened(name: string): string {
+  const end = `:sha256=${createHash('sha256').update(name).digest('hex')}`
+  return name.slice(0, MAX_LENGTH - end.length) + end
 }
 
 /** Whether a text can be a name: of printable characters, and short enough to be indexed. */

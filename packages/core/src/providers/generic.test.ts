@@ -182,6 +182,13 @@ describe('what a callback says', () => {
     expect(idOf('{"a":"x","c":"y"}')).toMatchObject([{ callbackId: 'x::y' }])
     expect(idOf('{"b":"x","c":"y"}')).toBe('callback_id_missing')
   })
+  test('of several fields a name is made, however long they are; a single id stays as it came, or is none', () => {
+    const body = JSON.stringify({ id: 'x'.repeat(513) })
+    expect(callbacksOf({ callbackId: [{ json: '/id' }, { json: '/b' }] }, { body })).toMatchObject([
+      { kind: 'genuine' },
+    ])
+    expect(callbacksOf({ callbackId: { json: '/id' } }, { body })).toMatchObject([{ reason: 'callback_id_unreadable' }])
+  })
   test.each(['{}', '{"id":null}', '{"id":""}', '{"id":true}', '{"id":1.5}', '{"id":{}}', '{"id":[1]}', '{"ID":"x"}'])(
     'an id that is described must be there: %s',
     (body) => {

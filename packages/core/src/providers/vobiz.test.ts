@@ -335,9 +335,26 @@ describe('what a voice callback is called', () => {
     expect(read(call)).toMatchObject({ type: '', callId: 'c', previousName: {} })
     expect(read({ Event: 'Hangup' })).toMatchObject({ type: 'Hangup', previousName: {} })
     expect(read({ Event: '', CallUUID: '' })).toMatchObject({ kind: 'unreadable', reason: 'callback_id_missing' })
-    expect(read({ Event: 'Hangup', CallUUID: 'x'.repeat(600) })).toMatchObject({ reason: 'callback_id_unreadable' })
     expect(read({ Event: 'NeverSeen', ...call })).toMatchObject({ type: 'NeverSeen', callbackId: 'NeverSeen:c' })
     expect(read({ Event: '__proto__', CallUUID: 'constructor' })).toMatchObject({ callbackId: '__proto__:constructor' })
+  })
+
+  test('however long its fields are, it has a name, which is short enough to be indexed', () => {
+    const nameOf = (Name: string) => read({ Event: 'PlayedStream', ...call, StreamID: 's', Name })
+    const greeting = 'नमस्ते, आपकी कॉल हमारे लिए महत्वपूर्ण है, कृपया प्रतीक्षा करें, '.repeat(2)
+    const played = [greeting, greeting, `${greeting}।`].map(
+      (Name) => nameOf(Name) as { kind: string; callbackId: string },
+    )
+    for (const { kind, callbackId } of played) {
+      expect(kind).toBe('genuine')
+      expect(callbackId).toMatch(/^PlayedStream:c:s:%E0%A4%A8[\w%]{400,}:sha256=[0-9a-f]{64}$/)
+      expect(callbackId).toHaveLength(512)
+    }
+    expect(played[1]).toEqual(played[0])
+    expect(played[2]!.callbackId).not.toBe(played[0]!.callbackId)
+    const longest = 'x'.repeat(512 - 'PlayedStream:c:s:'.length)
+    expect(nameOf(longest)).toMatchObject({ callbackId: `PlayedStream:c:s:${longest}` })
+    expect(nameOf(`${longest}x`)).toMatchObject({ callbackId: expect.stringMatching(/x:sha256=[0-9a-f]{64}$/) })
   })
 
   test('what a caller enters in one menu and in the next are two events', () => {
