@@ -7,11 +7,15 @@ import type { GroupPart, QueuedCallback, QueuedRefusal } from '@ringback/core/ca
 import { resolveConfig } from '@ringback/core/config'
 import type { ConfigDefinition } from '@ringback/core/config'
 import { createLogger } from '@ringback/core/log'
+import { bandwidth } from '@ringback/core/providers/bandwidth'
 import { fonestorm } from '@ringback/core/providers/fonestorm'
+import { generic } from '@ringback/core/providers/generic'
+import { infobip } from '@ringback/core/providers/infobip'
 import { standardWebhooks } from '@ringback/core/providers/standard-webhooks'
+import { twilio } from '@ringback/core/providers/twilio'
 import { vobiz } from '@ringback/core/providers/vobiz'
 import { demoCredentials, signCallbackId, voximplant } from '@ringback/core/providers/voximplant'
-import { createAllowance } from './allowance.ts'
+import { createAllowance, defaultAllowance } from './allowance.ts'
 import type { Allowance } from './allowance.ts'
 import { createApp } from './app.ts'
 import { listen } from './http-server.ts'
@@ -271,6 +275,57 @@ test('beyond its allowance a refusal is counted and not kept', async () => {
   expect((await post('/callbacks/voximplant', bodyOf(forged))).status).toBe(401)
   expect(enqueued).toEqual([])
   expect(dropped).toEqual(['voximplant hash_mismatch'])
+})
+
+describe('a body of the largest size', () => {
+  const maxBytes = 1024 * 1024
+  const filledWith = (item: string, [opening, closing]: [string, string]) => {
+    const count = Math.floor((maxBytes - opening.length - closing.length + 1) / (item.length + 1))
+    return `${opening}${Array(count).fill(item).join(',')}${closing}`
+  }
+  const config = {
+    sources: {
+      bandwidth: bandwidth({ urlTokens: 'token' }),
+      infobip: infobip({ urlTokens: 'token' }),
+      generic: generic({ urlTokens: 'token', batch: '/data' }),
+      twilio: twilio({ urlTokens: 'token' }),
+      ndnc: vobiz({ scheme: 'ndnc', urlTokens: 'token' }),
+    },
+  }
+
+  test.each([
+    ['voximplant', ['{"callbacks":[', ']}']],
+    ['bandwidth/token', ['[', ']']],
+    ['infobip/token', ['{"results":[', ']}']],
+    ['generic/token', ['{"data":[', ']}']],
+    ['twilio/token', ['[', ']']],
+    ['ndnc/token', ['{"complaints":[', ']}']],
+  ] as [string, [string, string]][])('in which %s gets too many callbacks is one refusal', async (path, brackets) => {
+    const { post, enqueued } = appWith({ maxBytes, maxTotalBytes: 2 * maxBytes, config })
+    for (const item of ['1', '{}']) {
+      expect((await post(`/callbacks/${path}`, filledWith(item, brackets))).status).toBe(400)
+    }
+    const refusals = enqueued.map(({ json }) => JSON.parse(json) as QueuedRefusal)
+    expect(refusals.map(({ reason, scope }) => [reason, scope])).toEqual([
+      ['too_many_callbacks', 'request'],
+      ['too_many_callbacks', 'request'],
+    ])
+  })
+
+  test('does not keep ingest from others for long, whoever sends it', async () => {
+    const mayQuarantine = createAllowance(defaultAllowance, () => 0)
+    const { post, enqueued, dropped } = appWith({ maxBytes, maxTotalBytes: 2 * maxBytes, config, mayQuarantine })
+    const bodies = ['1', '{}', JSON.stringify(forged)].map((item) => filledWith(item, ['{"callbacks":[', ']}']))
+    const most = bodyOf(...Array.from({ length: 5000 }, () => forged))
+    for (const body of [...bodies, most]) {
+      const before = process.threadCpuUsage()
+      expect((await post('/callbacks/voximplant', body)).status).toBeGreaterThanOrEqual(400)
+      const { user, system } = process.threadCpuUsage(before)
+      expect((user + system) / 1000).toBeLessThan(300)
+    }
+    expect(enqueued).toHaveLength(defaultAllowance.items)
+    expect(enqueued.length + dropped.length).toBe(bodies.length + 5000)
+  })
 })
 
 test('what is kept of refusals, URL and headers too, stays within the allowance', async () => {

@@ -144,8 +144,8 @@ interface Origin {
   remoteAddress: string | undefined
   /** Bytes of the URL, and again of the headers, that are kept with each callback. */
   share: number
-  /** What its refusals have in common; made when it is first asked for. */
-  keptOfRefusals?: Kept
+  /** What its refusals have in common, and how many bytes of JSON that is; made when it is first asked for. */
+  ofRefusals?: { kept: Kept & Pick<QueuedRefusal, 'remoteAddress'>; bytes: number }
 }
 
 /** Headers and URL are stored with each callback: the more callbacks a request holds, the less of them. */
@@ -179,7 +179,13 @@ function whatIsKept(
   }
 }
 
-/** The part that keeps a refusal, or none where the source's allowance is used up: it is then counted. */
+/** About what id, reason and scope take of a row in quarantine. */
+const ROW_BYTES = 128
+
+/**
+ * The part that keeps a refusal, or none where the source's allowance is used up: it is then counted. That is asked first,
+ * for a request may hold thousands.
+ */
 function quarantine(
   deps: ReceiveDependencies,
   from: Origin,
@@ -188,19 +194,17 @@ function quarantine(
   const { scope, reason, bytes, callbackId } = refused
   const { sourceName } = from.request
   deps.onRefused?.(sourceName, reason)
-  from.keptOfRefusals ??= whatIsKept(from, deps.credentialDigest ?? redact)
-  const row = {
-    id: randomUUIDv7(),
-    ...from.keptOfRefusals,
-    reason,
-    scope,
-    remoteAddress: from.remoteAddress,
-    callbackId,
-  }
-  if (!deps.mayQuarantine(sourceName, Buffer.byteLength(JSON.stringify(row)) + bytes.length)) {
+  const shared = (from.ofRefusals ??= ofRefusals(deps, from))
+  if (!deps.mayQuarantine(sourceName, shared.bytes + ROW_BYTES + (callbackId?.length ?? 0) + bytes.length)) {
     deps.enqueuer.countDropped(sourceName, reason)
     return []
   }
-  const queued: QueuedRefusal = { ...row, body: bytes.toString('base64') }
+  const body = bytes.toString('base64')
+  const queued: QueuedRefusal = { id: randomUUIDv7(), ...shared.kept, reason, scope, callbackId, body }
   return [{ kind: 'quarantined', json: JSON.stringify(queued) }]
+}
+
+function ofRefusals(deps: ReceiveDependencies, from: Origin): NonNullable<Origin['ofRefusals']> {
+  const kept = { ...whatIsKept(from, deps.credentialDigest ?? redact), remoteAddress: from.remoteAddress }
+  return { kept, bytes: Buffer.byteLength(JSON.stringify(kept)) }
 }

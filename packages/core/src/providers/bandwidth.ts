@@ -1,5 +1,5 @@
 import { composeCallbackId } from './callback-id.ts'
-import { jsonContent, jsonElements } from './message.ts'
+import { callbackElements, jsonContent } from './message.ts'
 import type { Json, Message } from './message.ts'
 import { fromIsoTime } from './proof.ts'
 import { assumed, documented, unknown } from './provider.ts'
@@ -11,8 +11,8 @@ import { definePreset } from './source.ts'
 /** Either shape, whatever the scheme: both products can be given one URL. */
 function split({ json }: Message): CallbackFound[] | RejectReason {
   if (typeof json === 'string') return json
-  const elements = jsonElements(json)
-  if (elements !== undefined) return elements.map(toCallback)
+  const elements = callbackElements(json)
+  if (elements !== undefined) return typeof elements === 'string' ? elements : elements.map(toCallback)
   const found = toCallback(json)
   return found.kind === 'unreadable' ? found.reason : [found]
 }

@@ -429,6 +429,7 @@ function createSplit(options: GenericOptions, batch: string[] | undefined): Sche
     // A number or a text alone is JSON too, but no provider means it so.
     const document = method === 'GET' || content.payload !== undefined || typeof json === 'string' ? undefined : json
     const elements = batch && document && elementsAtPointer(document, batch)
+    if (typeof elements === 'string') return elements
     if (elements !== undefined) {
       return elements.map((element) => find({ json: element, content: contentOf(element), header }))
     }

@@ -1,5 +1,5 @@
 import { composeCallbackId } from './callback-id.ts'
-import { jsonContent, jsonElements } from './message.ts'
+import { callbackElements, jsonContent } from './message.ts'
 import type { Content, Json, Message } from './message.ts'
 import { fromIsoTime } from './proof.ts'
 import { assumed, documented, unknown } from './provider.ts'
@@ -12,7 +12,8 @@ function split({ json }: Message): CallbackFound[] | RejectReason {
   if (typeof json === 'string') return json
   if (!isObject(json.value)) return 'unreadable_body'
   if (!Object.hasOwn(json.value, 'results')) return [toCallback(json)]
-  return jsonElements(json, 'results')?.map(toCallback) ?? 'unreadable_body'
+  const results = callbackElements(json, 'results') ?? 'unreadable_body'
+  return typeof results === 'string' ? results : results.map(toCallback)
 }
 
 function toCallback(json: Json): CallbackFound {

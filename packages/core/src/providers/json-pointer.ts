@@ -1,6 +1,6 @@
 import { member } from '../json-slices.ts'
 import type { Slice } from '../json-slices.ts'
-import { jsonContent, jsonElements } from './message.ts'
+import { callbackElements, jsonContent, jsonElements } from './message.ts'
 import type { Json } from './message.ts'
 
 // JSON pointers (RFC 6901) into documents of which the exact bytes are kept: numbers give all their digits.
@@ -30,10 +30,10 @@ export function textAtPointer(json: Json, path: readonly string[]): string | und
   return found && jsonContent(found).text()
 }
 
-/** The elements of the array at the end of `path`; undefined if there is no array. */
-export function elementsAtPointer(json: Json, path: readonly string[]): Json[] | undefined {
+/** The callbacks in the array at the end of `path`; undefined if there is no array. */
+export function elementsAtPointer(json: Json, path: readonly string[]): Json[] | 'too_many_callbacks' | undefined {
   const found = atPointer(json, path)
-  return found && jsonElements(asDocument(found))
+  return found && callbackElements(asDocument(found))
 }
 
 function step(json: Json, name: string): Json | undefined {

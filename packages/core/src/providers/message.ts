@@ -10,6 +10,12 @@ const MAX_DEPTH = 64
 const MAX_FIELDS = 1000
 const INTEGER = /^-?\d+$/
 
+/**
+ * How many callbacks a request may hold. Providers send dozens, and a thousand at most; a body of the largest size has room
+ * for half a million, which would hold up everything else for a second before any of them is known to be forged.
+ */
+export const MAX_CALLBACKS = 5000
+
 export type Fields = readonly (readonly [name: string, value: string])[]
 
 /** A request with its parts parsed when they are first asked for. */
@@ -111,6 +117,12 @@ export function fieldsContent(fields: Fields, raw: Buffer): Content {
 /** A JSON value as content. */
 export function jsonContent(json: Json): Content {
   return { text: (...path) => jsonText(json, path), raw: json.raw, payload: undefined }
+}
+
+/** {@link jsonElements} where each is a callback, or that there are too many of them. */
+export function callbackElements(json: Json, key?: string): Json[] | 'too_many_callbacks' | undefined {
+  const array = key === undefined ? json.value : ownValue(json.value, key)
+  return Array.isArray(array) && array.length > MAX_CALLBACKS ? 'too_many_callbacks' : jsonElements(json, key)
 }
 
 /** The elements of the array at `key` of a document that is an object, or of a document that is an array (no `key`). */

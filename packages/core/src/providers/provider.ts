@@ -11,6 +11,7 @@ export type VerifiedBy = 'body' | 'url' | 'id' | 'secret' | 'none'
 export type RejectReason =
   | 'unreadable_body'
   | 'too_deep'
+  | 'too_many_callbacks'
   | 'callback_id_missing'
   | 'callback_id_unreadable'
   | 'token_not_replaced'

@@ -1,7 +1,7 @@
 import { hash } from 'node:crypto'
 import { parse as parseQuery, stringify as stringifyQuery } from 'node:querystring'
 import { composeCallbackId } from './callback-id.ts'
-import { createMessage, jsonContent, jsonElements } from './message.ts'
+import { callbackElements, createMessage, jsonContent } from './message.ts'
 import type { Content, Fields, Json, Message } from './message.ts'
 import { digest, fromBase64, fromIsoTime, fromUnixSeconds } from './proof.ts'
 import { assumed, documented, observed, unknown } from './provider.ts'
@@ -229,9 +229,10 @@ export function splitForm({ content, json }: Message, token?: string): CallbackF
 }
 
 /** An object, or Event Streams' array of CloudEvents. */
-function splitJson(json: Json, token: string | undefined): CallbackFound[] {
-  const events = jsonElements(json)
-  return events === undefined ? [jsonCallback(json, token)] : events.map((event) => jsonCallback(event, undefined))
+function splitJson(json: Json, token: string | undefined): CallbackFound[] | RejectReason {
+  const events = callbackElements(json)
+  if (events === undefined) return [jsonCallback(json, token)]
+  return typeof events === 'string' ? events : events.map((event) => jsonCallback(event, undefined))
 }
 
 function jsonCallback(json: Json, token: string | undefined): CallbackFound {

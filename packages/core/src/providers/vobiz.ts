@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { composeCallbackId } from './callback-id.ts'
-import { jsonAt, jsonContent, jsonElements, queryOf } from './message.ts'
+import { callbackElements, jsonAt, jsonContent, queryOf } from './message.ts'
 import type { Content, Fields, Json, Message } from './message.ts'
 import { digest, fromBase64, fromHex, fromIsoTime, fromUnixSeconds } from './proof.ts'
 import { assumed, documented, unknown } from './provider.ts'
@@ -375,7 +375,8 @@ function splitNdnc({ json }: Message): CallbackFound[] | RejectReason {
   if (!isObject(json.value)) return 'unreadable_body'
   // An object of another shape is kept as it is: whoever signed it is Vobiz.
   if (!Object.hasOwn(json.value, 'complaints')) return [found(json, { callbackId: undefined, type: '' })]
-  return jsonElements(json, 'complaints')?.map(complaint) ?? 'unreadable_body'
+  const complaints = callbackElements(json, 'complaints') ?? 'unreadable_body'
+  return typeof complaints === 'string' ? complaints : complaints.map(complaint)
 }
 
 function complaint(element: Json): CallbackFound {

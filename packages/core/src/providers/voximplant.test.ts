@@ -47,10 +47,10 @@ const source = sourceOf({ accounts: [{ accountId, apiKey, salts: [salt] }] })!
 
 test('a large request of many callbacks takes no longer for the spaces in them', () => {
   const many = (space: string) =>
-    `{"callbacks":[${Array.from({ length: 30_000 }, (_, index) => `{"callback_id":${space}${1e6 + index}}`).join(',')}]}`
+    `{"callbacks":[${Array.from({ length: 5000 }, (_, index) => `{"callback_id":${space}${1e6 + index},"x":"${'x'.repeat(160)}"}`).join(',')}]}`
   const timed = (body: string) => {
     const before = performance.now()
-    expect(callbacksOf(source, body)).toHaveLength(30_000)
+    expect(callbacksOf(source, body)).toHaveLength(5000)
     return performance.now() - before
   }
   // Seconds, if each of them is looked for to the end of the document.

@@ -6,7 +6,7 @@ import { depthWithin, elementsOf, member, withoutMembers } from '../json-slices.
 import type { Element, Slice } from '../json-slices.ts'
 import { resolveAccess } from './access.ts'
 import type { Access } from './access.ts'
-import { withoutByteOrderMark } from './message.ts'
+import { MAX_CALLBACKS, withoutByteOrderMark } from './message.ts'
 import { fromIsoTime } from './proof.ts'
 import { documented, unknown } from './provider.ts'
 import type {
@@ -199,6 +199,7 @@ function read(settings: Settings, request: ProviderRequest): Reading {
   }
   if (!isObject(parsed) || !Array.isArray(parsed.callbacks)) return refused('unreadable', 'unreadable_body')
   const items: unknown[] = parsed.callbacks
+  if (items.length > MAX_CALLBACKS) return refused('unreadable', 'too_many_callbacks')
   const callbacks = elementsOf(json, 'callbacks', 'callback_id').map((item, index) =>
     isDeep && !depthWithin(json.subarray(item.start, item.end), MAX_DEPTH)
       ? tooDeep(settings, json, item)
