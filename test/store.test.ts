@@ -1,5 +1,5 @@
 import { randomUUIDv7 } from 'node:crypto'
-import { expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import type { DeliveriesJob, QueuedCallback, QueuedRefusal, StoreJob } from '@ringback/core/callback'
 import { storeJob } from '@ringback/core/callback'
 import { log as logAction } from '@ringback/core/handlers'
@@ -363,6 +363,72 @@ test('a nonce that comes again with the same bytes is a repetition, with others 
   ).toEqual([
     { id: forgery.id, reason: 'nonce_reused', scope: 'callback', callback_id: 'y', body: Buffer.from('"forged"') },
   ])
+})
+
+describe('the same bytes with the same nonce are a repetition', () => {
+  /** Only its bytes name it: its name says in which ten minutes it came. */
+  const byBytes = (minutes: number, nonces: string[], fields: Partial<QueuedCallback> = {}) => {
+    const at = Date.parse('2026-01-01T00:00:00Z') + minutes * 60_000
+    const window = Math.floor(minutes / 10)
+    return queued(`body:h:${window}`, {
+      id: idAt(new Date(at).toISOString()),
+      previousName: { callbackId: `body:h:${window - 1}`, windowSeconds: 600 },
+      raw: bytes('the same'),
+      nonces,
+      ...fields,
+    })
+  }
+  const events = ({ sql }: Database) => sql`select account_id, callback_id, duplicates from events order by received_at`
+
+  test.each([
+    ['an hour later', [byBytes(0, ['n1']), byBytes(60, ['n1'])]],
+    ['with one nonce of several', [byBytes(0, ['n1', 'n2']), byBytes(60, ['n2'])]],
+    [
+      'by another account, whose secret made the other of its signatures',
+      [byBytes(0, ['n1']), byBytes(60, ['n1'], { accountId: '2' })],
+    ],
+    [
+      'by way of a nonce that came with a repetition',
+      [byBytes(0, ['n1']), byBytes(60, ['n1', 'n2']), byBytes(120, ['n2'])],
+    ],
+    ['of what was a repetition by its bytes alone', [byBytes(9, ['n1']), byBytes(11, ['n2']), byBytes(60, ['n2'])]],
+    [
+      'though named by fields that the provider file reads now',
+      [queued('old', { raw: bytes('the same'), nonces: ['n1'] }), byBytes(60, ['n1'])],
+    ],
+  ])('%s', async (_name, callbacks) => {
+    const first = { account_id: '1', callback_id: callbacks[0]!.callbackId, duplicates: callbacks.length - 1 }
+    await using apart = await freshDatabase()
+    for (const callback of callbacks) await storeInto(apart)(groupOf([callback]))
+    expect(await events(apart)).toEqual([first])
+    expect(await counts(apart)).toMatchObject({ repetitions: callbacks.length - 1, deliveries: 1, quarantined: 0 })
+    await using together = await freshDatabase()
+    await storeInto(together)(groupOf(callbacks))
+    expect(await events(together)).toEqual([first])
+  })
+
+  test('though the partition of the first is gone', async () => {
+    await using database = await freshDatabase()
+    const store = storeInto(database)
+    await store(groupOf([byBytes(0, ['n1'])]))
+    await database.sql`delete from events`
+    await store(groupOf([byBytes(60, ['n1'])]))
+    expect(await events(database)).toEqual([])
+    expect(await database.sql`select callback_id from event_names`).toEqual([{ callback_id: 'body:h:0' }])
+  })
+
+  test('and with a nonce of its own, later, another event', async () => {
+    await using database = await freshDatabase()
+    await storeInto(database)(groupOf([byBytes(0, ['n1']), byBytes(60, ['n2']), byBytes(120, ['n1'])]))
+    expect(await events(database)).toMatchObject([{ duplicates: 1 }, { callback_id: 'body:h:6', duplicates: 0 }])
+  })
+
+  test('stored by many workers at the same moment, too', async () => {
+    await using database = await freshDatabase()
+    const copies = Array.from({ length: 20 }, (_, index) => byBytes(index * 20, ['n1']))
+    await Promise.all(copies.map((copy) => storeInto(database)(groupOf([copy]))))
+    expect(await counts(database)).toMatchObject({ events: 1, duplicates: 19, quarantined: 0 })
+  })
 })
 
 test('of two callbacks with one nonce in one group the first is taken', async () => {
