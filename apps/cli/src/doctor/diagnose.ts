@@ -43,7 +43,7 @@ const ADVICE: Record<RejectReason | 'nonce_reused' | 'not_storable', string> = {
   unreadable_body:
     'The body is neither JSON nor a form as this provider sends it: is this the right source, and does a proxy change bodies?',
   too_deep: 'The body nests deeper than 64 levels, as no provider does.',
-  too_many_callbacks: 'It holds more than 5000 callbacks, as no provider sends in one request.',
+  too_many_callbacks: 'It holds more than 10,000 callbacks, as no provider sends in one request.',
   callback_id_missing: 'Nothing in it names the callback: is this the right source and scheme?',
   callback_id_unreadable: 'What should name the callback is no id.',
   token_not_replaced: 'The id came as an unreplaced token such as ((id)): correct the URL at the provider.',

@@ -14,7 +14,7 @@ const INTEGER = /^-?\d+$/
  * How many callbacks a request may hold. Providers send dozens, and a thousand at most; a body of the largest size has room
  * for half a million, which would hold up everything else for a second before any of them is known to be forged.
  */
-export const MAX_CALLBACKS = 5000
+export const MAX_CALLBACKS = 10_000
 
 export type Fields = readonly (readonly [name: string, value: string])[]
 
