@@ -1,4 +1,5 @@
 import { InvalidArgumentError } from 'commander'
+import { z } from 'zod'
 
 /** Reads an option that is a whole number between `min` and `max`. */
 export function wholeNumber(min: number, max: number): (text: string) => number {
@@ -18,13 +19,17 @@ export function share(text: string): number {
 
 const UNIT_MS = { s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 }
 
-/** Reads an option that is a time, or an age: `15m` is a quarter of an hour ago. */
+/** Not whatever Date takes: to it 5 is 1 May 2001, and 30 February 2 March. */
+const time = z.union([z.iso.date(), z.iso.datetime({ offset: true }), z.iso.datetime({ offset: true, precision: -1 })])
+
+/** Reads an option that is a time, a day (its beginning, UTC), or an age: `15m` is a quarter of an hour ago. */
 export function timeOrAge(text: string): Date {
   const age = /^(\d+)([smhd])$/.exec(text)
-  const time =
-    age === null ? new Date(text) : new Date(Date.now() - Number(age[1]) * UNIT_MS[age[2] as keyof typeof UNIT_MS])
-  if (!Number.isNaN(time.getTime())) return time
-  throw new InvalidArgumentError('It must be a time, such as 2026-01-31T12:00Z, or an age, such as 15m.')
+  const found = new Date(age === null ? text : Date.now() - Number(age[1]) * UNIT_MS[age[2] as keyof typeof UNIT_MS])
+  if ((age !== null || time.safeParse(text).success) && !Number.isNaN(found.getTime())) return found
+  throw new InvalidArgumentError(
+    'It must be a time, such as 2026-01-31T12:00Z, a day, such as 2026-01-31, or an age, such as 15m.',
+  )
 }
 
 /** A pattern in which `*` stands for any characters, for SQL's `like`. */
