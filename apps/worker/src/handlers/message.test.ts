@@ -96,6 +96,15 @@ test('Teams: an adaptive card, in which a value can write no link', () => {
   expect(attachments[0]!.content.body[0]!.text).not.toContain('](')
 })
 
+test.each([
+  ['((a))((b))', 'two values that stand together'],
+  ['((a))(https://ringback.example.com)', 'a value before the text of a template'],
+  ['[here]((b))', 'a value after the text of a template'],
+])('Teams and Discord: no link in %j by %s', (text) => {
+  const event = anEvent({ payload: { a: '[click]', b: '(http://evil.example)' } })
+  for (const bodyOf of [bodies.teams, bodies.discord]) expect(bodyOf(event, text)).not.toMatch(/(?<!\\)\]\(/)
+})
+
 describe('PagerDuty', () => {
   const sent = (event: HandledEvent, text?: string) =>
     JSON.parse(bodies.pagerduty(event, text)) as { payload: { summary: string } }

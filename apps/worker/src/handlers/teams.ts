@@ -23,7 +23,10 @@ export function teamsMessage({ url, text }: Pick<WebhookAction, 'url' | 'text'>,
   return jsonMessage(url, { type: 'message', attachments: [{ contentType, contentUrl: null, content: card }] })
 }
 
-/** Cards have no escape for Markdown. A space of no width takes a link apart: [text](address). */
+/**
+ * Cards have no escape for Markdown. A space of no width takes a link apart: [text](address), also where one half of it is in
+ * the template or in another value.
+ */
 function escape(value: string): string {
-  return value.replaceAll('](', ']\u200b(')
+  return value.replaceAll(/\](?=\(|$)/g, ']\u200b').replace(/^\(/, '\u200b(')
 }
