@@ -179,6 +179,40 @@ test('a breaker whose trial fails stays open twice as long', async () => {
   }
 })
 
+test('a trial that succeeds closes the breaker, whatever else ends meanwhile that began before it opened', async () => {
+  await using database = await freshDatabase()
+  const hanging = Promise.withResolvers<void>()
+  const trial = Promise.withResolvers<void>()
+  const work = async ({ callbackId }: { callbackId: string }) => {
+    if (callbackId === '5') return trial.promise
+    if (callbackId === '3' || callbackId === '4') await hanging.promise
+    throw new Error('down')
+  }
+  const breaker = { failureShare: 0.5, minAttempts: 2, windowMs: 60_000, openMs: 1000 }
+  const config = withHandlers({
+    name: 'slow',
+    run: code(work, { timeoutMs: 50_000 }),
+    retry: { maxAttempts: 1 },
+    limits: { breaker },
+  })
+  await using ingest = await startIngest(database, { config })
+  await using _worker = await startWorker(database, { config })
+  await postCallbacks(ingest, ...manyCallbacks(2, {}, 3))
+  await eventually(async () => expect(await attemptsMade(database)).toBe(2))
+  await postCallbacks(ingest, ...manyCallbacks(2))
+  await eventually(async () => expect(await destination(database)).toMatchObject({ state: 'open' }))
+  await postCallbacks(ingest, aCallback(5))
+  await eventually(async () => expect(await destination(database)).toMatchObject({ state: 'half_open' }))
+
+  hanging.resolve()
+  await eventually(async () => expect(await destination(database)).toMatchObject({ consecutive_failures: 4 }))
+  expect(await destination(database)).toMatchObject({ state: 'half_open', openings: 1 })
+  trial.resolve()
+  await eventually(async () =>
+    expect(await destination(database)).toMatchObject({ state: 'closed', openings: 0, consecutive_failures: 0 }),
+  )
+})
+
 test('a destination that is gone is disabled, and what waits for it stays pending until it is enabled', async () => {
   await using database = await freshDatabase()
   let isGone = true

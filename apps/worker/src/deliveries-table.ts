@@ -15,6 +15,8 @@ export interface Claimed {
   id: string
   eventReceivedAt: string
   attempt: number
+  /** By the database's clock. */
+  startedAt: Date
   attemptsAtReplay: number
   /** Since it was made. */
   ageMs: number
@@ -81,7 +83,8 @@ export function claimDeliveries(
       select id, event_received_at, attempts from claimed
     )
     select
-      c.id, c.event_received_at::text as "eventReceivedAt", c.attempts as attempt, c.attempts_at_replay as "attemptsAtReplay",
+      c.id, c.event_received_at::text as "eventReceivedAt", c.attempts as attempt,
+      clock_timestamp() as "startedAt", c.attempts_at_replay as "attemptsAtReplay",
       (extract(epoch from now() - c.created_at) * 1000)::float8 as "ageMs",
       e.id as "eventId", e.source, e.account_id as "accountId", e.callback_id as "callbackId", e.type, e.call_id as "callId",
       e.verified_by as "verifiedBy", e.occurred_at as "occurredAt", e.received_at as "receivedAt", e.payload::text as payload,

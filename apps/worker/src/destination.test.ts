@@ -10,6 +10,7 @@ const at = (ms: number) => new Date(START + ms)
 
 const fresh: Destination = {
   state: 'closed',
+  stateSince: at(0),
   openUntil: null,
   openings: 0,
   windowStartedAt: at(0),
@@ -21,7 +22,13 @@ const fresh: Destination = {
 }
 
 const breaker = { failureShare: 0.5, minAttempts: 4, windowMs: 10_000, openMs: 1000 }
-const outcomes = (...succeeded: boolean[]) => ({ succeeded, isGone: false })
+const began = (startedAt: Date, ...succeeded: boolean[]) => ({
+  attempts: succeeded.map((ok) => ({ ok, startedAt })),
+  isGone: false,
+})
+/** Of attempts that began in the state in which they ended. */
+const outcomes = (...succeeded: boolean[]) => began(at(1e9), ...succeeded)
+const gone = { ...outcomes(false), isGone: true }
 const opened = settle(breaker, fresh, outcomes(false, false, false, false), at(0))
 const wanted = { wanted: 10, running: 0 }
 
@@ -203,6 +210,31 @@ describe('the breaker', () => {
     expect(late).toMatchObject({ state: 'open', openUntil: opened.openUntil, openings: 1 })
   })
 
+  test('heeds the trial alone, whatever ends meanwhile that began before it', () => {
+    const { destination } = admit({ breaker }, opened, { ...wanted, now: at(1000) })
+    const meanwhile = settle(breaker, destination, began(at(999), false, false), at(1100))
+    expect(meanwhile).toMatchObject({ state: 'half_open', openUntil: destination.openUntil, openings: 1 })
+    expect(settle(breaker, destination, began(at(999), true), at(1100)).state).toBe('half_open')
+    const { attempts } = began(at(1000), true)
+    const together = { attempts: [...attempts, ...began(at(999), false).attempts], isGone: false }
+    for (const ended of [began(at(1000), true), together]) {
+      expect(settle(breaker, meanwhile, ended, at(1200))).toMatchObject({ state: 'closed', openings: 0 })
+    }
+  })
+
+  test('heeds a trial that takes so long that another has begun', () => {
+    const { destination: first } = admit({ breaker }, opened, { ...wanted, now: at(1000) })
+    const { destination: second } = admit({ breaker }, first, { ...wanted, now: at(61_000) })
+    expect(settle(breaker, second, began(at(1000), true), at(62_000)).state).toBe('closed')
+  })
+
+  test('is not opened again by what began before it closed', () => {
+    const { destination } = admit({ breaker }, opened, { ...wanted, now: at(1000) })
+    const after = settle(breaker, destination, began(at(1000), true), at(1100))
+    const late = began(at(999), false, false, false, false)
+    expect(settle(breaker, after, late, at(1200))).toMatchObject({ state: 'closed', consecutiveFailures: 4 })
+  })
+
   test('is off where the limits say so', () => {
     const after = settle(false, fresh, outcomes(...Array.from({ length: 100 }, () => false)), at(0))
     expect(after).toMatchObject({ state: 'closed', consecutiveFailures: 100 })
@@ -215,17 +247,17 @@ describe('the breaker', () => {
 })
 
 describe('a destination that is gone', () => {
-  const disabled = settle(breaker, fresh, { succeeded: [false], isGone: true }, at(0))
+  const disabled = settle(breaker, fresh, gone, at(0))
 
   test('is disabled, also where the breaker is off', () => {
     expect(disabled.state).toBe('disabled')
-    expect(settle(false, fresh, { succeeded: [false], isGone: true }, at(0)).state).toBe('disabled')
+    expect(settle(false, fresh, gone, at(0)).state).toBe('disabled')
   })
 
   test('stays disabled, however long it takes and whatever ends later', () => {
     fc.assert(
       fc.property(fc.array(fc.boolean(), { minLength: 1 }), fc.nat(), (succeeded, ms) => {
-        const after = settle(breaker, disabled, { succeeded, isGone: false }, at(ms))
+        const after = settle(breaker, disabled, outcomes(...succeeded), at(ms))
         expect(after.state).toBe('disabled')
         expect(admit({ breaker }, after, { ...wanted, now: at(ms) }).count).toBe(0)
       }),

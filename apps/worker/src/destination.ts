@@ -5,6 +5,7 @@ import type { BreakerPolicy, Limits } from '@ringback/core/handlers'
 /** A row of `destinations`. Times are those of the database. */
 export interface Destination {
   state: 'closed' | 'open' | 'half_open' | 'disabled'
+  stateSince: Date
   openUntil: Date | null
   openings: number
   windowStartedAt: Date
@@ -59,7 +60,12 @@ export function admit(
     destination: {
       ...destination,
       ...(limits.perSecond !== undefined && { tokens: rate.available - count, tokensAt: now }),
-      ...(isTrial && count > 0 && { state: 'half_open' as const, openUntil: new Date(now.getTime() + TRIAL_MS) }),
+      ...(isTrial &&
+        count > 0 && {
+          state: 'half_open' as const,
+          stateSince: state === 'half_open' ? destination.stateSince : now,
+          openUntil: new Date(now.getTime() + TRIAL_MS),
+        }),
     },
   }
 }
@@ -79,32 +85,39 @@ function takeTokens(
 
 /** What attempts came to, in the order in which they ended. */
 export interface Outcomes {
-  succeeded: boolean[]
+  attempts: { ok: boolean; startedAt: Date }[]
   isGone: boolean
 }
 
-/** The row after attempts have ended. */
+/**
+ * The row after attempts have ended. The breaker heeds only those that began in the state that it is in: one that hung since
+ * before it opened says nothing about a trial, nor about what came after that.
+ */
 export function settle(
   breaker: BreakerPolicy | false,
   before: Destination,
-  { succeeded, isGone }: Outcomes,
+  { attempts, isGone }: Outcomes,
   now: Date,
 ): Destination {
-  const failures = succeeded.filter((ok) => !ok).length
+  const heeded = attempts.filter(({ startedAt }) => startedAt >= before.stateSince)
   const isNewWindow = breaker !== false && now.getTime() - before.windowStartedAt.getTime() > breaker.windowMs
+  const lastSuccess = attempts.findLastIndex(({ ok }) => ok)
   const counted: Destination = {
     ...before,
     windowStartedAt: isNewWindow ? now : before.windowStartedAt,
-    windowAttempts: (isNewWindow ? 0 : before.windowAttempts) + succeeded.length,
-    windowFailures: (isNewWindow ? 0 : before.windowFailures) + failures,
-    consecutiveFailures: succeeded.includes(true)
-      ? succeeded.length - 1 - succeeded.lastIndexOf(true)
-      : before.consecutiveFailures + failures,
+    windowAttempts: (isNewWindow ? 0 : before.windowAttempts) + heeded.length,
+    windowFailures: (isNewWindow ? 0 : before.windowFailures) + heeded.filter(({ ok }) => !ok).length,
+    consecutiveFailures:
+      lastSuccess === -1 ? before.consecutiveFailures + attempts.length : attempts.length - 1 - lastSuccess,
   }
-  if (isGone) return { ...counted, state: 'disabled', openUntil: null }
+  if (isGone) {
+    const stateSince = before.state === 'disabled' ? before.stateSince : now
+    return { ...counted, state: 'disabled', stateSince, openUntil: null }
+  }
   if (breaker === false || before.state === 'disabled') return counted
-  if (before.state === 'half_open') {
-    return succeeded.at(-1) === true ? closed(counted, now) : opened(breaker, counted, now)
+  const last = heeded.at(-1)
+  if (before.state === 'half_open' && last !== undefined) {
+    return last.ok ? closed(counted, now) : opened(breaker, counted, now)
   }
   const share = counted.windowFailures / counted.windowAttempts
   const isFailing = counted.windowAttempts >= breaker.minAttempts && share >= breaker.failureShare
@@ -116,6 +129,7 @@ function opened(breaker: BreakerPolicy, destination: Destination, now: Date): De
   return {
     ...destination,
     state: 'open',
+    stateSince: now,
     openUntil: new Date(now.getTime() + openMs),
     openings: destination.openings + 1,
   }
@@ -125,6 +139,7 @@ function closed(destination: Destination, now: Date): Destination {
   return {
     ...destination,
     state: 'closed',
+    stateSince: now,
     openUntil: null,
     openings: 0,
     windowStartedAt: now,

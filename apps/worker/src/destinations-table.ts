@@ -29,9 +29,9 @@ export async function lockDestination(
 ): Promise<{ destination: Destination; now: Date }> {
   const [row] = await sql<(Destination & { now: Date })[]>`
     select
-      state, open_until as "openUntil", openings, window_started_at as "windowStartedAt", window_attempts as "windowAttempts",
-      window_failures as "windowFailures", consecutive_failures as "consecutiveFailures", tokens, tokens_at as "tokensAt",
-      clock_timestamp() as now
+      state, state_since as "stateSince", open_until as "openUntil", openings, window_started_at as "windowStartedAt",
+      window_attempts as "windowAttempts", window_failures as "windowFailures",
+      consecutive_failures as "consecutiveFailures", tokens, tokens_at as "tokensAt", clock_timestamp() as now
     from destinations where handler = ${handler} for update`
   if (row === undefined) throw new Error(`the table destinations has lost its row for the handler "${handler}"`)
   const { now, ...destination } = row
@@ -56,9 +56,9 @@ export async function saveDestination(
   await sql`
     update destinations
     set
-      state = ${after.state}, state_since = case when state = ${after.state} then state_since else now() end,
-      open_until = ${after.openUntil}, openings = ${after.openings}, window_started_at = ${after.windowStartedAt},
-      window_attempts = ${after.windowAttempts}, window_failures = ${after.windowFailures},
+      state = ${after.state}, state_since = ${after.stateSince}, open_until = ${after.openUntil}, openings = ${after.openings},
+      window_started_at = ${after.windowStartedAt}, window_attempts = ${after.windowAttempts},
+      window_failures = ${after.windowFailures},
       consecutive_failures = ${after.consecutiveFailures}, tokens = ${after.tokens}, tokens_at = ${after.tokensAt}
     where handler = ${handler}`
 }

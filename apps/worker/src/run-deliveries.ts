@@ -169,6 +169,7 @@ async function begin(
 }
 
 interface Finished extends EndedAttempt {
+  startedAt: Date
   isGone: boolean
 }
 
@@ -182,10 +183,10 @@ async function attempt(
   signal: AbortSignal,
 ): Promise<Finished> {
   const { handler } = own
-  const startedAt = performance.now()
+  const beganAt = performance.now()
   const span = deps.tracing?.attempt(delivery.traceparent)
   const result = await runHandler(deps, own, delivery, { signal, traceparent: span?.traceparent })
-  const durationMs = Math.round(performance.now() - startedAt)
+  const durationMs = Math.round(performance.now() - beganAt)
   // Only what has limits has a destination that can be disabled.
   const isGone = !result.ok && result.isGone && handler.limits !== undefined
   const next: NextStep = isGone
@@ -212,11 +213,11 @@ async function attempt(
     'attempt.finished',
   )
   span?.end(attributesOf(handler.name, delivery, result), { failed: !result.ok })
-  const { source, type, id, eventReceivedAt } = delivery
+  const { source, type, id, eventReceivedAt, startedAt } = delivery
   deps.onAttempt({ source, type, handler: handler.name, ok: result.ok, durationMs, next: next.kind })
   const error = result.ok ? undefined : result.error
   const { ok, report } = result
-  return { id, eventReceivedAt, attempt: delivery.attempt, durationMs, ok, isGone, error, report, next }
+  return { id, eventReceivedAt, attempt: delivery.attempt, startedAt, durationMs, ok, isGone, error, report, next }
 }
 
 function attributesOf(handler: string, { id, eventId, source, attempt: number }: Claimed, { ok, report }: Result) {
@@ -389,11 +390,11 @@ async function end(sql: Sql, { name, limits }: Handler, finished: Finished[]): P
   if (limits === undefined) return recordAttempts(sql, finished)
   await sql.begin(async (transaction) => {
     const { destination, now } = await lockDestination(transaction, name)
-    const outcomes = { succeeded: finished.map(({ ok }) => ok), isGone: finished.some(({ isGone }) => isGone) }
-    const after = settle(limits.breaker ?? false, destination, outcomes, now)
+    const isGone = finished.some((attempted) => attempted.isGone)
+    const after = settle(limits.breaker ?? false, destination, { attempts: finished, isGone }, now)
     await saveDestination(transaction, name, destination, after)
     await noteOutcomes(transaction, name, {
-      hasSucceeded: outcomes.succeeded.includes(true),
+      hasSucceeded: finished.some(({ ok }) => ok),
       error: finished.findLast(({ ok }) => !ok)?.error,
     })
     await recordAttempts(transaction, finished)
