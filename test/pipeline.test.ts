@@ -3,6 +3,7 @@ import { describe, expect, test } from 'vitest'
 import vectors from '../packages/core/test/vectors/voximplant.json' with { type: 'json' }
 import { code, log } from '@ringback/core/handlers'
 import type { HandledEvent } from '@ringback/core/handlers'
+import { generic } from '@ringback/core/providers/generic'
 import { demoCredentials, signCallbackId, voximplant } from '@ringback/core/providers/voximplant'
 import {
   aCallback,
@@ -91,6 +92,28 @@ test('the same name with another content is a changed duplicate, with its bytes'
     { changed: true, raw: Buffer.from(JSON.stringify(changed)) },
   ])
   expect(await database.sql`select payload -> 'balance' as balance from events`).toMatchObject([{ balance: 5 }])
+})
+
+test.each([
+  ['a form', 'id=1&type=sms&tag=a&tag=b+c&to=&status=%', { status: ['sent', 'delivered'] }],
+  ['JSON', ' {"id":"1","type":"sms","tags":["a"],"status":"%"}', { status: ['sent', 'delivered'] }],
+  ['JSON with U+0000, which jsonb cannot hold', '{"id":"1","type":"sms","text":"a\\u0000","status":"%"}', null],
+  ['JSON with half a pair of surrogates', '{"id":"1","type":"sms","text":"\\ud800","status":"%"}', null],
+])('what changed in %s is just what changed', async (_name, body, changes) => {
+  await using database = await freshDatabase()
+  const config = configWith({
+    sources: { any: generic({ urlTokens: 'token', callbackId: { field: 'id' }, type: { field: 'type' } }) },
+  })
+  await using ingest = await startIngest(database, { config })
+  await using _worker = await startWorker(database, { config })
+  for (const status of ['sent', 'delivered']) {
+    const url = `http://127.0.0.1:${ingest.port}/callbacks/any/token`
+    const { ok } = await fetch(url, { method: 'POST', body: body.replace('%', status) })
+    expect(ok).toBe(true)
+  }
+  await eventually(async () =>
+    expect([...(await database.sql`select changes from changed_duplicates`)]).toEqual([{ changes }]),
+  )
 })
 
 test('a forged copy never takes the name of the genuine callback', async () => {
