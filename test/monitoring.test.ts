@@ -288,7 +288,7 @@ describe('alerts', () => {
     ['with limits', true],
     ['without limits', false],
   ])(
-    'of a destination %s: raised once at 3 failures, told of again at 10, resolved once, by two workers',
+    'of a destination %s: raised once at 3 failures with what is wrong, told of again at 10, resolved once, by two workers',
     async (_which, hasLimits) => {
       await using database = await freshDatabase()
       const { state, config } = withCollector({ hasLimits })
@@ -314,6 +314,9 @@ describe('alerts', () => {
         expect.stringMatching(/^alert.resolved crm 1[0-2]$/) as string,
       )
       expect(await alertsIn(database)).toEqual(['destination_failing:crm resolved'])
+      expect([...(await database.sql`select details ->> 'lastError' as error from alerts`)]).toEqual([
+        { error: 'down' },
+      ])
       expect(await noticesIn(database)).toEqual([
         'raised:1 destination_failing',
         'reminded:10 destination_failing',

@@ -1,5 +1,7 @@
 import { emptyHistogram, observe } from '@ringback/core/histogram'
+import { storableText } from '@ringback/core/storable-text'
 import type { Sql } from '@ringback/core/store/connect'
+import { MAX_TEXT_LENGTH } from './deliveries-table.ts'
 import type { FinishedAttempt } from './run-deliveries.ts'
 
 /** A row of `delivery_minutes`. */
@@ -18,7 +20,8 @@ interface AttemptCounts {
 interface Outcomes {
   handler: string
   hasSucceeded: boolean
-  hasFailed: boolean
+  /** Null where none has failed. */
+  lastError: string | null
   /** Since the last success, or in all. */
   failuresInARow: number
 }
@@ -55,14 +58,14 @@ export function createAttemptCounter(
     return row
   }
 
-  function countOutcome({ handler, ok }: FinishedAttempt): void {
-    const own = outcomes.get(handler) ?? { handler, hasSucceeded: false, hasFailed: false, failuresInARow: 0 }
+  function countOutcome({ handler, error }: FinishedAttempt): void {
+    const own = outcomes.get(handler) ?? { handler, hasSucceeded: false, lastError: null, failuresInARow: 0 }
     outcomes.set(handler, own)
-    if (ok) {
+    if (error === undefined) {
       own.hasSucceeded = true
       own.failuresInARow = 0
     } else {
-      own.hasFailed = true
+      own.lastError = error
       own.failuresInARow += 1
     }
   }
@@ -111,12 +114,16 @@ function follow(first: Outcomes | undefined, second: Outcomes): Outcomes {
   return {
     ...second,
     hasSucceeded: first.hasSucceeded || second.hasSucceeded,
-    hasFailed: first.hasFailed || second.hasFailed,
+    lastError: second.lastError ?? first.lastError,
     failuresInARow: second.failuresInARow + (second.hasSucceeded ? 0 : first.failuresInARow),
   }
 }
 
 async function write(sql: Sql, rows: AttemptCounts[], outcomes: Outcomes[]): Promise<void> {
+  const storable = outcomes.map(({ lastError, ...own }) => ({
+    ...own,
+    lastError: lastError === null ? null : storableText(lastError, MAX_TEXT_LENGTH),
+  }))
   await sql.begin(async (transaction) => {
     await transaction`
       insert into delivery_minutes (minute, source, type, handler, attempts, failures, dead, duration_ms)
@@ -127,17 +134,21 @@ async function write(sql: Sql, rows: AttemptCounts[], outcomes: Outcomes[]): Pro
       )`
     // In the order of the names, so that two workers do not wait for each other.
     await transaction`
-      insert into destinations as d (handler, limited, consecutive_failures, last_success_at, last_failure_at)
+      insert into destinations as d (
+        handler, limited, consecutive_failures, last_success_at, last_failure_at, last_error
+      )
       select
-        handler, false, "failuresInARow", case when "hasSucceeded" then now() end, case when "hasFailed" then now() end
-      from json_to_recordset(${JSON.stringify(outcomes)}::json) as o (
-        handler text, "hasSucceeded" boolean, "hasFailed" boolean, "failuresInARow" integer
+        handler, false, "failuresInARow", case when "hasSucceeded" then now() end,
+        case when "lastError" is not null then now() end, "lastError"
+      from json_to_recordset(${JSON.stringify(storable)}::json) as o (
+        handler text, "hasSucceeded" boolean, "lastError" text, "failuresInARow" integer
       )
       order by handler
       on conflict (handler) do update set
         consecutive_failures = excluded.consecutive_failures
           + case when excluded.last_success_at is null then d.consecutive_failures else 0 end,
         last_success_at = coalesce(excluded.last_success_at, d.last_success_at),
-        last_failure_at = coalesce(excluded.last_failure_at, d.last_failure_at)`
+        last_failure_at = coalesce(excluded.last_failure_at, d.last_failure_at),
+        last_error = coalesce(excluded.last_error, d.last_error)`
   })
 }

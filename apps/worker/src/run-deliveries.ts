@@ -39,6 +39,8 @@ export interface FinishedAttempt {
   type: string
   handler: string
   ok: boolean
+  /** Undefined if it succeeded. */
+  error: string | undefined
   durationMs: number
   /** What became of the delivery. */
   next: NextStep['kind']
@@ -214,9 +216,9 @@ async function attempt(
   )
   span?.end(attributesOf(handler.name, delivery, result), { failed: !result.ok })
   const { source, type, id, eventReceivedAt, startedAt } = delivery
-  deps.onAttempt({ source, type, handler: handler.name, ok: result.ok, durationMs, next: next.kind })
   const error = result.ok ? undefined : result.error
   const { ok, report } = result
+  deps.onAttempt({ source, type, handler: handler.name, ok, error, durationMs, next: next.kind })
   return { id, eventReceivedAt, attempt: delivery.attempt, startedAt, durationMs, ok, isGone, error, report, next }
 }
 
