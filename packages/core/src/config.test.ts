@@ -5,7 +5,7 @@ import { afterAll, describe, expect, test } from 'vitest'
 import { z } from 'zod'
 import { defaultAlerts } from './alerts.ts'
 import { defineConfig, env, loadConfig, parseEnvironment, resolveConfig } from './config.ts'
-import { code, email, log } from './handlers.ts'
+import { code, email, forward, log } from './handlers.ts'
 import { voximplant } from './providers/voximplant.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'ringback-config-'))
@@ -120,6 +120,18 @@ test('a handler may act on a source that is off, on sources by a pattern, and on
     expect(() =>
       resolveConfig({ sources, handlers: [{ name: 'h', on: { source }, run: log({ message: 'm' }) }] }, {}),
     ).not.toThrow()
+  }
+})
+
+test('what came by no request cannot be forwarded as it was received', () => {
+  const forwarding = (on: object, as: 'received' | 'json') => () =>
+    resolveConfig({ sources, handlers: [{ name: 'h', on, run: forward({ url: 'https://example.test', as }) }] }, {})
+  const refusal = /handlers\.h: as: 'received' .*alerts came by none: choose another/
+  expect(forwarding({ source: ['*', 'ringback'] }, 'received')).toThrow(refusal)
+  expect(forwarding({ source: 'ringback', type: 'alert.r*' }, 'received')).toThrow(refusal)
+  expect(forwarding({ source: 'ringback' }, 'json')).not.toThrow()
+  for (const on of [{}, { source: '*' }, { source: ['*', 'ringback'], type: 'sms_*' }]) {
+    expect(forwarding(on, 'received')).not.toThrow()
   }
 })
 

@@ -5,7 +5,7 @@ import { pathToFileURL } from 'node:url'
 import { types } from 'node:util'
 import { z } from 'zod'
 import { configText } from './checked-options.ts'
-import { OWN_SOURCE, patternsOfNoSource, PROOFS } from './filter.ts'
+import { letsAlertsThrough, OWN_SOURCE, patternsOfNoSource, PROOFS } from './filter.ts'
 import { ALERT_KINDS, defaultAlerts } from './alerts.ts'
 import type { AlertPolicy } from './alerts.ts'
 import type { Filter } from './filter.ts'
@@ -339,6 +339,9 @@ export function resolveConfig(
       ofHandler(`on.source: "${pattern}" is no source; there are ${[...configured, OWN_SOURCE].join(', ')}`)
     }
     const run = handler.run.resolve({ required, optional, problem: ofHandler })
+    if (run.kind === 'forward' && run.as === 'received' && letsAlertsThrough(handler.on)) {
+      ofHandler(`as: 'received' sends the request as it came, and alerts came by none: choose another for them`)
+    }
     return { ...handler, run, limits: limitsOf({ ...handler, run }) }
   })
   if (problems.length > 0) throw new ConfigError(problems)

@@ -57,6 +57,14 @@ export function matcher(filter: Filter): (event: Filterable) => boolean {
     (proofs === undefined || proofs.includes(event.verifiedBy))
 }
 
+const ALERT_TYPES = ['alert.raised', 'alert.reminded', 'alert.resolved']
+
+/** Whether `filter` lets alerts through, as far as can be told without one. */
+export function letsAlertsThrough(filter: Filter): boolean {
+  const matches = matcher(filter)
+  return ALERT_TYPES.some((type) => matches({ source: OWN_SOURCE, accountId: '', verifiedBy: 'none', type }))
+}
+
 /** Those of `patterns` that no event can match where these are the configured sources. */
 export function patternsOfNoSource(patterns: Filter['source'], sources: readonly string[]): string[] {
   return [patterns ?? []].flat().filter((pattern) => pattern !== OWN_SOURCE && !sources.some(glob(pattern)))

@@ -1,6 +1,6 @@
 import type { AlertKind } from '@ringback/core/alerts'
 import type { Config } from '@ringback/core/config'
-import { OWN_SOURCE, matcher } from '@ringback/core/filter'
+import { OWN_SOURCE, letsAlertsThrough } from '@ringback/core/filter'
 import type { TransactionSql } from '@ringback/core/store/connect'
 import type { Condition, OpenAlert } from './transitions.ts'
 import { watchCalls } from './watch-calls.ts'
@@ -49,9 +49,7 @@ const atLeast = (count: number) => (count >= MOST_COUNTED ? `${MOST_COUNTED} or 
  * and be the next failure. Their state is in `destinations` for everybody to see.
  */
 function watchedHandlers({ handlers }: LookDependencies['config']): string[] {
-  const notice = { source: OWN_SOURCE, accountId: '', verifiedBy: 'none' as const }
-  const types = ['alert.raised', 'alert.reminded', 'alert.resolved']
-  return handlers.filter(({ on }) => !types.some((type) => matcher(on)({ ...notice, type }))).map(({ name }) => name)
+  return handlers.filter(({ on }) => !letsAlertsThrough(on)).map(({ name }) => name)
 }
 
 async function lookForFailures({ sql, config }: LookDependencies): Promise<Condition[]> {
