@@ -8,7 +8,7 @@ import { Queue, Worker } from 'bullmq'
 import { Redis } from 'ioredis'
 import { describe, expect, inject, test } from 'vitest'
 import type { Config, HandlerDefinition } from '@ringback/core/config'
-import { discord, email, pagerduty, queue, slack, teams } from '@ringback/core/handlers'
+import { code, discord, email, pagerduty, queue, slack, teams } from '@ringback/core/handlers'
 import { localCertificate, mailUser, startMailServer } from './support/mail-server.ts'
 import type { MailServer } from './support/mail-server.ts'
 import {
@@ -231,6 +231,46 @@ describe('a message', () => {
     const run = discord({ webhookUrl: `${service.url}/hook`, allowAddresses })
     await receive(database, notifying(run, { maxAttempts: 3 }))
     expect(await outcomes(database)).toEqual([{ status: 'succeeded', attempts: 2, error: null, code: 202 }])
+  })
+
+  test('of an alert that is over triggers no incident at PagerDuty, which would stay open', async () => {
+    await using database = await freshDatabase()
+    await using service = await startService(503, 202)
+    let isDown = true
+    const fail = () => {
+      if (isDown) throw new Error('down')
+    }
+    const page = pagerduty({ routingKey: 'key', baseUrl: service.url, allowAddresses })
+    const config = configWith({
+      alerts: { consecutiveFailures: 1, disabled: ['dead_letters'] },
+      handlers: [
+        { name: 'crm', run: code(fail), retry: { maxAttempts: 1 } },
+        { name: 'page', on: { source: 'ringback' }, run: page, retry: { delaysMs: [600_000] } },
+      ],
+    })
+    await using ingest = await startIngest(database, { config })
+    await using _worker = await startWorker(database, { config, monitoringIntervalMs: 100 })
+    const actions = () => service.requests.map(({ body }) => body.event_action)
+    const deliveries = () => database.sql`
+      select e.type, d.status, d.attempts from deliveries as d join events as e on e.id = d.event_id
+      where d.handler = 'page' order by d.created_at`
+    const resolved = { type: 'alert.resolved', status: 'succeeded', attempts: 1 }
+
+    await postCallbacks(ingest, aCallback(1))
+    await eventually(async () => expect(actions()).toEqual(['trigger']))
+    isDown = false
+    await postCallbacks(ingest, aCallback(2))
+    await eventually(async () =>
+      expect(await deliveries()).toMatchObject([{ type: 'alert.raised', status: 'pending', attempts: 1 }, resolved]),
+    )
+    await database.sql`update deliveries set next_attempt_at = now() where status = 'pending'`
+    await eventually(async () =>
+      expect(await deliveries()).toMatchObject([{ type: 'alert.raised', status: 'succeeded', attempts: 2 }, resolved]),
+    )
+    expect(actions()).toEqual(['trigger', 'resolve'])
+    expect(await database.sql`select status_code, response from attempts where number = 2`).toEqual([
+      { status_code: null, response: '[not sent: the alert is over]' },
+    ])
   })
 
   test('does not go to an address within, unless it is allowed', async () => {

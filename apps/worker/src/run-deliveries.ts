@@ -74,8 +74,11 @@ const LEASE_MARGIN_MS = 5000
 /** Makes the runner of every handler, and its row in `destinations` where it has limits. */
 export async function createRunDeliveries(deps: RunDependencies): Promise<DeliveryRunner> {
   const handlers = new Map(deps.config.handlers.map((handler) => [handler.name, handler]))
+  const isAlertOver = async (id: string) =>
+    (await deps.sql`select from alerts where id = ${id} and state = 'open'`).length === 0
+  const { sources } = deps.config
   const runners = new Map(
-    deps.config.handlers.map((handler) => [handler.name, createRunner(handler, deps.config.sources)]),
+    deps.config.handlers.map((handler) => [handler.name, createRunner(handler, { sources, isAlertOver })]),
   )
   const turns = createTurns(TURNS)
   let running = 0

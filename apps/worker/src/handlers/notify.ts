@@ -2,6 +2,7 @@ import { HandlerError } from '@ringback/core/handlers'
 import type { AttemptReport, HandledEvent, PagerDutyAction, WebhookAction } from '@ringback/core/handlers'
 import { discordMessage } from './discord.ts'
 import { maskSecrets, secretsOf } from './mask-secrets.ts'
+import { alertOf } from './message.ts'
 import type { Message } from './message.ts'
 import { createOutgoingHttp } from './outgoing-http.ts'
 import { pagerdutyMessage } from './pagerduty.ts'
@@ -12,8 +13,14 @@ import { teamsMessage } from './teams.ts'
 // An event as a message to people, by a service that takes one by a POST. Each service has a file that writes its
 // messages; this one sends them.
 
-/** Sends events as messages to Slack, Teams, Discord or PagerDuty. What is kept of an answer holds no secret. */
-export function createNotify(action: WebhookAction | PagerDutyAction): Runner {
+/**
+ * Sends events as messages to Slack, Teams, Discord or PagerDuty. What is kept of an answer holds no secret. Of an alert that
+ * `isAlertOver` PagerDuty is told nothing but that: an incident that is triggered after it was resolved stays open.
+ */
+export function createNotify(
+  action: WebhookAction | PagerDutyAction,
+  isAlertOver: (alertId: string) => Promise<boolean>,
+): Runner {
   const { allowAddresses, timeoutMs } = action
   const http = createOutgoingHttp({
     allowAddresses,
@@ -27,6 +34,10 @@ export function createNotify(action: WebhookAction | PagerDutyAction): Runner {
     needsRequest: false,
     close: http.close,
     async run(event, { signal }) {
+      const alert = action.kind === 'pagerduty' ? alertOf(event) : undefined
+      if (alert !== undefined && !alert.isOver && (await isAlertOver(alert.id))) {
+        return { response: '[not sent: the alert is over]' }
+      }
       const { url, headers, body } = messageOf(action, event)
       const request = { method: 'POST', url: new URL(url), headers, body: Buffer.from(body), credentialHeaders: NONE }
       try {

@@ -42,8 +42,14 @@ export interface Runner {
 /** A `log` line takes no time worth limiting, but a lease needs an end. */
 const LOG_TIMEOUT_MS = 10_000
 
+export interface RunnerDependencies {
+  sources: ReadonlyMap<string, Source>
+  /** Whether the alert of this id has been resolved. */
+  isAlertOver: (alertId: string) => Promise<boolean>
+}
+
 /** The runner of a handler; it lives as long as the worker. */
-export function createRunner({ run: action }: Handler, sources: ReadonlyMap<string, Source>): Runner {
+export function createRunner({ run: action }: Handler, { sources, isAlertOver }: RunnerDependencies): Runner {
   switch (action.kind) {
     case 'log':
       return {
@@ -67,7 +73,7 @@ export function createRunner({ run: action }: Handler, sources: ReadonlyMap<stri
     case 'teams':
     case 'discord':
     case 'pagerduty':
-      return createNotify(action)
+      return createNotify(action, isAlertOver)
     case 'queue':
       return createQueue(action)
   }
