@@ -4,7 +4,8 @@ import type { LookDependencies } from './conditions.ts'
 import type { Condition } from './transitions.ts'
 
 // The call watch: calls that should have ended by now, and of which no event says so. Each event is looked at once, when
-// it is so old that its call should be over; what is found then is followed until it ends, or for a day.
+// it is so old that its call should be over; what is found then is followed until it ends, or for a day. An event that is
+// stored later than that is never looked at: an index by which it could be found would cost every event.
 
 /** So many calls of a source are followed: if none of its calls ends, its last events do not come here at all. */
 const MOST_FOLLOWED = 1000
