@@ -1,3 +1,4 @@
+import { hash } from 'node:crypto'
 import { expect, test } from 'vitest'
 import { release } from '@ringback/cli/release'
 import type { Released } from '@ringback/cli/release'
@@ -5,7 +6,7 @@ import { code } from '@ringback/core/handlers'
 import { demoCredentials, voximplant } from '@ringback/core/providers/voximplant'
 import { standardWebhooks } from '@ringback/core/providers/standard-webhooks'
 import { vobiz } from '@ringback/core/providers/vobiz'
-import { resolveConfig } from '@ringback/core/config'
+import { loadConfig, resolveConfig } from '@ringback/core/config'
 import type { Config } from '@ringback/core/config'
 import { quarantine } from '@ringback/core/store/schema'
 import { drizzle } from 'drizzle-orm/postgres-js'
@@ -23,6 +24,7 @@ import type { Database } from './support/ringback.ts'
 import { configFile, runCli } from './support/processes.ts'
 
 const { accountId, apiKey, salt } = demoCredentials
+const sha256 = (text: string) => hash('sha256', text)
 
 /** Two sources whose secrets depend on the environment, as an operator would correct them. */
 function configOf(environment: Record<string, string>, handled: string[] = []): Config {
@@ -227,6 +229,49 @@ test('the command lists, shows what was signed, and releases', async () => {
   })
   expect(await ringback('list')).toMatchObject({ output: expect.stringContaining('Nothing is in quarantine') })
   expect(await database.sql`select from events`).toHaveLength(1)
+})
+
+test('of a token for another URL both hashes are shown, and the URL that it was taken to be called by', async () => {
+  await using database = await freshDatabase()
+  await using file = await configFile(`
+    import { defineConfig } from '@ringback/core/config'
+    import { messagebird } from '@ringback/core/providers/messagebird'
+    export default defineConfig({ sources: { messagebird: messagebird({ secrets: 'secret', urlTokens: 'hush' }) } })`)
+  const variables = { PUBLIC_BASE_URL: 'https://inner.example.test' }
+  const config = await loadConfig(file.path, variables)
+  await using ingest = await startIngest(database, { config })
+  await using _worker = await startWorker(database, { config })
+  const target = '/callbacks/messagebird/hush?id=m1&status=delivered'
+  const unsigned = {
+    method: 'GET' as const,
+    url: `https://outer.example.test${target}`,
+    headers: {},
+    body: Buffer.of(),
+  }
+  const { headers } = config.sources.get('messagebird')!.sign(unsigned, { at: new Date() })
+  expect((await fetch(`http://127.0.0.1:${ingest.port}${target}`, { headers })).status).toBe(401)
+  await quarantined(database, 1)
+  const [row] = await database.sql<{ id: string }[]>`select id from quarantine`
+  const environment = { DATABASE_URL: database.url, RINGBACK_CONFIG: file.path, ...variables }
+  const { output } = await runCli(environment, 'quarantine', 'show', row!.id)
+  expect(JSON.parse(output)).toMatchObject({
+    reason: 'url_hash_mismatch',
+    proofs: [
+      {
+        signedText: headers['messagebird-signature-jwt']!.split('.').slice(0, 2).join('.'),
+        matches: true,
+        url: 'https://inner.example.test/callbacks/messagebird/***?id=m1&status=delivered',
+        hashes: [
+          {
+            name: 'url_hash',
+            presented: sha256(unsigned.url),
+            expected: sha256(`https://inner.example.test${target}`),
+          },
+        ],
+      },
+    ],
+  })
+  expect(output).not.toContain('hush')
 })
 
 test('what a source refused that is off by now is shown, and that nothing can be verified of it', async () => {

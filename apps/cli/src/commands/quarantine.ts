@@ -6,6 +6,7 @@ import { and, asc, desc, eq, gt, isNull, lt } from 'drizzle-orm'
 import type { PostgresJsDatabase } from 'drizzle-orm/postgres-js'
 import { drizzle } from 'drizzle-orm/postgres-js'
 import { z } from 'zod'
+import { maskTokens } from '../doctor/mask-url.ts'
 import { readConfig, withDatabase, withSql } from '../environment.ts'
 import { before } from '../keyset.ts'
 import { timeOrAge, wholeNumber } from '../options.ts'
@@ -138,7 +139,10 @@ async function one(database: PostgresJsDatabase, id: string): Promise<Quarantine
   return row
 }
 
-/** Null where the source is off. Text is shown as text; a signed text may hold bytes that are none. */
+/**
+ * Null where the source is off. `url`, where it is signed, is what Ringback takes it to be. Text is shown as text; a signed
+ * text may hold bytes that are none.
+ */
 async function proofsOf(row: Quarantined) {
   const config = await readConfig()
   const source = config.sources.get(row.source)
@@ -152,7 +156,12 @@ async function proofsOf(row: Quarantined) {
     source.explain(request).map(({ signedText, ...proof }) => {
       const text = signedText.toString('utf8')
       const isText = Buffer.from(text).equals(signedText)
-      return { ...proof, ...(isText ? { signedText: text } : { signedTextBase64: signedText.toString('base64') }) }
+      const url = source.needsUrl && { url: maskTokens(request.url, source.urlTokens) }
+      return {
+        ...proof,
+        ...url,
+        ...(isText ? { signedText: text } : { signedTextBase64: signedText.toString('base64') }),
+      }
     }),
   )
 }

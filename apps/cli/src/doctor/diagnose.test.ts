@@ -1,6 +1,7 @@
 import { randomUUIDv7 } from 'node:crypto'
 import { resolveConfig } from '@ringback/core/config'
 import type { Config } from '@ringback/core/config'
+import { messagebird } from '@ringback/core/providers/messagebird'
 import { twilio } from '@ringback/core/providers/twilio'
 import { expect, test } from 'vitest'
 import type { Quarantined } from '../quarantined-request.ts'
@@ -78,6 +79,28 @@ test('a URL that is not known is said to be missing, and named where a proxy nam
     remedy: expect.stringMatching(
       /signed for https:\/\/a\.example\.test\/callbacks\/twilio\/\*\*\*, and Ringback does not know/,
     ),
+  })
+})
+
+test('a token for another URL that nobody names is said to be genuine, and what to set', () => {
+  const secrets = 'secret'
+  const environment = { PUBLIC_BASE_URL: 'https://hooks.example.test' }
+  const by = resolveConfig({ sources: { messagebird: messagebird({ secrets }) } }, environment)
+  const source = by.sources.get('messagebird')!
+  const refusedFor = (baseUrl: string): Diagnosis => {
+    const row = refused(`${baseUrl}${PATH}`)
+    const unsigned = { method: 'POST' as const, url: `${baseUrl}/callbacks/messagebird`, headers: {}, body: row.body }
+    const { headers } = source.sign(unsigned, { at: row.receivedAt })
+    return diagnose({ ...row, url: '/callbacks/messagebird', headers }, { source, config: by })
+  }
+  expect(refusedFor('https://elsewhere.example.test')).toEqual({
+    kind: 'refused',
+    reason: 'url_hash_mismatch',
+    advice: expect.stringMatching(/signature is genuine.*PUBLIC_BASE_URL, or publicBaseUrl/),
+  })
+  expect(refusedFor('http://hooks.example.test')).toMatchObject({
+    reason: 'url_hash_mismatch',
+    remedy: expect.stringMatching(/signed for http:\/\/hooks.*, while Ringback takes itself.*PUBLIC_BASE_URL/),
   })
 })
 

@@ -39,6 +39,9 @@ export function adviceFor(reason: RejectReason): string {
   return ADVICE[reason] ?? `It was refused as ${reason}.`
 }
 
+const SET_PUBLIC_URL =
+  'set PUBLIC_BASE_URL, or publicBaseUrl of this source, to where that begins, or correct the URL at the provider.'
+
 const ADVICE: Record<RejectReason | 'nonce_reused' | 'not_storable', string> = {
   unreadable_body:
     'The body is neither JSON nor a form as this provider sends it: is this the right source, and does a proxy change bodies?',
@@ -58,6 +61,7 @@ const ADVICE: Record<RejectReason | 'nonce_reused' | 'not_storable', string> = {
     'The signature fits none of the configured secrets: it is forged, or the provider has another secret, or a proxy changes what is signed.',
   body_hash_mismatch:
     'The signature is genuine but the body is another: something between the provider and Ringback changes bodies.',
+  url_hash_mismatch: `The signature is genuine but for another URL than the one that Ringback takes: ${SET_PUBLIC_URL}`,
   timestamp_missing: 'The time that is signed is missing: does a proxy drop headers?',
   timestamp_unreadable: 'The time that is signed cannot be read.',
   timestamp_out_of_tolerance:
@@ -107,13 +111,11 @@ function urlThatFits(
   const [request] = requests
   const fitting = candidates.find((url) => isAccepted(source.read({ ...request!, url })))
   const known = URL.canParse(request!.url) ? maskUrl(request!.url, source.urlTokens) : undefined
-  const remedy =
-    'set PUBLIC_BASE_URL, or publicBaseUrl of this source, to where that begins, or correct the URL at the provider.'
   if (fitting !== undefined) {
     const fits = maskUrl(fitting, source.urlTokens)
     return known === undefined
-      ? `It was signed for ${fits}, and Ringback does not know that this is its URL: ${remedy}`
-      : `It was signed for ${fits}, while Ringback takes itself to be called by ${known}: ${remedy}`
+      ? `It was signed for ${fits}, and Ringback does not know that this is its URL: ${SET_PUBLIC_URL}`
+      : `It was signed for ${fits}, while Ringback takes itself to be called by ${known}: ${SET_PUBLIC_URL}`
   }
   if (known !== undefined) return undefined
   return 'The URL is signed, and Ringback does not know by which one it is called: set PUBLIC_BASE_URL.'

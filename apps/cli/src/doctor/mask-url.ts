@@ -1,6 +1,11 @@
 /** A URL as it may be printed: without secret tokens, and without a query, which may say who called whom. */
 export function maskUrl(url: string, tokens: readonly string[]): string {
-  let masked = url.replace(/^(\w+:\/\/)[^/?#]*@/, '$1').replace(/\?.+$/s, '?...')
+  return maskTokens(url.replace(/\?.+$/s, '?...'), tokens)
+}
+
+/** A URL without secret tokens and passwords. */
+export function maskTokens(url: string, tokens: readonly string[]): string {
+  let masked = url.replace(/^(\w+:\/\/)[^/?#]*@/, '$1')
   // Wherever they stand, for a proxy may have moved them.
   for (const token of tokens) {
     for (const written of [encodeURIComponent(token), token]) masked = masked.replaceAll(written, '***')

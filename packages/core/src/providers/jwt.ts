@@ -1,6 +1,6 @@
 import { createHash, timingSafeEqual } from 'node:crypto'
 import { digest, fromBase64Url, fromHex } from './proof.ts'
-import type { Proof, RejectReason, VerifiedBy } from './provider.ts'
+import type { Proof, RejectReason, SignedHash, VerifiedBy } from './provider.ts'
 
 // Signed tokens (JWT in its compact form, RFC 7515 and 7519) as webhooks carry them: an HMAC, and in the claims hashes of
 // what else the request holds. Only the algorithms that a preset names are taken, so a token that names "none", or a
@@ -42,7 +42,7 @@ export function parseJwt(token: string, algorithms: readonly JwtAlgorithm[]): Jw
   return { algorithm, claims: body, signed: Buffer.from(`${parts[0]}.${parts[1]}`), signature }
 }
 
-/** The proof that a token is, once its claims have been found right. */
+/** The proof that a token is; what its claims say is for others to judge. */
 export function proofOf(jwt: Jwt, covers: VerifiedBy): Proof {
   const { signed, signature } = jwt
   return {
@@ -67,8 +67,17 @@ export function timeProblem({ claims }: Jwt, now: Date): RejectReason | undefine
 
 /** Whether a claim is the SHA-256 of these bytes, in hex. */
 export function isHashOf(claim: unknown, bytes: Buffer | string): boolean {
-  const presented = fromHex(typeof claim === 'string' ? claim : undefined)
-  const expected = createHash('sha256').update(bytes).digest()
+  return agrees(signedHash('', claim, bytes))
+}
+
+/** A claim beside what it is if it is the SHA-256 of these bytes, in hex. */
+export function signedHash(name: string, claim: unknown, bytes: Buffer | string): SignedHash {
+  return { name, presented: typeof claim === 'string' ? claim : '', expected: hashClaim(bytes) }
+}
+
+/** Whether a hash is the one that was expected, in small letters or in capitals. */
+export function agrees(hash: SignedHash): boolean {
+  const [presented, expected] = [fromHex(hash.presented), fromHex(hash.expected)]
   return presented.length === expected.length && timingSafeEqual(presented, expected)
 }
 

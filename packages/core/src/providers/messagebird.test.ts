@@ -4,6 +4,7 @@ import { createRequire } from 'node:module'
 import { describe, expect, test } from 'vitest'
 import { requestOf, signAndRead, sourceOf } from '../../test/support/sign-and-read.ts'
 import messagebirdVectors from '../../test/vectors/messagebird.json' with { type: 'json' }
+import { hashClaim } from './jwt.ts'
 import { messagebird } from './messagebird.ts'
 import { fillSample } from './sample.ts'
 
@@ -55,9 +56,38 @@ describe.each(Object.entries(samples))('the sample %s', (type, sample) => {
     })
     await expect(verify(`${url}&`, body)).rejects.toThrow('url_hash')
     expect(source.read(requestOf({ ...signed, url: `${url}&`, receivedAt: at }))).toMatchObject({
-      reason: 'signature_mismatch',
+      reason: 'url_hash_mismatch',
     })
   })
+})
+
+test('of a genuine token for another URL or body, operators are told both hashes, and that the secret is right', () => {
+  const { headers, body, url } = vectors.find(({ name }) => name === 'body by POST')!
+  const called = { method: 'POST', headers: headers as Record<string, string>, receivedAt }
+  const explain = (request: { url: string; body: string }) => source.explain(requestOf({ ...called, ...request }))
+  const [genuine] = explain({ url, body })
+  expect(genuine).toMatchObject({ matches: true, expected: genuine!.presented })
+  const [ofUrl, ofBody] = genuine!.hashes!
+  expect(genuine!.hashes).toEqual([
+    { name: 'url_hash', presented: hashClaim(url), expected: hashClaim(url) },
+    { name: 'payload_hash', presented: hashClaim(body), expected: hashClaim(body) },
+  ])
+  expect(explain({ url: `${url}/`, body })).toEqual([
+    { ...genuine, hashes: [{ ...ofUrl, expected: hashClaim(`${url}/`) }, ofBody] },
+  ])
+  expect(explain({ url, body: `${body} ` })).toEqual([
+    { ...genuine, hashes: [ofUrl, { ...ofBody, expected: hashClaim(`${body} `) }] },
+  ])
+})
+
+test('a token of another secret is told from one for another URL or time', () => {
+  const other = sourceOf(messagebird({ secrets: 'another' }))!
+  for (const name of ['url_hash of another URL', 'payload_hash of other bytes', 'exp 5 s ago', 'iss Bird']) {
+    const { headers, expect: _expected, ...request } = vectors.find((vector) => vector.name === name)!
+    const received = requestOf({ ...request, headers: headers, receivedAt })
+    expect(other.read(received)).toMatchObject({ reason: 'signature_mismatch' })
+    expect(other.explain(received)).toMatchObject([{ matches: false, signedText: expect.any(Buffer) }])
+  }
 })
 
 test('no token leads to the secret in what operators are told', () => {

@@ -1,11 +1,11 @@
 import { randomUUID } from 'node:crypto'
 import { composeCallbackId } from './callback-id.ts'
-import { hashClaim, isHashOf, parseJwt, proofOf, signJwt, timeProblem } from './jwt.ts'
+import { agrees, hashClaim, parseJwt, proofOf, signedHash, signJwt, timeProblem } from './jwt.ts'
 import type { Jwt } from './jwt.ts'
 import type { Content, Message } from './message.ts'
 import { fromIsoTime } from './proof.ts'
 import { assumed, documented, observed, unknown } from './provider.ts'
-import type { CallbackFound, OutgoingRequest, Proof, RejectReason } from './provider.ts'
+import type { CallbackFound, OutgoingRequest, Proof, RejectReason, SignedHash } from './provider.ts'
 import { definePreset } from './source.ts'
 
 // MessageBird's own API: a signed token with the hashes of URL and body. For its successor see bird.ts.
@@ -18,17 +18,26 @@ function proofs(message: Message): Proof[] | RejectReason {
   if (token === undefined) return 'signature_missing'
   const jwt = parseJwt(token, ['HS256', 'HS384', 'HS512'])
   if (jwt === undefined) return 'signature_unreadable'
-  const problem = timeProblem(jwt, message.receivedAt) ?? claimsProblem(jwt, message)
   // Without a body the content is in the URL's query, which is signed just as well.
-  return problem ?? [proofOf(jwt, message.body.length === 0 ? 'url' : 'body')]
+  const proof = proofOf(jwt, message.body.length === 0 ? 'url' : 'body')
+  const hashes = hashesOf(jwt, message)
+  return [{ ...proof, hashes, problem: timeProblem(jwt, message.receivedAt) ?? claimsProblem(jwt, hashes) }]
 }
 
 /** As the vendor's library has it: only `payload_hash` may be missing, and only where there is no body. */
-function claimsProblem({ claims }: Jwt, { url, body }: Message): RejectReason | undefined {
-  const { iss, jti, url_hash: urlHash, payload_hash: payloadHash } = claims
-  if (iss !== ISSUER || jti === undefined || !isHashOf(urlHash, url)) return 'signature_mismatch'
-  if (payloadHash === undefined ? body.length > 0 : !isHashOf(payloadHash, body)) return 'body_hash_mismatch'
-  return undefined
+function hashesOf({ claims }: Jwt, { url, body }: Message): SignedHash[] {
+  const { url_hash: urlHash, payload_hash: payloadHash } = claims
+  const ofUrl = signedHash('url_hash', urlHash, url)
+  return payloadHash === undefined && body.length === 0
+    ? [ofUrl]
+    : [ofUrl, signedHash('payload_hash', payloadHash, body)]
+}
+
+function claimsProblem({ claims: { iss, jti } }: Jwt, hashes: SignedHash[]): RejectReason | undefined {
+  if (iss !== ISSUER || jti === undefined) return 'signature_unreadable'
+  const wrong = hashes.find((hash) => !agrees(hash))
+  if (wrong === undefined) return undefined
+  return wrong.name === 'url_hash' ? 'url_hash_mismatch' : 'body_hash_mismatch'
 }
 
 function sign(request: OutgoingRequest, secret: string, at: Date): OutgoingRequest {

@@ -22,6 +22,7 @@ export type RejectReason =
   | 'signature_unreadable'
   | 'signature_mismatch'
   | 'body_hash_mismatch'
+  | 'url_hash_mismatch'
   | 'timestamp_missing'
   | 'timestamp_unreadable'
   | 'timestamp_out_of_tolerance'
@@ -161,6 +162,18 @@ export interface ProofExplanation {
   /** What should have come; undefined where only the provider can make it (public keys). */
   expected: string | undefined
   matches: boolean
+  /** See {@link Proof.hashes}. */
+  hashes?: SignedHash[]
+}
+
+/** A hash inside what is signed, which stands there for a part of the request. */
+export interface SignedHash {
+  /** What it is called there, such as `url_hash`. */
+  name: string
+  /** As it came; empty where none did. */
+  presented: string
+  /** That of the request as Ringback has it. */
+  expected: string
 }
 
 /** A request to send, as a provider sends it. Header names are in lower case. */
@@ -256,13 +269,17 @@ export interface Proof {
   signedAt?: Date
   /** See {@link GenuineCallback.nonces}; only where the proof covers the nonce and not the body. */
   nonce?: string
+  /** What is wrong with it though its signature holds: what was signed is not this request, or no longer counts. */
+  problem?: RejectReason | undefined
+  /** For operators: hashes that are signed in place of what they are hashes of. May be left out where they are right. */
+  hashes?: SignedHash[]
 }
 
 /** How requests are signed. */
 export interface Signature {
   /** Makes the key of a configured secret: its UTF-8 bytes where this is left out. Throws, naming no value, if it cannot be one. */
   key?: (secret: string) => Key
-  /** The proofs that a request presents, or what it lacks. Never throws. */
+  /** The proofs that a request presents, or what it lacks or has that cannot be read. Never throws. */
   proofs: (message: Message) => Proof[] | RejectReason
   /** Whether the URL is signed, so that the public one must be known. */
   coversUrl?: boolean

@@ -334,6 +334,7 @@ function verify({ scheme, access, keys, allowUnsigned, toleranceSeconds }: Setti
   for (const proof of proofs) {
     const match = keys.find(({ key }) => holds(proof, key))
     if (match === undefined) continue
+    if (proof.problem !== undefined) return { ok: false, reason: proof.problem }
     if (!isTimely(proof, toleranceSeconds, message.receivedAt)) {
       return { ok: false, reason: 'timestamp_out_of_tolerance' }
     }
@@ -382,6 +383,7 @@ function explain({ scheme, keys }: Settings, message: Message): ProofExplanation
             ? undefined
             : digest(proof.algorithm, key as Buffer, proof.signed).toString(proof.encoding),
         matches: holds(proof, key),
+        ...(proof.hashes !== undefined && { hashes: proof.hashes }),
       })),
   )
 }

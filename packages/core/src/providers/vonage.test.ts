@@ -4,6 +4,7 @@ import { tokenGenerate, verifySignature } from '@vonage/jwt'
 import { describe, expect, test } from 'vitest'
 import { requestOf, signAndRead, sourceOf } from '../../test/support/sign-and-read.ts'
 import vonageVectors from '../../test/vectors/vonage.json' with { type: 'json' }
+import { hashClaim } from './jwt.ts'
 import { vonage } from './vonage.ts'
 
 const { jwtSecret, smsSecret, ids } = vonageVectors
@@ -158,6 +159,32 @@ test('a token and its body, seen once, open no GET with another query', () => {
     receivedAt,
   })
   expect(source.read(forged)).toMatchObject({ kind: 'refused', reason: 'body_hash_mismatch' })
+})
+
+test.each([
+  ['body changed', 'body'],
+  ['payload_hash missing', 'body'],
+  ['GET: query changed', 'query'],
+])('what a genuine token vouches for instead is shown to operators: %s', (name, what) => {
+  const vector = (vonageVectors.jwt as (Vector & { authorization: string })[]).find((one) => one.name === name)!
+  const { authorization, query = '', body = '', method = 'POST' } = vector
+  const request = requestOf({ method, url: URL + query, body, headers: { Authorization: authorization }, receivedAt })
+  const content = what === 'body' ? body : JSON.stringify(Object.fromEntries(new URLSearchParams(query)))
+  const { payload_hash: presented = '' } = JSON.parse(
+    Buffer.from(authorization.split('.')[1]!, 'base64url').toString(),
+  ) as { payload_hash?: string }
+  expect(source.explain(request)).toMatchObject([
+    { matches: true, hashes: [{ name: 'payload_hash', presented, expected: hashClaim(content) }] },
+  ])
+})
+
+test('a token whose time is over, or of another secret, is shown to operators with what was signed', () => {
+  for (const name of ['exp passed', 'another secret']) {
+    const { authorization, body } = vonageVectors.jwt.find((vector) => vector.name === name)!
+    const [proof] = source.explain(requestOf({ body, headers: { authorization }, receivedAt }))
+    expect(proof!.signedText.toString()).toBe(/Bearer (.*)\./.exec(authorization)![1])
+    expect(proof!.matches).toBe(name === 'exp passed')
+  }
 })
 
 test('the token is kept with the request, so that quarantine can verify it again', () => {

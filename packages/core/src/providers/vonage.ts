@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { composeCallbackId, isCallbackId } from './callback-id.ts'
-import { hashClaim, isHashOf, parseJwt, proofOf, signJwt, timeProblem } from './jwt.ts'
+import { hashClaim, isHashOf, parseJwt, proofOf, signedHash, signJwt, timeProblem } from './jwt.ts'
 import type { Jwt } from './jwt.ts'
 import { fieldsContent, queryOf } from './message.ts'
 import type { Content, Fields, Message } from './message.ts'
@@ -21,26 +21,31 @@ function jwtProofs(message: Message): Proof[] | RejectReason {
   if (token === undefined) return 'signature_missing'
   const jwt = parseJwt(token, ['HS256'])
   if (jwt === undefined) return 'signature_unreadable'
-  const problem = timeProblem(jwt, message.receivedAt)
-  if (problem !== undefined) return problem
   const proof = contentProof(jwt, message)
-  return typeof proof === 'string' ? proof : [proof]
+  return [{ ...proof, problem: timeProblem(jwt, message.receivedAt) ?? proof.problem }]
 }
 
 /** What of the request the token vouches for, by its claim `payload_hash`. */
-function contentProof(jwt: Jwt, message: Message): Proof | RejectReason {
+function contentProof(jwt: Jwt, message: Message): Proof {
   const { payload_hash: payloadHash, jti } = jwt.claims
   const nonce = typeof jti === 'string' && isCallbackId(jti) ? { nonce: jti } : undefined
   const { body, method } = message
   // Of a GET the query is the content, whatever body comes along: a token with its body could be put on any query.
   if (method !== 'GET' && body.length > 0 && isHashOf(payloadHash, body)) return proofOf(jwt, 'body')
   // Other bytes can have the same compact form, so the token's id sees to it that only one of them is stored.
-  if (compactForms(message).some((form) => isHashOf(payloadHash, form))) {
-    return { ...proofOf(jwt, method === 'GET' ? 'url' : 'body'), ...nonce }
+  const forms = compactForms(message)
+  const proof = proofOf(jwt, method === 'GET' ? 'url' : 'body')
+  if (forms.some((form) => isHashOf(payloadHash, form))) return { ...proof, ...nonce }
+  if (body.length > 0 || (payloadHash !== undefined && !isHashOf(payloadHash, body))) {
+    const content = method === 'GET' ? (forms[0] ?? '') : body
+    return {
+      ...proof,
+      problem: 'body_hash_mismatch',
+      hashes: [signedHash('payload_hash', payloadHash, content)],
+    }
   }
-  if (body.length > 0 || (payloadHash !== undefined && !isHashOf(payloadHash, body))) return 'body_hash_mismatch'
   // There is no body, and the token says nothing of the query: it proves no more than that Vonage made it.
-  return nonce === undefined ? 'nonce_missing' : { ...proofOf(jwt, 'secret'), ...nonce }
+  return { ...proof, covers: 'secret', ...(nonce ?? { problem: 'nonce_missing' }) }
 }
 
 /** The content as an object in JSON without white space, members in the order received: what the support article hashes. */
