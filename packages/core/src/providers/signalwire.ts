@@ -9,7 +9,8 @@ import { definePreset } from './source.ts'
 import { EMPTY_TWIML, spellingsOf, splitForm, urlSignature } from './twilio.ts'
 
 // SignalWire: one header with two meanings. Its older interface is Twilio's, signature and all; its newer one signs URL
-// and raw body, in hex. Source: SignalWire's guide to webhook security, and the documentation of its own validators.
+// and raw body, in hex. Source: SignalWire's guide to webhook security, the documentation of its own validators, and for
+// forms its Node library.
 
 const HEADER = 'x-signalwire-signature'
 
@@ -86,7 +87,7 @@ export const signalwire = definePreset({
         ...commonFacts,
         title: 'cXML and the Compatibility API: forms such as Twilio’s',
         signedText: documented(
-          'As Twilio: the URL, then each form field as name and value, sorted by name; HMAC-SHA1, base64; for JSON the URL alone with `bodySHA256` in it. The URL is tried with and without the port.',
+          'As Twilio: the URL, then each form field as name and value, sorted by name; HMAC-SHA1, base64; for JSON the URL alone with `bodySHA256` in it. Of a repeated field every value is taken, in the order received, where Twilio takes each different one once; the URL is tried with and without the port. Both as in SignalWire’s library.',
         ),
         covers: documented('URL and form fields, or URL and the body’s hash; for GET the URL with its query.'),
         callbackId: assumed(
@@ -105,7 +106,8 @@ export const signalwire = definePreset({
         ],
       },
       methods: ['POST', 'GET'],
-      signature: urlSignature(HEADER),
+      // Of a repeated field it signs every value, as received.
+      signature: urlSignature(HEADER, (values) => values),
       split: (message) => splitForm(message),
       answer: EMPTY_TWIML,
       delivery,
@@ -147,5 +149,6 @@ export const signalwire = definePreset({
   references: [
     'developer.signalwire.com/guides/webhook-security',
     'metacpan.org/pod/SignalWire::Security::WebhookValidator',
+    'npm @signalwire/compatibility-api 3.2.0, lib/webhooks/webhooks.js',
   ],
 })

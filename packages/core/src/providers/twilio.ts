@@ -18,7 +18,10 @@ const BODY_HASH = 'bodySHA256'
 type Signed = Pick<Message, 'method' | 'body' | 'query' | 'form'>
 
 /** What is signed behind the URL, and what is covered by that; or what is wrong with the request. */
-function signedContent({ method, body, query, form }: Signed): { text: string; covers: VerifiedBy } | RejectReason {
+function signedContent(
+  { method, body, query, form }: Signed,
+  signedValues: SignedValues,
+): { text: string; covers: VerifiedBy } | RejectReason {
   const bodyHash = query.find(([name]) => name === BODY_HASH)?.[1]
   if (bodyHash !== undefined && bodyHash !== hash('sha256', body, 'hex')) return 'body_hash_mismatch'
   if (method === 'GET') return { text: '', covers: 'url' }
@@ -26,19 +29,22 @@ function signedContent({ method, body, query, form }: Signed): { text: string; c
   if (typeof form === 'string') return form
   // The URL alone is signed here: whoever saw one such signature could put it on any JSON.
   if (form.length === 0 && body.length > 0) return 'body_hash_mismatch'
-  return { text: gluedFields(form), covers: 'body' }
+  return { text: gluedFields(form, signedValues), covers: 'body' }
 }
 
-/** Names and values without anything between them, in the order of UTF-16 code units; a value that is repeated counts once. */
-function gluedFields(fields: Fields): string {
+/** Names and values without anything between them, sorted by name in the order of UTF-16 code units. */
+function gluedFields(fields: Fields, signedValues: SignedValues): string {
   const values = Map.groupBy(fields, ([name]) => name)
   return [...values.keys()]
     .toSorted(byCodeUnits)
-    .flatMap((name) =>
-      [...new Set(values.get(name)!.map(([, value]) => value))].toSorted(byCodeUnits).map((value) => name + value),
-    )
+    .flatMap((name) => signedValues(values.get(name)!.map(([, value]) => value)).map((value) => name + value))
     .join('')
 }
+
+/** Which of a field's values are signed, and in which order. */
+type SignedValues = (values: string[]) => string[]
+
+const eachOnceSorted: SignedValues = (values) => [...new Set(values)].toSorted(byCodeUnits)
 
 function byCodeUnits(a: string, b: string): number {
   return a < b ? -1 : a > b ? 1 : 0
@@ -74,8 +80,8 @@ function withRewrittenQuery(url: string): string {
     : `${url.slice(0, at)}?${stringifyQuery(parseQuery(url.slice(at + 1)))}`
 }
 
-/** Twilio's signature, in the header of that name. */
-export function urlSignature(headerName: string): Signature {
+/** Twilio's signature, in the header of that name. Others who sign like it may take other values of a repeated field. */
+export function urlSignature(headerName: string, signedValues: SignedValues = eachOnceSorted): Signature {
   return {
     coversUrl: true,
     // Looks like a credential and is none.
@@ -85,7 +91,7 @@ export function urlSignature(headerName: string): Signature {
       if (text === undefined || text === '') return 'signature_missing'
       const signature = fromBase64(text)
       if (signature.length === 0) return 'signature_unreadable'
-      const content = signedContent(message)
+      const content = signedContent(message, signedValues)
       if (typeof content === 'string') return content
       return spellingsOf(message.url).map((url) => ({
         algorithm: 'hmac-sha1',
@@ -98,7 +104,7 @@ export function urlSignature(headerName: string): Signature {
     sign(request, secret, at) {
       const url = hasForm(request) || request.body.length === 0 ? request.url : withBodyHash(request)
       const unused = { header: () => undefined, remoteAddress: undefined, receivedAt: at }
-      const content = signedContent(createMessage({ ...request, url, ...unused }))
+      const content = signedContent(createMessage({ ...request, url, ...unused }), signedValues)
       const text = url + (typeof content === 'string' ? '' : content.text)
       const signature = digest('hmac-sha1', Buffer.from(secret), text).toString('base64')
       return { ...request, url, headers: { ...request.headers, [headerName]: signature } }
