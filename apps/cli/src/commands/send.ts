@@ -44,7 +44,10 @@ export function addSendCommand(program: Command): void {
   program
     .command('send')
     .description('play a provider: send callbacks, signed as it signs')
-    .argument('<provider>', 'a source of the configuration, or a provider: then the first source of it')
+    .argument(
+      '<provider>',
+      'a source of the configuration, or a provider: then the first source of it that has the event',
+    )
     .argument(
       '<event>',
       'one that "ringback providers <provider>" lists; of Voximplant any other as well, without data of its own',

@@ -1,6 +1,7 @@
 import { env, resolveConfig } from '@ringback/core/config'
 import type { ConfigDefinition } from '@ringback/core/config'
 import { providers } from '@ringback/core/providers/all'
+import { plivo } from '@ringback/core/providers/plivo'
 import { fillSample } from '@ringback/core/providers/sample'
 import { standardWebhooks } from '@ringback/core/providers/standard-webhooks'
 import { voximplant } from '@ringback/core/providers/voximplant'
@@ -10,13 +11,29 @@ import { findSample, findSender } from './find-sender.ts'
 const SECRET = 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw'
 const EVENT = 'contact.created'
 
-const configured = (sources: ConfigDefinition['sources'] = {}) => resolveConfig({ sources }, {})
+const configured = (sources: ConfigDefinition['sources'] = {}) =>
+  resolveConfig({ sources }, { PUBLIC_BASE_URL: 'https://hooks.example.test' })
 const hooks = () => standardWebhooks({ secrets: SECRET })
 
 test('a source is found by its name, and a provider by the first of its sources', () => {
   const config = configured({ first: hooks(), second: hooks() })
   expect(findSender('second', EVENT, {}, config).sourceName).toBe('second')
   expect(findSender('standard-webhooks', EVENT, {}, config).sourceName).toBe('first')
+})
+
+test('of a provider the source is taken that has the scheme asked for, else the event, else the first', () => {
+  const config = configured({
+    voice: plivo({ scheme: 'voice', secrets: 'hush' }),
+    messages: plivo({ scheme: 'messaging', secrets: 'hush' }),
+    'more-messages': plivo({ scheme: 'messaging', secrets: 'hush' }),
+  })
+  const found = (event: string, options = {}) => findSender('plivo', event, options, config).sourceName
+  expect(found('message.status')).toBe('messages')
+  expect(found('message.status', { scheme: 'messaging' })).toBe('messages')
+  expect(found('message.status', { secret: 'other' })).toBe('messages')
+  expect(found('Hangup')).toBe('voice')
+  expect(() => found('Hangup', { scheme: 'messaging' })).toThrow(/"Hangup" is an event of Plivo’s scheme "voice"/)
+  expect(() => found('other')).toThrow(/no sample of "other" for Plivo, scheme "voice"/)
 })
 
 test('without a source, a secret is enough', () => {

@@ -59,7 +59,7 @@ function findSource(
   const isDemo = demoSources.has(name) && sourcesOff.includes(name)
   const [sourceName, configured] =
     [...sources].find(([candidate]) => candidate === name) ??
-    (isDemo ? undefined : [...sources].find(([, { provider }]) => provider === name)) ??
+    (isDemo ? undefined : findOwnSource(name, event, scheme, sources)) ??
     []
   if (sourceName !== undefined && configured !== undefined) {
     if (scheme === undefined || scheme === configured.scheme) return { sourceName, source: configured }
@@ -98,6 +98,21 @@ function findSource(
   return { sourceName: name, source: resolved(name, demo) }
 }
 
+/** Of a provider's sources the one by whose scheme the event is sent; the first where there is none. */
+function findOwnSource(
+  providerName: string,
+  event: string,
+  scheme: string | undefined,
+  sources: KnownConfig['sources'],
+): [name: string, source: Source] | undefined {
+  const provider = providers.find(({ name }) => name === providerName)
+  const own = [...sources].filter(([, source]) => source.provider === providerName)
+  const fitting = own.find(([, source]) =>
+    scheme === undefined ? provider && hasSample(provider, source.scheme, event) : source.scheme === scheme,
+  )
+  return fitting ?? own[0]
+}
+
 /** A source that nobody configured, for signing only. */
 function createSource(provider: Provider, scheme: string, secret: string): Source {
   if (!isComplete(provider)) {
@@ -125,7 +140,7 @@ function isSigned(profile: SchemeProfile & Partial<Scheme>): boolean {
 }
 
 function hasSample(provider: Provider, scheme: string, event: string): boolean {
-  return Object.hasOwn(provider.schemes[scheme]!.samples, event)
+  return Object.hasOwn(ownValue(provider.schemes, scheme)?.samples ?? {}, event)
 }
 
 /**
