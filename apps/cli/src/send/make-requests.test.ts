@@ -1,7 +1,8 @@
 import { env, resolveConfig } from '@ringback/core/config'
 import type { SourceDefinition } from '@ringback/core/config'
 import { providers } from '@ringback/core/providers/all'
-import type { Sample, Source } from '@ringback/core/providers/provider'
+import { infobip } from '@ringback/core/providers/infobip'
+import type { Sample, SchemeProfile, Source } from '@ringback/core/providers/provider'
 import { standardWebhooks } from '@ringback/core/providers/standard-webhooks'
 import { vobiz } from '@ringback/core/providers/vobiz'
 import { demoCredentials, voximplant } from '@ringback/core/providers/voximplant'
@@ -172,6 +173,21 @@ test('public keys sign nothing, and the error says what does', () => {
   checkSecret('hooks', options(signed, signedSample))
   checkSecret('hooks', options(verifying, signedSample, { secret: SECRET }))
   checkSecret('hooks', options(batches, batchSample))
+})
+
+test('a secret is refused where nothing is signed: by a password or the URL alone, requests are let in whatever it is', () => {
+  const byPassword = sourceOf(infobip({ basicAuth: { username: 'user', password: 'hush' } }))
+  const [scheme] = Object.values<SchemeProfile>(infobip.provider.schemes)
+  const [report] = Object.values(scheme!.samples)
+  const byUrl = sourceOf(voximplant({ urlTokens: 'hush' }))
+  for (const [source, sample] of [[byPassword, report!] as const, [byUrl, batchSample] as const]) {
+    expect(() => checkSecret('hooks', options(source, sample, { secret: 'wrong' }))).toThrow(
+      /"hooks" carries no signature: leave out --secret/,
+    )
+    checkSecret('hooks', options(source, sample))
+  }
+  checkSecret('hooks', options(batches, batchSample, { secret: 'wrong' }))
+  checkSecret('hooks', options(signed, signedSample, { secret: 'd3Jvbmc=' }))
 })
 
 const everyScheme = providers.flatMap((provider) =>

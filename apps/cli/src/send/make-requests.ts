@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto'
 import { queryOf } from '@ringback/core/providers/message'
 import type { OutgoingRequest, Reading, Sample, Source } from '@ringback/core/providers/provider'
 import { urlBelow } from '@ringback/core/providers/request-origin'
@@ -59,10 +60,13 @@ export function provesEach({ source, sample, url, secret, now }: Omit<MakeOption
 
 /**
  * Throws if nothing that the source accepts can be signed: where it knows only public keys, the provider's private one
- * is needed. A secret that was given may be wrong on purpose, but it must be one.
+ * is needed. A secret that was given may be wrong on purpose, but it must be one, and have something to sign.
  */
 export function checkSecret(sourceName: string, options: Omit<MakeOptions, 'wrongContentType'>): void {
   const { source, sample, secret, now } = options
+  if (secret !== undefined && !isSigned(options)) {
+    throw new Error(`What is sent to source "${sourceName}" carries no signature: leave out --secret`)
+  }
   const at = now()
   let request: OutgoingRequest | undefined
   try {
@@ -74,6 +78,14 @@ export function checkSecret(sourceName: string, options: Omit<MakeOptions, 'wron
   throw new Error(
     `What is configured for source "${sourceName}" verifies signatures but makes none: pass the private key as --secret`,
   )
+}
+
+/** Whether requests carry anything that is made with a secret: not where only a password or the URL lets them in. */
+function isSigned({ source, sample, url, now }: Omit<MakeOptions, 'wrongContentType'>): boolean {
+  const at = now()
+  const unsigned = requestOf([fillSample(sample, at)], url, source)
+  const sign = () => source.sign(unsigned, { at, secret: randomBytes(32).toString('base64') })
+  return areDifferent(sign(), sign())
 }
 
 /** Whether the source refuses what was signed an hour ago: not where no time is signed. */
@@ -110,9 +122,13 @@ function canForge({ source, sample, url, secret, now }: MakeOptions): boolean {
   const unsigned = requestOf([fillSample(sample, at)], url, source)
   const forged = source.sign(unsigned, { at, secret, forged: true })
   const genuine = source.sign(unsigned, { at, secret })
+  return areDifferent(forged, genuine)
+}
+
+function areDifferent(one: OutgoingRequest, other: OutgoingRequest): boolean {
   return (
-    JSON.stringify([forged.url, forged.headers]) !== JSON.stringify([genuine.url, genuine.headers]) ||
-    !forged.body.equals(genuine.body)
+    JSON.stringify([one.url, one.headers]) !== JSON.stringify([other.url, other.headers]) ||
+    !one.body.equals(other.body)
   )
 }
 
