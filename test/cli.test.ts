@@ -101,6 +101,8 @@ test.each([
   [['send', 'voximplant', 'x', '--url', 'ftp:/x'], /--url is no URL of http or https, such as/],
   [['providers', 'nobody'], /no provider "nobody"; there are: voximplant/],
   [['send', 'voximplant', 'x', '--forged', '200%'], /percentage from 0% to 100%/],
+  [['send', 'voximplant', 'x', '--duplicates', '0.2'], /percentage from 0% to 100%, such as 20%/],
+  [['send', 'voximplant', 'x', '--duplicates', '60%', '--forged', '60%'], /together are more than 100%/],
   [['quarantine', 'release', '01a20100-2034-72e6-8f19-104d6f900fe4', '--reason', 'x'], /ids or filters, not both/],
   [['quarantine', 'release', '--until', '0s', '--trust', '--yes'], /--trust goes with ids, or with --source/],
   [['events', '--follow', '--limit', '5'], /'--follow' cannot be used with option '--limit <n>'/],

@@ -13,8 +13,8 @@ export function wholeNumber(min: number, max: number): (text: string) => number 
 /** Reads an option that is a share: `20%` is 0.2. */
 export function share(text: string): number {
   const value = Number(text.replace(/%$/, '')) / 100
-  if (/^\d+(\.\d+)?%?$/.test(text) && value <= 1) return value
-  throw new InvalidArgumentError('It must be a percentage from 0% to 100%.')
+  if (/^\d+(\.\d+)?%$/.test(text) && value <= 1) return value
+  throw new InvalidArgumentError('It must be a percentage from 0% to 100%, such as 20%.')
 }
 
 const UNIT_MS = { s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 }

@@ -47,7 +47,14 @@ test('all can be forged, and one callback is never a duplicate', () => {
   expect(kindsOf(plan({ count: 3, forged: 1 }))).toEqual(['f', 'f', 'f'])
   expect(kindsOf(plan({ count: 1, duplicates: 1 }))).toEqual(['g'])
   // Nothing genuine is left to repeat at first, so the first to repeat something is what the others repeat.
-  expect(kindsOf(plan({ count: 3, duplicates: 0.67, forged: 1 })).toSorted()).toEqual(['d', 'f', 'g'])
+  expect(kindsOf(plan({ count: 3, duplicates: 2 / 3, forged: 1 / 3 })).toSorted()).toEqual(['d', 'f', 'g'])
+})
+
+test('shares that are more than all are refused, and not cut', () => {
+  expect(() => plan({ count: 10, duplicates: 0.6, forged: 0.6 })).toThrow(/--duplicates, --forged and --stale/)
+  expect(() => plan({ count: 10, forged: 0.6, stale: 0.41 })).toThrow(/more than 100%/)
+  // Together a little more than 1, in binary.
+  expect(kindsOf(plan({ count: 100, duplicates: 0.33, forged: 0.56, stale: 0.11 }))).toHaveLength(100)
 })
 
 test('forged callbacks stand beside genuine ones only where each proves itself', () => {

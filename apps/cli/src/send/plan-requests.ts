@@ -28,7 +28,10 @@ export interface PlannedRequest {
   dropped: boolean
 }
 
-/** The requests in the order in which they are sent; the same for the same options. */
+/**
+ * The requests in the order in which they are sent; the same for the same options. Throws where shares of the callbacks
+ * come to more than all of them.
+ */
 export function planRequests(options: PlanOptions): PlannedRequest[] {
   const groups = groupByRequest(planCallbacks(options), options)
   const ordered = options.reorder ? shuffled(groups, options.seed) : groups
@@ -38,11 +41,17 @@ export function planRequests(options: PlanOptions): PlannedRequest[] {
   }))
 }
 
-/** As many of each kind as was asked for, evenly spread. A duplicate repeats one of the last thousand genuine ones. */
+/**
+ * As many of each kind as was asked for, evenly spread. A duplicate repeats one of the last thousand genuine ones; where
+ * there is none before it, it is genuine itself.
+ */
 function planCallbacks({ count, duplicates, forged, stale }: PlanOptions): PlannedCallback[] {
+  if (duplicates + forged + stale > 1 + ROUNDING) {
+    throw new Error('--duplicates, --forged and --stale together are more than 100% of the callbacks')
+  }
   const duplicateCount = Math.min(shareOf(count, duplicates), count - 1)
-  const forgedCount = Math.min(shareOf(count, forged), count - duplicateCount)
-  const staleCount = Math.min(shareOf(count, stale), count - duplicateCount - forgedCount)
+  const forgedCount = shareOf(count, forged)
+  const staleCount = shareOf(count, stale)
   const genuineCount = count - duplicateCount - forgedCount - staleCount
   const kinds = [
     // A genuine one comes first, for there must be something to repeat.
@@ -88,9 +97,12 @@ function groupByRequest(
   return requests
 }
 
-/** Whole numbers only; what a percentage loses in binary is given back. */
+/** What a percentage loses in binary. */
+const ROUNDING = 1e-9
+
+/** Whole numbers only. */
 function shareOf(count: number, share: number): number {
-  return Math.floor(count * share + 1e-9)
+  return Math.floor(count * share + ROUNDING)
 }
 
 /** Fisher and Yates' shuffle with a small generator of its own (mulberry32), so that an order can be repeated. */
