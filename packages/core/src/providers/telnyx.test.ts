@@ -37,6 +37,11 @@ test('a TeXML callback is a form with the fields of Twilio', () => {
       { kind: 'genuine', verifiedBy: 'body', type: 'completed', callId: 'v3:c1', callbackId: 'v3%3Ac1:completed:2' },
     ],
   })
+  const withoutAccount = Buffer.from('CallSid=v3%3Ac1&CallStatus=completed')
+  const call = source.sign({ method: 'POST', url: '', headers: {}, body: withoutAccount }, { at, secret: privateKey })
+  expect(source.read(requestOf({ ...call, receivedAt: at }))).toMatchObject({
+    callbacks: [{ kind: 'genuine', type: 'completed', callId: 'v3:c1', callbackId: 'v3%3Ac1:completed' }],
+  })
   const other = source.sign(
     { method: 'POST', url: '', headers: {}, body: Buffer.from('a=b') },
     { at, secret: privateKey },

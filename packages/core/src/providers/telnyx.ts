@@ -40,7 +40,9 @@ function sign(request: OutgoingRequest, secret: string, at: Date): OutgoingReque
 function split(message: Message): CallbackFound[] | RejectReason {
   const { json, content } = message
   if (typeof json === 'string') {
-    const isTexml = typeof content !== 'string' && content.text('AccountSid') !== undefined
+    if (typeof content === 'string') return content
+    // Documented to be in every form; one of them is enough to know it by.
+    const isTexml = ['AccountSid', 'CallSid'].some((name) => content.text(name) !== undefined)
     return isTexml ? splitForm(message) : json
   }
   const data = jsonAt(json, 'data')
