@@ -1,3 +1,4 @@
+import { hash } from 'node:crypto'
 import { parse } from 'node:querystring'
 import webhooks from 'twilio/lib/webhooks/webhooks.js'
 import { describe, expect, test } from 'vitest'
@@ -138,6 +139,20 @@ describe('Twilio’s library agrees', () => {
       reason: 'body_hash_mismatch',
     })
   })
+})
+
+test('of a genuine signature on another body, operators are told both hashes; of a forged one, that it is none', () => {
+  const json = { method: 'POST', headers: {}, body: Buffer.from('{"a":1}') } as const
+  const { url: called, headers } = source.sign({ ...json, url }, { at: new Date() })
+  const presented = new URL(called).searchParams.get('bodySHA256')
+  const changed = requestOf({ url: called, headers, body: '{"a":2}' })
+  const expected = hash('sha256', '{"a":2}')
+  expect(source.explain(changed)).toContainEqual(
+    expect.objectContaining({ matches: true, hashes: [{ name: 'bodySHA256', presented, expected }] }),
+  )
+  const unhashed = source.explain(requestOf({ url, headers, body: '{"a":2}' }))
+  expect(unhashed[0]).toMatchObject({ matches: false, hashes: [{ name: 'bodySHA256', presented: '', expected }] })
+  expect(sourceOf(twilio({ secrets: 'another' }))!.read(changed)).toMatchObject({ reason: 'signature_mismatch' })
 })
 
 describe('a callback is named', () => {

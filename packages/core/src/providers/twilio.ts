@@ -5,7 +5,7 @@ import { callbackElements, createMessage, jsonContent } from './message.ts'
 import type { Content, Fields, Json, Message } from './message.ts'
 import { digest, fromBase64, fromIsoTime, fromUnixSeconds } from './proof.ts'
 import { assumed, documented, observed, unknown } from './provider.ts'
-import type { CallbackFound, DeliveryRule, OutgoingRequest, RejectReason, Signature, VerifiedBy } from './provider.ts'
+import type { CallbackFound, DeliveryRule, OutgoingRequest, Proof, RejectReason, Signature } from './provider.ts'
 import samples from './samples/twilio.json' with { type: 'json' }
 import { definePreset } from './source.ts'
 
@@ -17,19 +17,26 @@ const BODY_HASH = 'bodySHA256'
 
 type Signed = Pick<Message, 'method' | 'body' | 'query' | 'form'>
 
-/** What is signed behind the URL, and what is covered by that; or what is wrong with the request. */
+type SignedContent = { text: string } & Pick<Proof, 'covers' | 'problem' | 'hashes'>
+
+/** What is signed behind the URL, and what is covered by that; or why the request cannot be read. */
 function signedContent(
   { method, body, query, form }: Signed,
   signedValues: SignedValues,
-): { text: string; covers: VerifiedBy } | RejectReason {
+): SignedContent | RejectReason {
   const bodyHash = query.find(([name]) => name === BODY_HASH)?.[1]
-  if (bodyHash !== undefined && bodyHash !== hash('sha256', body, 'hex')) return 'body_hash_mismatch'
+  if (bodyHash !== undefined && bodyHash !== hash('sha256', body, 'hex')) return withWrongHash(bodyHash, body)
   if (method === 'GET') return { text: '', covers: 'url' }
   if (bodyHash !== undefined) return { text: '', covers: 'body' }
   if (typeof form === 'string') return form
   // The URL alone is signed here: whoever saw one such signature could put it on any JSON.
-  if (form.length === 0 && body.length > 0) return 'body_hash_mismatch'
+  if (form.length === 0 && body.length > 0) return withWrongHash('', body)
   return { text: gluedFields(form, signedValues), covers: 'body' }
+}
+
+function withWrongHash(presented: string, body: Buffer): SignedContent {
+  const bodyHash = { name: BODY_HASH, presented, expected: hash('sha256', body, 'hex') }
+  return { text: '', covers: 'body', problem: 'body_hash_mismatch', hashes: [bodyHash] }
 }
 
 /** Names and values without anything between them, sorted by name in the order of UTF-16 code units. */
@@ -93,12 +100,13 @@ export function urlSignature(headerName: string, signedValues: SignedValues = ea
       if (signature.length === 0) return 'signature_unreadable'
       const content = signedContent(message, signedValues)
       if (typeof content === 'string') return content
+      const { text: signedText, ...claimed } = content
       return spellingsOf(message.url).map((url) => ({
         algorithm: 'hmac-sha1',
-        signed: Buffer.from(url + content.text),
+        signed: Buffer.from(url + signedText),
         signature,
         encoding: 'base64',
-        covers: content.covers,
+        ...claimed,
       }))
     },
     sign(request, secret, at) {
