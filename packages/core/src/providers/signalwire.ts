@@ -6,7 +6,7 @@ import { assumed, documented, unknown } from './provider.ts'
 import type { CallbackFound, DeliveryRule, RejectReason, SchemeFacts, Signature } from './provider.ts'
 import samples from './samples/signalwire.json' with { type: 'json' }
 import { definePreset } from './source.ts'
-import { EMPTY_TWIML, spellingsOf, splitForm, urlSignature } from './twilio.ts'
+import { EMPTY_TWIML, eachOnceSorted, spellingsOf, splitForm, urlSignature } from './twilio.ts'
 
 // SignalWire: one header with two meanings. Its older interface is Twilio's, signature and all; its newer one signs URL
 // and raw body, in hex. Source: SignalWire's guide to webhook security, the documentation of its own validators, and for
@@ -87,7 +87,7 @@ export const signalwire = definePreset({
         ...commonFacts,
         title: 'cXML and the Compatibility API: forms such as Twilio’s',
         signedText: documented(
-          'As Twilio: the URL, then each form field as name and value, sorted by name; HMAC-SHA1, base64; for JSON the URL alone with `bodySHA256` in it. Of a repeated field every value is taken, in the order received, where Twilio takes each different one once; the URL is tried with and without the port. Both as in SignalWire’s library.',
+          'As Twilio: the URL, then each form field as name and value, sorted by name; HMAC-SHA1, base64; for JSON the URL alone with `bodySHA256` in it. Of a repeated field SignalWire’s library takes every value, in the order received, and Twilio’s each different one once, sorted: both are accepted. The URL is tried with and without the port, as in SignalWire’s library.',
         ),
         covers: documented('URL and form fields, or URL and the body’s hash; for GET the URL with its query.'),
         callbackId: assumed(
@@ -106,8 +106,8 @@ export const signalwire = definePreset({
         ],
       },
       methods: ['POST', 'GET'],
-      // Of a repeated field it signs every value, as received.
-      signature: urlSignature(HEADER, (values) => values),
+      // Of a repeated field its library takes every value, as received; its documentation says that it signs as Twilio does.
+      signature: urlSignature(HEADER, [(values) => values, eachOnceSorted]),
       split: (message) => splitForm(message),
       answer: EMPTY_TWIML,
       delivery,

@@ -51,7 +51,8 @@ function gluedFields(fields: Fields, signedValues: SignedValues): string {
 /** Which of a field's values are signed, and in which order. */
 type SignedValues = (values: string[]) => string[]
 
-const eachOnceSorted: SignedValues = (values) => [...new Set(values)].toSorted(byCodeUnits)
+/** As Twilio itself does. */
+export const eachOnceSorted: SignedValues = (values) => [...new Set(values)].toSorted(byCodeUnits)
 
 function byCodeUnits(a: string, b: string): number {
   return a < b ? -1 : a > b ? 1 : 0
@@ -87,8 +88,14 @@ function withRewrittenQuery(url: string): string {
     : `${url.slice(0, at)}?${stringifyQuery(parseQuery(url.slice(at + 1)))}`
 }
 
-/** Twilio's signature, in the header of that name. Others who sign like it may take other values of a repeated field. */
-export function urlSignature(headerName: string, signedValues: SignedValues = eachOnceSorted): Signature {
+/**
+ * Twilio's signature, in the header of that name. Others who sign like it may take other values of a repeated field: each of
+ * `readings` is accepted, and the first one signs.
+ */
+export function urlSignature(
+  headerName: string,
+  readings: [SignedValues, ...SignedValues[]] = [eachOnceSorted],
+): Signature {
   return {
     coversUrl: true,
     // Looks like a credential and is none.
@@ -98,21 +105,27 @@ export function urlSignature(headerName: string, signedValues: SignedValues = ea
       if (text === undefined || text === '') return 'signature_missing'
       const signature = fromBase64(text)
       if (signature.length === 0) return 'signature_unreadable'
-      const content = signedContent(message, signedValues)
-      if (typeof content === 'string') return content
-      const { text: signedText, ...claimed } = content
-      return spellingsOf(message.url).map((url) => ({
-        algorithm: 'hmac-sha1',
-        signed: Buffer.from(url + signedText),
-        signature,
-        encoding: 'base64',
-        ...claimed,
-      }))
+      const contents = new Map<string, Omit<SignedContent, 'text'>>()
+      for (const reading of readings) {
+        const content = signedContent(message, reading)
+        if (typeof content === 'string') return content
+        const { text: signedText, ...claimed } = content
+        contents.set(signedText, claimed)
+      }
+      return spellingsOf(message.url).flatMap((url) =>
+        Array.from(contents, ([signedText, claimed]) => ({
+          algorithm: 'hmac-sha1' as const,
+          signed: Buffer.from(url + signedText),
+          signature,
+          encoding: 'base64' as const,
+          ...claimed,
+        })),
+      )
     },
     sign(request, secret, at) {
       const url = hasForm(request) || request.body.length === 0 ? request.url : withBodyHash(request)
       const unused = { header: () => undefined, remoteAddress: undefined, receivedAt: at }
-      const content = signedContent(createMessage({ ...request, url, ...unused }), signedValues)
+      const content = signedContent(createMessage({ ...request, url, ...unused }), readings[0])
       const text = url + (typeof content === 'string' ? '' : content.text)
       const signature = digest('hmac-sha1', Buffer.from(secret), text).toString('base64')
       return { ...request, url, headers: { ...request.headers, [headerName]: signature } }
