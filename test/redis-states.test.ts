@@ -1,10 +1,21 @@
+import { code } from '@ringback/core/handlers'
+import type { HandledEvent } from '@ringback/core/handlers'
 import { createProducer, unsafeQueueSettings } from '@ringback/core/queue'
 import type { QueueServer } from '@ringback/core/queue'
 import { expect, test } from 'vitest'
 import { expectStored, startLoad, storesMore } from './support/load.ts'
 import { startRedis } from './support/redis-servers.ts'
 import type { OwnRedis } from './support/redis-servers.ts'
-import { eventually, freshDatabase, log, startIngest, startWorker } from './support/ringback.ts'
+import {
+  aCallback,
+  configWith,
+  eventually,
+  freshDatabase,
+  log,
+  postCallbacks,
+  startIngest,
+  startWorker,
+} from './support/ringback.ts'
 import { proxyTo } from './support/tcp-proxy.ts'
 
 const on = ({ url }: { url: string }): QueueServer & { kind: 'redis' } => ({ kind: 'redis', url, prefix: '{ringback}' })
@@ -50,6 +61,49 @@ test.each(STATES)(
     await storesMore(database, load, 100)
     await load.end()
     await expectStored(database, load)
+  },
+)
+
+test.each(STATES)(
+  'while Redis is %s retries go on and alerts reach people, whatever takes long, and a worker that ends finishes them',
+  async (_state, enter) => {
+    await using redis = await startRedis()
+    await using database = { ...(await freshDatabase()), queue: on(redis) }
+    let isDown = true
+    const slow = Promise.withResolvers<void>()
+    const told: string[] = []
+    const fail = () => {
+      if (isDown) throw new Error('down')
+    }
+    const failThenTakeLong = (_event: HandledEvent, { attempt }: { attempt: number }) => {
+      if (attempt === 1) throw new Error('not yet')
+      return slow.promise
+    }
+    const config = configWith({
+      handlers: [
+        { name: 'slow', run: code(failThenTakeLong, { timeoutMs: 60_000 }), retry: { delaysMs: [2000] } },
+        { name: 'crm', run: code(fail), retry: { delaysMs: [2000, 100], maxAttempts: 100 } },
+        { name: 'tell', on: { source: 'ringback' }, run: code(({ type }) => void told.push(type)) },
+      ],
+    })
+    await using ingest = await startIngest(database, { config })
+    {
+      await using _worker = await startWorker(database, { config, monitoringIntervalMs: 100 })
+      await postCallbacks(ingest, aCallback(1))
+      await eventually(async () =>
+        expect(await database.sql`select from attempts where outcome = 'failed'`).toHaveLength(2),
+      )
+      await enter(redis)
+      await eventually(async () => expect(told).toEqual(['alert.raised']))
+      isDown = false
+      await eventually(async () => expect(told).toEqual(['alert.raised', 'alert.resolved']))
+      expect(await database.sql`select handler from deliveries where status = 'pending' and handler <> 'tell'`).toEqual(
+        [{ handler: 'slow' }],
+      )
+      setTimeout(slow.resolve, 500) // when the worker is ending
+    }
+    const ended = await database.sql`select handler from deliveries where status = 'succeeded' order by handler`
+    expect(ended.map(({ handler }) => String(handler))).toEqual(['crm', 'slow', 'tell', 'tell'])
   },
 )
 

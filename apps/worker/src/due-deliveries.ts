@@ -8,11 +8,20 @@ export interface ScanDependencies {
   sql: Sql
   handlers: readonly Handler[]
   enqueueDeliveries: (job: DeliveriesJob) => Promise<void>
+  /** Does what a job says without the queue, as a worker that takes it from there. */
+  runDeliveries: (job: DeliveriesJob) => Promise<void>
   /** Deliveries jobs that wait for a worker. */
   waitingJobs: () => Promise<number>
   /** Whether a handler has as many jobs in hand as this worker gives it: then what is due for it is left where it is. */
   isFull: (handler: string) => boolean
   log: Logger
+}
+
+export interface Scanner {
+  /** Resolves to whether there may be more that is due than it took. Never waits for a handler. */
+  scan: () => Promise<{ more: boolean }>
+  /** Waits for what it runs itself. */
+  finish: () => Promise<void>
 }
 
 /** What is taken at once, of each handler: what waits for one destination leaves the others their turn. */
@@ -27,19 +36,49 @@ const GRACE_FOR_UNKNOWN_HANDLERS = '10 minutes'
 /**
  * The scanner: enqueues deliveries that are due and in nobody's hand. These are retries, what a crash left between
  * commit and enqueue, and attempts whose worker was not heard of again. Any number of workers may scan at once.
- * Returns how many deliveries it took; as many as it can take means that there may be more.
+ *
+ * While the queue does not take them it runs them itself, at most one job of each handler at a time: that bounds what it
+ * holds, and a slow handler delays no other. An add that failed and was applied all the same does no harm, for each attempt
+ * is claimed.
  */
-export async function enqueueDueDeliveries(deps: ScanDependencies): Promise<{ taken: number; more: boolean }> {
-  if ((await deps.waitingJobs()) > ENOUGH_WAITING_JOBS) return { taken: 0, more: false }
-  const due = await takeDue(deps)
-  for (const [handler, own] of Map.groupBy(due, (delivery) => delivery.handler)) {
-    await deps.enqueueDeliveries({
-      version: '1',
-      handler,
-      deliveries: own.map(({ id, attempts, receivedAt }) => ({ id, attempt: String(attempts + 1), receivedAt })),
-    })
+export function createScanner(deps: ScanDependencies): Scanner {
+  const { log } = deps
+  /** By handler. */
+  const ownRuns = new Map<string, Promise<void>>()
+  const isFull = (handler: string) => ownRuns.has(handler) || deps.isFull(handler)
+
+  function runHere(job: DeliveriesJob, cause: Error): void {
+    const { handler, deliveries } = job
+    log.warn({ handler, count: deliveries.length, error: cause.message }, 'deliveries.run_without_queue')
+    const run = deps
+      .runDeliveries(job)
+      // What it had not done is due again when its lease has run out.
+      .catch((error: Error) => log.error({ handler, error: error.message }, 'job.failed'))
+      .finally(() => ownRuns.delete(handler))
+    ownRuns.set(handler, run)
   }
-  return { taken: due.length, more: due.length >= BATCH }
+
+  return {
+    async scan() {
+      // Once the queue has failed nothing else is tried until the next scan: each would take its time to fail.
+      let failure: Error | undefined
+      const waiting = await deps.waitingJobs().catch((error: Error) => void (failure = error))
+      if (waiting !== undefined && waiting > ENOUGH_WAITING_JOBS) return { more: false }
+      const due = await takeDue({ ...deps, isFull })
+      for (const [handler, own] of Map.groupBy(due, (delivery) => delivery.handler)) {
+        const deliveries = own.map(({ id, attempts, receivedAt }) => ({
+          id,
+          attempt: String(attempts + 1),
+          receivedAt,
+        }))
+        const job: DeliveriesJob = { version: '1', handler, deliveries }
+        if (failure === undefined) await deps.enqueueDeliveries(job).catch((error: Error) => (failure = error))
+        if (failure !== undefined) runHere(job, failure)
+      }
+      return { more: due.length >= BATCH }
+    },
+    finish: async () => void (await Promise.all(ownRuns.values())),
+  }
 }
 
 interface Due {
@@ -50,7 +89,12 @@ interface Due {
 }
 
 /** Takes due deliveries for half a minute; when they have not been claimed by then, they are due again. */
-async function takeDue({ sql, handlers, isFull, log }: ScanDependencies): Promise<Due[]> {
+async function takeDue({
+  sql,
+  handlers,
+  isFull,
+  log,
+}: Pick<ScanDependencies, 'sql' | 'handlers' | 'isFull' | 'log'>): Promise<Due[]> {
   const names = handlers.map(({ name }) => name).filter((name) => !isFull(name))
   return sql.begin(async (transaction) => {
     // Skips what another worker's scanner is taking at this moment, in no particular order among equals.

@@ -5,7 +5,6 @@ import type { Config, Handler } from '@ringback/core/config'
 import { HandlerError } from '@ringback/core/handlers'
 import type { AttemptReport, HandledEvent, HandlerContext } from '@ringback/core/handlers'
 import type { Logger } from '@ringback/core/log'
-import type { QueueJob } from '@ringback/core/queue'
 import { nextStep } from '@ringback/core/retry'
 import type { NextStep } from '@ringback/core/retry'
 import type { Sql } from '@ringback/core/store/connect'
@@ -48,10 +47,10 @@ export interface FinishedAttempt {
 
 export interface DeliveryRunner {
   /**
-   * The processor of deliveries jobs: one attempt of each delivery in the job, unless it was made already. It tells
-   * `mayTake` how long those may take that it has begun.
+   * The processor of deliveries jobs, by their data: one attempt of each delivery in the job, unless it was made already. It
+   * tells `mayTake` how long those may take that it has begun.
    */
-  process: (job: QueueJob, mayTake?: (ms: number) => void) => Promise<void>
+  process: (job: unknown, mayTake?: (ms: number) => void) => Promise<void>
   /** Whether a handler has as many jobs in hand as it may: what is due for it can stay in Postgres. */
   isFull: (handler: string) => boolean
   /** How many handlers are running. */
@@ -87,8 +86,8 @@ export async function createRunDeliveries(deps: RunDependencies): Promise<Delive
     deps.config.handlers.filter(({ limits }) => limits !== undefined).map(({ name }) => name),
   )
 
-  async function process(job: QueueJob, mayTake?: (ms: number) => void): Promise<void> {
-    const { handler: name, deliveries } = DeliveriesJob.parse(job.data)
+  async function process(job: unknown, mayTake?: (ms: number) => void): Promise<void> {
+    const { handler: name, deliveries } = DeliveriesJob.parse(job)
     const handler = handlers.get(name)
     const runner = runners.get(name)
     // Another version of the configuration, perhaps: the scanner settles what stays without a handler.

@@ -17,7 +17,7 @@ import type { Tracing } from '@ringback/core/tracing'
 import { createEvaluateAlerts } from './alerts/evaluate-alerts.ts'
 import { createAttemptCounter } from './count-attempts.ts'
 import { forgetLimits } from './destinations-table.ts'
-import { buryWithoutHandler, enqueueDueDeliveries } from './due-deliveries.ts'
+import { buryWithoutHandler, createScanner } from './due-deliveries.ts'
 import { createHands } from './hands.ts'
 import { beat, forgetProcesses, probePostgres } from './heartbeat.ts'
 import { createWorkerMetrics } from './metrics.ts'
@@ -155,6 +155,16 @@ async function startWorker(options: WorkerOptions): Promise<Worker> {
   const deliveryRunner = await untilItSucceeds(() =>
     createRunDeliveries({ sql, config, random: Math.random, log, signal, onAttempt, tracing }),
   )
+  const runDeliveries = (job: unknown) => hands.deliveries.take((mayTake) => deliveryRunner.process(job, mayTake))
+  const scanner = createScanner({
+    sql,
+    handlers: config.handlers,
+    enqueueDeliveries,
+    runDeliveries,
+    waitingJobs: deliveriesQueue.waiting,
+    isFull: deliveryRunner.isFull,
+    log,
+  })
   const consume = { concurrency, log, stopping: starting }
   const consumers = [
     await createConsumer(queue, 'store', consume, {
@@ -165,17 +175,14 @@ async function startWorker(options: WorkerOptions): Promise<Worker> {
         return stored
       },
     }),
-    await createConsumer(queue, 'deliveries', { ...consume, concurrency: DELIVERIES_CONCURRENCY }, (job) =>
-      hands.deliveries.take((mayTake) => deliveryRunner.process(job, mayTake)),
+    await createConsumer(queue, 'deliveries', { ...consume, concurrency: DELIVERIES_CONCURRENCY }, ({ data }) =>
+      runDeliveries(data),
     ),
   ]
   const loops = [
     repeat('scan', SCAN_INTERVAL_MS, async () => {
-      const { isFull } = deliveryRunner
-      const { waiting: waitingJobs } = deliveriesQueue
-      const scan = { sql, handlers: config.handlers, enqueueDeliveries, waitingJobs, isFull, log }
-      while (!signal.aborted && (await enqueueDueDeliveries(scan)).more);
-    }),
+      while (!signal.aborted && (await scanner.scan()).more);
+    }).then(scanner.finish),
     repeat('maintenance', MAINTENANCE_INTERVAL_MS, async () => {
       await ensurePartitions(sql)
       await sql`select fold_event_counts()`
