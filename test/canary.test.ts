@@ -74,6 +74,24 @@ test('a canary passes ingest, queue and worker to Postgres, and makes no event',
   }
 })
 
+test('an ingest is heard of anew after a gap of a minute', async () => {
+  await using database = await freshDatabase()
+  const { sql } = database
+  const store = storing(database)
+  const heardFor = async () => {
+    const [row] = await sql<{ minutes: number }[]>`
+      select floor(extract(epoch from now() - heard_since) / 60)::integer as minutes from ingests`
+    return row!.minutes
+  }
+  await store(group(aCanary()))
+  await sql`update ingests set heard_since = now() - interval '1 hour', canary_stored_at = now() - interval '55 seconds'`
+  await store(group(aCanary()))
+  expect(await heardFor()).toBe(60)
+  await sql`update ingests set canary_stored_at = now() - interval '65 seconds'`
+  await store(group(aCanary()))
+  expect(await heardFor()).toBe(0)
+})
+
 test('canaries travel among callbacks, whose groups are stored once as ever', async () => {
   await using database = await freshDatabase()
   const store = storing(database)

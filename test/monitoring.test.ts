@@ -521,6 +521,71 @@ describe('alerts', () => {
       }
     })
 
+    interface AnIngest {
+      name: string
+      host?: string
+      startedMinutesAgo?: number
+      canaryMinutesAgo: number
+      heardForMinutes?: number
+      hasLeft?: boolean
+    }
+
+    // The last request of the source that has been counted was 20 minutes ago.
+    test.each<[string, AnIngest[], string[]]>([
+      ['is told of as long as canaries come', [{ name: 'a:1', canaryMinutesAgo: 0 }], ['source_quiet:vobiz open']],
+      [
+        'is not where no canary has come for as long, so that no counts can have',
+        [{ name: 'a:1', canaryMinutesAgo: 6 }],
+        [],
+      ],
+      [
+        'is not just when canaries come again, for counts follow',
+        [{ name: 'a:1', canaryMinutesAgo: 0, heardForMinutes: 0.5 }],
+        [],
+      ],
+      [
+        'is told of by any ingest whose canaries come',
+        [
+          { name: 'a:1', canaryMinutesAgo: 0 },
+          { name: 'b:1', host: 'b', canaryMinutesAgo: 19 },
+        ],
+        ['source_quiet:vobiz open'],
+      ],
+      [
+        'is told of where every ingest has ended in good order, or was replaced',
+        [
+          { name: 'a:1', canaryMinutesAgo: 19 },
+          { name: 'a:2', startedMinutesAgo: 18, canaryMinutesAgo: 17, hasLeft: true },
+        ],
+        ['source_quiet:vobiz open'],
+      ],
+    ])('%s', async (_which, ingests, expected) => {
+      await using database = await freshDatabase()
+      await quietAfter(database, [1, 2])
+      for (const ingest of ingests) {
+        const { name, host = 'a', startedMinutesAgo = 60, canaryMinutesAgo, heardForMinutes = 60, hasLeft } = ingest
+        const sentAt = minutesAgo(canaryMinutesAgo)
+        await database.sql`
+          insert into ingests (name, host, started_at, canary_sent_at, canary_stored_at, heard_since, left_at)
+          values (
+            ${name}, ${host}, ${minutesAgo(startedMinutesAgo)}, ${sentAt}, ${sentAt}, ${minutesAgo(heardForMinutes)},
+            ${hasLeft === true ? sentAt : null}
+          )`
+      }
+      await look(database, { alerts: { disabled: ['canary_late'] } })
+      expect(await alertsIn(database)).toEqual(expected)
+    })
+
+    test('once told of, it lasts also while no counts can come', async () => {
+      await using database = await freshDatabase()
+      await quietAfter(database, [1, 2])
+      await look(database)
+      await database.sql`
+        insert into ingests (name, host, started_at, canary_sent_at) values ('a:1', 'a', now(), ${minutesAgo(19)})`
+      await look(database, { alerts: { disabled: ['canary_late'] } })
+      expect(await alertsIn(database)).toEqual(['source_quiet:vobiz open'])
+    })
+
     test('once told of, it lasts until the next request, whatever the time of day', async () => {
       await using database = await freshDatabase()
       await quietAfter(database, [1, 2])

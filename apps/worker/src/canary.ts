@@ -24,7 +24,12 @@ export async function storeCanaries(sql: Sql, canaries: string, log: Logger): Pr
       order by ingest, "sentAt" desc
       on conflict (name) do update set
         host = excluded.host, started_at = excluded.started_at, canary_sent_at = excluded.canary_sent_at,
-        canary_stored_at = excluded.canary_stored_at, spool_groups = excluded.spool_groups,
+        canary_stored_at = excluded.canary_stored_at,
+        heard_since = case
+          when excluded.canary_stored_at > i.canary_stored_at + interval '1 minute' then excluded.canary_stored_at
+          else i.heard_since
+        end,
+        spool_groups = excluded.spool_groups,
         spool_bytes = excluded.spool_bytes, left_at = excluded.left_at
       where excluded.canary_sent_at >= i.canary_sent_at or i.canary_sent_at > now()
     ),

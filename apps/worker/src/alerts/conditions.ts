@@ -154,6 +154,9 @@ async function lookForRefusals({ sql, config }: LookDependencies): Promise<Condi
  * Sources that usually have requests at this time of day: on most of the last seven days, and on the same day of the week
  * before, as far as they are known. Of a source that is younger than a day: in each of the three hours before its last
  * request. Once told of, a source is quiet until its next request.
+ *
+ * Counts of requests come some seconds after the canaries, by the same queue: of a time that no canary tells of nothing is
+ * known, unless every ingest has ended in good order.
  */
 async function lookForSilence({ sql, config, open }: LookDependencies): Promise<Condition[]> {
   const { quietMinutes, busyPerMinute } = config.alerts
@@ -194,7 +197,17 @@ async function lookForSilence({ sql, config, open }: LookDependencies): Promise<
       and s.source in (select json_array_elements_text(${json([...config.sources.keys()])}::json))
       and (
         s.source in (select json_array_elements_text(${json(open.map(({ subject }) => subject))}::json))
-        or case when days.known > 0 then days.busy * 2 > days.known and days.a_week_ago else hours.busy = 3 end
+        or (
+          case when days.known > 0 then days.busy * 2 > days.known and days.a_week_ago else hours.busy = 3 end
+          and (
+            exists (
+              select from ingests
+              where least(canary_sent_at, canary_stored_at) > s.last_accepted_at + ${quietMinutes} * interval '1 minute'
+                and heard_since < now() - interval '1 minute'
+            )
+            or not exists (select from ingests as i where ${isExpected(sql)})
+          )
+        )
       )`
   return found.map(({ source, lastAcceptedAt }) => ({
     kind: 'source_quiet',
@@ -258,10 +271,17 @@ async function lookForQuarantined({ sql, config }: LookDependencies): Promise<Co
   }))
 }
 
-/**
- * One that ended in good order is not waited for, nor one whose host has started another since: it was replaced. One of
- * several that is silent for an hour is taken for gone; if all are silent, that is told for a day.
- */
+/** Of an ingest `i`: not of one that ended in good order, nor of one whose host has started another since: it was replaced. */
+function isExpected(sql: TransactionSql) {
+  return sql`
+    i.left_at is null
+    and not exists (
+      select from ingests as later
+      where later.host = i.host and later.name <> i.name and later.started_at > i.canary_sent_at
+    )`
+}
+
+/** One of several that is silent for an hour is taken for gone; if all are silent, that is told for a day. */
 async function lookForCanaries({ sql, config }: LookDependencies): Promise<Condition[]> {
   const { canarySeconds } = config.alerts
   const found = await sql<{ name: string; lastSentAt: Date; lastStoredAt: Date; seconds: number }[]>`
@@ -269,12 +289,8 @@ async function lookForCanaries({ sql, config }: LookDependencies): Promise<Condi
       name, canary_sent_at as "lastSentAt", canary_stored_at as "lastStoredAt",
       floor(extract(epoch from now() - least(canary_sent_at, canary_stored_at)))::integer as seconds
     from ingests as i
-    where left_at is null
+    where ${isExpected(sql)}
       and canary_stored_at > now() - interval '1 day'
-      and not exists (
-        select from ingests as later
-        where later.host = i.host and later.name <> i.name and later.started_at > i.canary_sent_at
-      )
     order by seconds, name`
   const late = found.filter(({ seconds }) => seconds > canarySeconds)
   const [newest] = late

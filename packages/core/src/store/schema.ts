@@ -167,6 +167,7 @@ export const ingests = pgTable('ingests', {
   spoolGroups: bigint('spool_groups', { mode: 'number' }),
   spoolBytes: bigint('spool_bytes', { mode: 'number' }),
   leftAt: time('left_at'),
+  heardSince: time('heard_since').notNull().defaultNow(),
 })
 
 /** Each worker by when it was last heard of. */
