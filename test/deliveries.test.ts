@@ -6,6 +6,7 @@ import type { Config, HandlerDefinition } from '@ringback/core/config'
 import { code, HandlerError } from '@ringback/core/handlers'
 import type { HandledEvent, HandlerContext } from '@ringback/core/handlers'
 import { createLogger } from '@ringback/core/log'
+import { createRegistry } from '@ringback/core/metrics'
 import { createScanner } from '@ringback/worker/due-deliveries'
 import {
   aCallback,
@@ -305,11 +306,41 @@ describe('the scanner repairs', () => {
       )
     }
     await letTimePass(database)
-    await using _after = await startWorker(database)
+    const registry = createRegistry()
+    await using _after = await startWorker(database, { registry })
     await eventually(async () =>
       expect(await database.sql`select status, last_error from deliveries`).toEqual([
         { status: 'dead', last_error: 'the handler "gone" is not in the configuration any more' },
       ]),
+    )
+    await eventually(async () =>
+      expect(await registry.metrics()).toContain('ringback_deliveries_total{handler="gone",status="dead"} 1'),
+    )
+  })
+
+  test('the last attempt, abandoned again and again: its delivery becomes a dead letter that says so', async () => {
+    await using database = await freshDatabase()
+    const config = withHandlers({ name: 'fatal', run: code(() => Promise.reject(new Error('no'))) })
+    await using ingest = await startIngest(database, { config })
+    {
+      await using _before = await startWorker(database, { config })
+      await postCallbacks(ingest, aCallback(1))
+      await eventually(async () =>
+        expect(await database.sql`select from attempts where outcome = 'failed'`).toHaveLength(1),
+      )
+    }
+    await database.sql`update attempts set number = 10, outcome = null`
+    await database.sql`
+      update deliveries set attempts = 10, next_attempt_at = now(), lease_until = now() - interval '1 second'`
+    const registry = createRegistry()
+    await using _after = await startWorker(database, { config, registry })
+    await eventually(async () =>
+      expect(await database.sql`select status, last_error from deliveries`).toEqual([
+        { status: 'dead', last_error: 'the last attempt was abandoned: its worker was not heard of again' },
+      ]),
+    )
+    await eventually(async () =>
+      expect(await registry.metrics()).toContain('ringback_deliveries_total{handler="fatal",status="dead"} 1'),
     )
   })
 })
@@ -339,6 +370,7 @@ test('while the queue takes nothing the scanner runs one job of each handler its
     },
     waitingJobs: async () => 0,
     isFull: () => false,
+    onDead: () => {},
     log,
   })
   expect(await scanner.scan()).toEqual({ more: true })

@@ -1,3 +1,5 @@
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { configFile, runApp } from './support/processes.ts'
 import type { RunningProcess } from './support/processes.ts'
@@ -88,6 +90,40 @@ test('ingest and worker count on /metrics just what they did', async () => {
     expect(samples.ringback_received_to_stored_seconds_sum).toBeLessThan(60)
     expect(Object.keys(samples).filter((name) => /unheard|made-up/.test(name))).toEqual([])
   })
+})
+
+test('what the rules of metrics.md count is there from the start, so that the first of a kind is an increase', async () => {
+  const page = readFileSync(join(import.meta.dirname, '../docs/metrics.md'), 'utf8')
+  const selectors = [...page.matchAll(/\b(ringback_\w+)\{(\w+)=~?"([a-z_|]+)"\}/g)].map(([, name, label, values]) => ({
+    name: name!,
+    label: label!,
+    values: values!.split('|'),
+  }))
+  const counted = (name: string) =>
+    selectors.filter((selector) => selector.name === name).flatMap(({ values }) => values)
+
+  await using database = await freshDatabase()
+  const environment = await environmentFor(database)
+  await using file = await configFile(config)
+  await using ingest = runApp('ingest', { ...environment, LOG_LEVEL: 'info', RINGBACK_CONFIG: file.path, PORT: '0' })
+  await using worker = runApp('worker', { ...environment, RINGBACK_CONFIG: file.path })
+  const [ofIngest, ofWorker] = await Promise.all([numberIn(ingest, opsPort), numberIn(worker, opsPort)])
+  const [atIngest, atWorker] = [await scrape(ofIngest), await scrape(ofWorker)]
+
+  const outcomes = counted('ringback_ingest_requests_total')
+  expect(outcomes).toEqual(['not_durable', 'overloaded'])
+  for (const outcome of outcomes)
+    expect(atIngest).toHaveProperty([`ringback_ingest_requests_total{source="voximplant",outcome="${outcome}"}`], 0)
+  expect(counted('ringback_deliveries_total')).toEqual(['dead'])
+  for (const handler of ['works', 'fails']) {
+    for (const status of ['succeeded', 'dead'])
+      expect(atWorker).toHaveProperty([`ringback_deliveries_total{handler="${handler}",status="${status}"}`], 0)
+    for (const outcome of ['succeeded', 'failed'])
+      expect(atWorker).toHaveProperty(
+        [`ringback_delivery_attempts_total{handler="${handler}",outcome="${outcome}"}`],
+        0,
+      )
+  }
 })
 
 test('what waits in the queue is seen, with its age', async () => {

@@ -83,7 +83,7 @@ export async function createIngest(options: IngestOptions): Promise<Ingest> {
   const problem = options.rootSource === undefined ? undefined : rootSourceProblem(options.rootSource, config.sources)
   if (problem !== undefined) throw new Error(problem)
   const registry = options.registry ?? createRegistry()
-  const metrics = createIngestMetrics(registry, countAnswered)
+  const metrics = createIngestMetrics(registry, config.sources.keys(), countAnswered)
   const spool = await openSpoolIfAny(options)
   const addTimeoutMs = spool === undefined ? ADD_TIMEOUT_WITHOUT_SPOOL_MS : ADD_TIMEOUT_MS
   const producer = createProducer<StoreJob>(queue, 'store', { timeoutMs: addTimeoutMs, log })

@@ -15,12 +15,29 @@ export interface IngestMetrics {
 
 type Outcome = AnsweredRequest['outcome']
 
+/** Of a request whose source is known. */
+const OUTCOMES: Outcome[] = [
+  'accepted',
+  'forged',
+  'unreadable',
+  'too_large',
+  'method_not_allowed',
+  'not_durable',
+  'overloaded',
+  'client_gone',
+]
+
 /**
  * Labels are names from the configuration and Ringback's own words: nothing from a request, save that a `source` which is
- * none counts as ''. The parts of each pair of labels are looked up once.
+ * none counts as ''. The parts of each pair of labels are looked up once. Requests of `sources` begin at 0: the first value
+ * of a series is no increase for Prometheus.
  * @param onScrape called before the metrics are read, to tell what has not been told yet
  */
-export function createIngestMetrics(registry: Registry, onScrape: () => void): IngestMetrics {
+export function createIngestMetrics(
+  registry: Registry,
+  sources: Iterable<string>,
+  onScrape: () => void,
+): IngestMetrics {
   const registers = [registry]
   const requests = new Counter({
     name: 'ringback_ingest_requests_total',
@@ -54,6 +71,8 @@ export function createIngestMetrics(registry: Registry, onScrape: () => void): I
     help: 'Canaries that became durable like callbacks. None is sent while the queue is away.',
     registers,
   })
+  for (const source of sources) for (const outcome of OUTCOMES) requests.inc({ source, outcome }, 0)
+  requests.inc({ source: '', outcome: 'unknown_source' }, 0)
   const counters = new Map<string, Map<Outcome, { inc: () => void }>>()
   const histograms = new Map<string, { observe: (seconds: number) => void }>()
 

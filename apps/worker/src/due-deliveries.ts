@@ -14,6 +14,8 @@ export interface ScanDependencies {
   waitingJobs: () => Promise<number>
   /** Whether a handler has as many jobs in hand as this worker gives it: then what is due for it is left where it is. */
   isFull: (handler: string) => boolean
+  /** Told of dead letters that the scanner makes. */
+  onDead: (handler: string, count: number) => void
   log: Logger
 }
 
@@ -64,7 +66,8 @@ export function createScanner(deps: ScanDependencies): Scanner {
       let failure: Error | undefined
       const waiting = await deps.waitingJobs().catch((error: Error) => void (failure = error))
       if (waiting !== undefined && waiting > ENOUGH_WAITING_JOBS) return { more: false }
-      const due = await takeDue({ ...deps, isFull })
+      const { due, dead } = await takeDue({ ...deps, isFull })
+      for (const { handler } of dead) deps.onDead(handler, 1)
       for (const [handler, own] of Map.groupBy(due, (delivery) => delivery.handler)) {
         const deliveries = own.map(({ id, attempts, receivedAt }) => ({
           id,
@@ -88,13 +91,16 @@ interface Due {
   receivedAt: string
 }
 
-/** Takes due deliveries for half a minute; when they have not been claimed by then, they are due again. */
+/**
+ * Takes due deliveries for half a minute; when they have not been claimed by then, they are due again. Those whose last attempt
+ * was abandoned are `dead`.
+ */
 async function takeDue({
   sql,
   handlers,
   isFull,
   log,
-}: Pick<ScanDependencies, 'sql' | 'handlers' | 'isFull' | 'log'>): Promise<Due[]> {
+}: Pick<ScanDependencies, 'sql' | 'handlers' | 'isFull' | 'log'>): Promise<{ due: Due[]; dead: Due[] }> {
   const names = handlers.map(({ name }) => name).filter((name) => !isFull(name))
   return sql.begin(async (transaction) => {
     // Skips what another worker's scanner is taking at this moment, in no particular order among equals.
@@ -114,7 +120,7 @@ async function takeDue({
         limit ${BATCH}
         for update skip locked
       ) as d`
-    if (due.length === 0) return []
+    if (due.length === 0) return { due: [], dead: [] }
     const ids = JSON.stringify(due.map(({ id, attempts, receivedAt }) => ({ id, attempts, receivedAt })))
     const abandoned = await transaction<{ id: string }[]>`
       update attempts as a
@@ -141,7 +147,8 @@ async function takeDue({
       from json_to_recordset(${JSON.stringify(due.map(({ id, receivedAt }) => ({ id, receivedAt, isExhausted: exhausted.has(id) })))}::json)
         as taken (id uuid, "receivedAt" timestamptz, "isExhausted" boolean)
       where d.id = taken.id and d.event_received_at = taken."receivedAt" and d.id = any(${uuidArray(due)}::text::uuid[])`
-    return due.filter(({ id }) => !exhausted.has(id))
+    const isDead = ({ id }: Due) => exhausted.has(id)
+    return { due: due.filter((delivery) => !isDead(delivery)), dead: due.filter(isDead) }
   })
 }
 
@@ -160,8 +167,9 @@ function isLast(
 export async function buryWithoutHandler({
   sql,
   handlers,
+  onDead,
   log,
-}: Pick<ScanDependencies, 'sql' | 'handlers' | 'log'>): Promise<void> {
+}: Pick<ScanDependencies, 'sql' | 'handlers' | 'onDead' | 'log'>): Promise<void> {
   const buried = await sql<{ handler: string; count: number }[]>`
     with buried as (
       update deliveries
@@ -175,5 +183,8 @@ export async function buryWithoutHandler({
       returning handler
     )
     select handler, count(*)::integer as count from buried group by handler`
-  for (const { handler, count } of buried) log.error({ handler, count }, 'deliveries.without_handler')
+  for (const { handler, count } of buried) {
+    onDead(handler, count)
+    log.error({ handler, count }, 'deliveries.without_handler')
+  }
 }

@@ -22,14 +22,19 @@ export interface WorkerMetrics {
   onStored: (groups: StoredGroups) => void
   onAttempt: (attempt: FinishedAttempt) => void
   onPostponed: (reason: string) => void
+  /** Deliveries became dead letters without an attempt that ended. */
+  onDead: (handler: string, count: number) => void
 }
 
 const STATES: readonly Destination['state'][] = ['closed', 'open', 'half_open', 'disabled']
 
-/** Labels are names from the configuration and Ringback's own words, never from a callback. */
+/**
+ * Labels are names from the configuration and Ringback's own words, never from a callback. What is counted of each handler
+ * begins at 0: the first value of a series is no increase for Prometheus.
+ */
 export function createWorkerMetrics(
   registry: Registry,
-  { sql, queues }: { sql: Sql; queues: Record<string, () => Promise<QueueState>> },
+  { sql, queues, handlers }: { sql: Sql; queues: Record<string, () => Promise<QueueState>>; handlers: string[] },
 ): WorkerMetrics {
   const registers = [registry]
   const storeSeconds = new Histogram({
@@ -81,6 +86,11 @@ export function createWorkerMetrics(
     buckets: SECONDS,
     registers,
   })
+  for (const handler of handlers) {
+    for (const outcome of ['succeeded', 'failed']) attempts.inc({ handler, outcome }, 0)
+    for (const status of ['succeeded', 'dead']) deliveries.inc({ handler, status }, 0)
+  }
+  for (const reason of ['unreadable', 'not_stored']) postponed.inc({ reason }, 0)
   addDestinationStates(registry, sql)
   addQueueStates(registry, queues)
   addCanaryAge(registry, sql)
@@ -94,6 +104,7 @@ export function createWorkerMetrics(
       for (const reason of reasons) quarantined.inc({ reason })
     },
     onPostponed: (reason) => postponed.inc({ reason }),
+    onDead: (handler, count) => deliveries.inc({ handler, status: 'dead' }, count),
     onAttempt({ handler, ok, durationMs, next }) {
       attempts.inc({ handler, outcome: ok ? 'succeeded' : 'failed' })
       attemptSeconds.observe({ handler }, durationMs / 1000)

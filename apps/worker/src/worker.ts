@@ -122,7 +122,11 @@ async function startWorker(options: WorkerOptions): Promise<Worker> {
   const deliveriesQueue = createProducer<DeliveriesJob>(queue, 'deliveries', { timeoutMs: QUEUE_TIMEOUT_MS, log })
   const storeQueue = createProducer<StoreJob>(queue, 'store', { timeoutMs: QUEUE_TIMEOUT_MS, log })
   const queues = { store: storeQueue.state, deliveries: deliveriesQueue.state }
-  const metrics = createWorkerMetrics(options.registry ?? createRegistry(), { sql, queues })
+  const metrics = createWorkerMetrics(options.registry ?? createRegistry(), {
+    sql,
+    queues,
+    handlers: config.handlers.map(({ name }) => name),
+  })
   const stuckAfterMs = options.stuckAfterMs ?? STUCK_AFTER_MS
   const hands = {
     store: createHands(concurrency, stuckAfterMs),
@@ -163,6 +167,7 @@ async function startWorker(options: WorkerOptions): Promise<Worker> {
     runDeliveries,
     waitingJobs: deliveriesQueue.waiting,
     isFull: deliveryRunner.isFull,
+    onDead: metrics.onDead,
     log,
   })
   const consume = { concurrency, log, stopping: starting }
@@ -186,7 +191,7 @@ async function startWorker(options: WorkerOptions): Promise<Worker> {
     repeat('maintenance', MAINTENANCE_INTERVAL_MS, async () => {
       await ensurePartitions(sql)
       await sql`select fold_event_counts()`
-      await buryWithoutHandler({ sql, handlers: config.handlers, log })
+      await buryWithoutHandler({ sql, handlers: config.handlers, onDead: metrics.onDead, log })
       await beat(sql, ownName)
       await forgetProcesses(sql)
     }),
