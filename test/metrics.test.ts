@@ -1,9 +1,19 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
+import { code } from '@ringback/core/handlers'
+import { createRegistry } from '@ringback/core/metrics'
 import { configFile, runApp } from './support/processes.ts'
 import type { RunningProcess } from './support/processes.ts'
-import { aCallback, eventually, freshDatabase, postCallbacks, environmentFor } from './support/ringback.ts'
+import {
+  aCallback,
+  configWith,
+  environmentFor,
+  eventually,
+  freshDatabase,
+  postCallbacks,
+  startWorker,
+} from './support/ringback.ts'
 import type { Database } from './support/ringback.ts'
 import { proxyTo } from './support/tcp-proxy.ts'
 
@@ -124,6 +134,21 @@ test('what the rules of metrics.md count is there from the start, so that the fi
         0,
       )
   }
+})
+
+test('a handler that has gone from the configuration has no state of a destination', async () => {
+  await using database = await freshDatabase()
+  const handler = (name: string) => ({ name, run: code(() => {}), limits: {} })
+  {
+    const config = configWith({ handlers: [handler('stays'), handler('gone')] })
+    await using _before = await startWorker(database, { config })
+  }
+  await database.sql`update destinations set state = 'disabled'`
+  const registry = createRegistry()
+  await using _after = await startWorker(database, { config: configWith({ handlers: [handler('stays')] }), registry })
+  const text = await registry.metrics()
+  expect(text).toContain('ringback_destination_state{handler="stays",state="disabled"} 1')
+  expect(text).not.toContain('handler="gone"')
 })
 
 test('what waits in the queue is seen, with its age', async () => {

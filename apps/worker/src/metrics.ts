@@ -91,7 +91,7 @@ export function createWorkerMetrics(
     for (const status of ['succeeded', 'dead']) deliveries.inc({ handler, status }, 0)
   }
   for (const reason of ['unreadable', 'not_stored']) postponed.inc({ reason }, 0)
-  addDestinationStates(registry, sql)
+  addDestinationStates(registry, sql, handlers)
   addQueueStates(registry, queues)
   addCanaryAge(registry, sql)
 
@@ -113,14 +113,16 @@ export function createWorkerMetrics(
   }
 }
 
-function addDestinationStates(registry: Registry, sql: Sql): void {
+function addDestinationStates(registry: Registry, sql: Sql, handlers: string[]): void {
   const read = readForScrape(
     () =>
-      sql<{ handler: string; state: Destination['state'] }[]>`select handler, state from destinations where limited`,
+      sql<{ handler: string; state: Destination['state'] }[]>`
+        select handler, state from destinations
+        where limited and handler in (select json_array_elements_text(${JSON.stringify(handlers)}::json))`,
   )
   const state: Gauge<'handler' | 'state'> = new Gauge({
     name: 'ringback_destination_state',
-    help: '1 for the state that the destination of a handler with limits is in, 0 for the others. None while Postgres is away.',
+    help: '1 for the state that the destination of a configured handler with limits is in, 0 for the others. None while Postgres is away.',
     labelNames: ['handler', 'state'],
     registers: [registry],
     async collect() {
