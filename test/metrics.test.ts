@@ -102,7 +102,7 @@ test('ingest and worker count on /metrics just what they did', async () => {
   })
 })
 
-test('what the rules of metrics.md count is there from the start, so that the first of a kind is an increase', async () => {
+test('what the rules of metrics.md look at is there from the start, so that the first of a kind is an increase', async () => {
   const page = readFileSync(join(import.meta.dirname, '../docs/metrics.md'), 'utf8')
   const selectors = [...page.matchAll(/\b(ringback_\w+)\{(\w+)=~?"([a-z_|]+)"\}/g)].map(([, name, label, values]) => ({
     name: name!,
@@ -125,6 +125,9 @@ test('what the rules of metrics.md count is there from the start, so that the fi
   for (const outcome of outcomes)
     expect(atIngest).toHaveProperty([`ringback_ingest_requests_total{source="voximplant",outcome="${outcome}"}`], 0)
   expect(counted('ringback_deliveries_total')).toEqual(['dead'])
+  // As the alerts destination_open and destination_disabled: half_open too, where one delivery tries and the others wait.
+  const states = Object.keys(atWorker).flatMap((key) => /_state\{handler="works",state="(\w+)"/.exec(key)?.[1] ?? [])
+  expect(counted('ringback_destination_state')).toEqual(states.filter((state) => state !== 'closed'))
   for (const handler of ['works', 'fails']) {
     for (const status of ['succeeded', 'dead'])
       expect(atWorker).toHaveProperty([`ringback_deliveries_total{handler="${handler}",status="${status}"}`], 0)
