@@ -1,7 +1,8 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import { code } from '@ringback/core/handlers'
 import type { HandledEvent } from '@ringback/core/handlers'
-import { createProducer, unsafeQueueSettings } from '@ringback/core/queue'
-import type { QueueServer } from '@ringback/core/queue'
+import { createConsumer, createProducer, unsafeQueueSettings } from '@ringback/core/queue'
+import type { QueueJob, QueueServer } from '@ringback/core/queue'
 import { expect, test } from 'vitest'
 import { expectStored, startLoad, storesMore } from './support/load.ts'
 import { startRedis } from './support/redis-servers.ts'
@@ -19,6 +20,12 @@ import {
 import { proxyTo } from './support/tcp-proxy.ts'
 
 const on = ({ url }: { url: string }): QueueServer & { kind: 'redis' } => ({ kind: 'redis', url, prefix: '{ringback}' })
+
+async function consume(queue: QueueServer, process: (job: QueueJob) => Promise<void>): Promise<AsyncDisposable> {
+  const { signal: stopping } = new AbortController()
+  const consumer = await createConsumer(queue, 'store', { concurrency: 1, log, stopping }, process)
+  return { [Symbol.asyncDispose]: consumer.close }
+}
 
 /** A state that Redis may be in for a while, and how it comes into it and out of it. */
 const STATES: [string, (redis: OwnRedis) => Promise<unknown>, (redis: OwnRedis) => Promise<unknown>][] = [
@@ -176,6 +183,27 @@ test('a Redis that is nearly full refuses what is new, while a worker can still 
   await redis.client.config('SET', 'maxmemory', String((await used()) * 4))
   await eventually(() => producer.probe())
   expect(await producer.hasRoom()).toBe(true)
+})
+
+test('a database that Redis does not have is not used, and no other in its place', async () => {
+  await using redis = await startRedis()
+  const other = on(redis)
+  const another = createProducer(other, 'store', { timeoutMs: 500, log })
+  await another.add('of another installation', {})
+  await another.close()
+  const keys = (await redis.client.keys('*')).length
+
+  const queue = on({ url: `${redis.url}/99` })
+  const producer = createProducer(queue, 'store', { timeoutMs: 500, log })
+  await using _closing = { [Symbol.asyncDispose]: producer.close }
+  const taken: string[] = []
+  await using _consumer = await consume(queue, async ({ id }) => void taken.push(id))
+  for (let time = 0; time < 5; time++) {
+    await expect(producer.add(`job-${time}`, {})).rejects.toThrow()
+    await sleep(300)
+  }
+  expect(taken).toEqual([])
+  expect(await redis.client.keys('*')).toHaveLength(keys)
 })
 
 test('with fewer replicas than are asked for, nothing is accepted', async () => {

@@ -57,12 +57,28 @@ export function createPatientClient(url: string): RedisClient {
   return createClient(parseRedisUrl(url), options, { retries: 600, timeoutMs: CONNECT_TIMEOUT_MS })
 }
 
+/**
+ * A client that leaves a server on which it may not use its database, and connects anew: ioredis would go on in database
+ * 0, perhaps that of another installation. BullMQ makes duplicates of it, to wait for jobs.
+ */
+class SafeRedis extends Redis {
+  constructor(options: Options) {
+    super(options)
+    this.on('error', (error: Error & { command?: { name: string } }) => {
+      if (error.command?.name === 'select') this.disconnect(true)
+    })
+  }
+
+  override duplicate(override?: Options): ReturnType<Redis['duplicate']> {
+    return new SafeRedis({ ...this.options, ...override })
+  }
+}
+
 function createClient(
   address: RedisAddress,
   options: Options,
   { retries, timeoutMs }: { retries: number; timeoutMs: number },
 ): RedisClient {
-  if (address.kind === 'single') return new Redis(address.url, options)
   const { username, password, isTls } = address
   const secured = {
     ...options,
@@ -70,8 +86,11 @@ function createClient(
     ...(password !== undefined && { password }),
     ...(isTls && { tls: {} }),
   }
+  if (address.kind === 'single') {
+    return new SafeRedis({ ...secured, host: address.host, port: address.port, db: address.database })
+  }
   if (address.kind === 'sentinel') {
-    return new Redis({
+    return new SafeRedis({
       ...secured,
       sentinels: address.sentinels,
       name: address.name,

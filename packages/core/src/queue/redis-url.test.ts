@@ -4,7 +4,18 @@ import { parseRedisUrl, redisUrlProblem } from './redis-url.ts'
 test('each form of REDIS_URL says what it says', () => {
   expect(parseRedisUrl('rediss://:secret@redis:6380/2')).toEqual({
     kind: 'single',
-    url: 'rediss://:secret@redis:6380/2',
+    host: 'redis',
+    port: 6380,
+    database: 2,
+    password: 'secret',
+    isTls: true,
+  })
+  expect(parseRedisUrl('redis://[::1]/')).toEqual({
+    kind: 'single',
+    host: '::1',
+    port: 6379,
+    database: 0,
+    isTls: false,
   })
   expect(parseRedisUrl('redis+sentinel://:p%40ss@a,b:26380,[::1]:26381/mymaster/3?sentinelPassword=s%26t')).toEqual({
     kind: 'sentinel',
@@ -33,6 +44,15 @@ test('each form of REDIS_URL says what it says', () => {
 
 test.each([
   ['http://:secret@redis', 'must have one of the forms'],
+  ['redis://:secret#1@redis', 'percent-encoded'],
+  ['redis://:secret/1@redis', 'percent-encoded'],
+  ['redis://:1?secret@redis', 'percent-encoded'],
+  ['redis://:secret%@redis', 'percent-encoding'],
+  ['redis://:secret@redis:99999', 'not host:port'],
+  ['redis://:secret@redis/abc', 'not a number'],
+  ['redis://:secret@redis/1/2', 'not a number'],
+  ['redis://:secret@redis?family=4', 'knows no parameter'],
+  ['redis://:secret@a,b', 'several hosts'],
   ['redis+sentinel://:secret@a,b', 'lacks the name'],
   ['redis+sentinel://:secret@a/mymaster/x', 'not a number'],
   ['redis+sentinel://:secret@a/mymaster/1/2', 'not a number'],

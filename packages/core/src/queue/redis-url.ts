@@ -1,4 +1,5 @@
-// The forms of REDIS_URL. One that names several hosts is no URL as the standard has it, so those are read here.
+// The forms of REDIS_URL. One that names several hosts is no URL as the standard has it, and what is wrong with a URL must
+// be told without it, so all of them are read here.
 
 interface Node {
   host: string
@@ -16,7 +17,7 @@ export const MAX_STORE_SHARDS = 64
 
 /** Where Redis is, as REDIS_URL says it. */
 export type RedisAddress =
-  | { kind: 'single'; url: string }
+  | ({ kind: 'single'; database: number } & Node & Credentials)
   | ({ kind: 'sentinel'; sentinels: Node[]; name: string; database: number; sentinelPassword?: string } & Credentials)
   | ({ kind: 'cluster'; nodes: Node[] } & Credentials)
 
@@ -28,32 +29,35 @@ const FORMS = [
 
 /** Reads REDIS_URL. Throws what is wrong with it and how to mend that, without the URL, for it may hold a password. */
 export function parseRedisUrl(url: string): RedisAddress {
-  if (/^rediss?:\/\//.test(url)) return { kind: 'single', url }
-  const match = /^redis(s?)\+(sentinel|cluster):\/\/(?:([^@/?#]*)@)?([^@/?#]*)([^@?#]*)(?:\?([^#]*))?$/.exec(url)
+  const match = /^redis(s?)(?:\+(sentinel|cluster))?:\/\/(?:([^@/?#]*)@)?([^@/?#]*)([^@?#]*)(?:\?([^@#]*))?$/.exec(url)
   if (match === null) {
     throw new Error(
-      `must have one of the forms ${FORMS.join(', ')} (rediss for TLS; in a password @, /, ? and # are percent-encoded)`,
+      `must have one of the forms ${FORMS.join(', ')} (rediss for TLS; in a password @, /, ?, # and % are percent-encoded)`,
     )
   }
-  const [, tls, kind, userInfo, hosts, path = '', query] = match
+  const [, tls, kind = 'single', userInfo, hosts, path = '', query] = match
   const credentials = { ...parseUserInfo(userInfo), isTls: tls === 's' }
   const parameters = new URLSearchParams(query)
   for (const name of parameters.keys()) {
-    if (kind === 'cluster' || name !== 'sentinelPassword') throw new Error(`knows no parameter "${name}"`)
+    if (kind !== 'sentinel' || name !== 'sentinelPassword') throw new Error(`knows no parameter "${name}"`)
   }
   if (kind === 'cluster') {
     if (path !== '' && path !== '/') throw new Error('names a database, and a Redis Cluster has only one: leave it out')
     return { kind, nodes: parseHosts(hosts!, 6379), ...credentials }
   }
+  if (kind === 'single') {
+    const [node, ...others] = parseHosts(hosts!, 6379)
+    if (others.length > 0) throw new Error('names several hosts, as only redis+sentinel:// and redis+cluster:// may')
+    return { kind, ...node!, database: parseDatabase(path.slice(1) || '0'), ...credentials }
+  }
   const [, name = '', database = '0', ...rest] = path.split('/')
   if (name === '') throw new Error(`lacks the name that the sentinels have for the master: ${FORMS[1]}`)
-  if (rest.length > 0 || !/^\d{1,5}$/.test(database)) throw new Error('has a database that is not a number')
   const sentinelPassword = parameters.get('sentinelPassword')
   return {
     kind: 'sentinel',
     sentinels: parseHosts(hosts!, 26379),
     name: decode(name),
-    database: Number(database),
+    database: parseDatabase([database, ...rest].join('/')),
     ...(sentinelPassword !== null && { sentinelPassword }),
     ...credentials,
   }
@@ -87,6 +91,11 @@ function parseHosts(hosts: string, defaultPort: number): Node[] {
     }
     return { host: match[1] ?? match[2]!, port }
   })
+}
+
+function parseDatabase(text: string): number {
+  if (!/^\d{1,5}$/.test(text)) throw new Error('has a database that is not a number')
+  return Number(text)
 }
 
 function decode(text: string): string {
