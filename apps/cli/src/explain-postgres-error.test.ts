@@ -2,7 +2,7 @@ import { DrizzleQueryError } from 'drizzle-orm'
 import { expect, test } from 'vitest'
 import { explainPostgresError } from './explain-postgres-error.ts'
 
-const URL = 'postgres://a:hu@sh@db.example:5432,other:5433/x?target_session_attrs=primary'
+const URL = 'postgres://a:hu%40sh@db.example:5432,other:5433/x?target_session_attrs=primary'
 
 function explained(code: string, message: string): string {
   return (explainPostgresError(Object.assign(new Error(message), { code }), URL) as Error).message
@@ -24,6 +24,11 @@ test.each([
     'ENOTFOUND',
     'getaddrinfo ENOTFOUND db.example',
     /^Postgres does not answer at db\.example:5432,other:5433: is it running/,
+  ],
+  [
+    'SELF_SIGNED_CERT_IN_CHAIN',
+    'self-signed certificate in certificate chain',
+    /^The certificate of Postgres at db\.example:5432,other:5433 is refused: self-signed .*sslrootcert$/,
   ],
   ['42883', 'function store_callbacks(...) does not exist', /lacks migrations/],
   ['ETIMEDOUT', 'connect ETIMEDOUT', /^Postgres does not answer at .*is DATABASE_URL right\?/],

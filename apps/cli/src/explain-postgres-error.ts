@@ -1,3 +1,4 @@
+import { parseDatabaseUrl } from '@ringback/core/database-url'
 import { DrizzleQueryError } from 'drizzle-orm'
 
 /** No such table, column or function. */
@@ -17,6 +18,9 @@ const DOES_NOT_ANSWER = new Set([
   'ETIMEDOUT',
 ])
 
+/** Node's codes for a certificate that is not taken. */
+const CERTIFICATE = /CERT|UNABLE_TO_VERIFY/
+
 /** What went wrong with the database at `url`, with what mends it; an error of another kind stays as it is. */
 export function explainPostgresError(thrown: unknown, url: string): unknown {
   // Drizzle wraps what went wrong into the text of the query.
@@ -29,11 +33,18 @@ export function explainPostgresError(thrown: unknown, url: string): unknown {
   if (REFUSES.test(code)) {
     return new Error(`Postgres at ${place} refuses: ${message}; DATABASE_URL says where it is`, { cause: error })
   }
+  if (CERTIFICATE.test(code)) {
+    return new Error(
+      `The certificate of Postgres at ${place} is refused: ${message}; docs/configuration.md tells of sslmode and sslrootcert`,
+      { cause: error },
+    )
+  }
   if (!DOES_NOT_ANSWER.has(code)) return error
   return new Error(`Postgres does not answer at ${place}: is it running, and is DATABASE_URL right?`, { cause: error })
 }
 
-/** Hosts and ports. There may be several, which `URL` does not read. */
 function placeOf(url: string): string {
-  return /^[^/]*\/\/(?:.*@)?([^/?]*)/.exec(url)?.[1] ?? ''
+  return parseDatabaseUrl(url)
+    .hosts.map(({ host, port }) => `${host}:${port}`)
+    .join(',')
 }

@@ -2,6 +2,7 @@ import { createServer } from 'node:http'
 import type { ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { z } from 'zod'
+import { databaseUrlProblem } from './database-url.ts'
 import type { Logger } from './log.ts'
 import type { Registry } from './metrics.ts'
 import { MAX_STORE_SHARDS, redisUrlProblem } from './queue/redis-url.ts'
@@ -17,6 +18,14 @@ function wholeNumber(min: number, max: number, error = `must be a whole number f
   return number(error, (value) => Number.isInteger(value) && value >= min && value <= max)
 }
 
+/** A URL of which `problemOf` finds nothing wrong. */
+function url(problemOf: (text: string) => string | undefined) {
+  return z.string().superRefine((text, context) => {
+    const problem = problemOf(text)
+    if (problem !== undefined) context.addIssue({ code: 'custom', message: problem })
+  })
+}
+
 const port = wholeNumber(0, 65_535)
 const bytes = wholeNumber(1024 ** 2, Number.MAX_SAFE_INTEGER, 'must be a whole number, at least 1048576 (1 MiB)')
 const seconds = number('must be a number from 10 to 86400', (value) => value >= 10 && value <= 86_400)
@@ -28,14 +37,8 @@ export const variables = {
   port,
   logLevel: z.enum(LEVELS, { error: `must be one of ${LEVELS.join(', ')}` }).default('info'),
   configFile: z.string().default('ringback.config.ts'),
-  databaseUrl: z.string().regex(/^postgres(ql)?:\/\//, 'must be a URL that begins with postgres://'),
-  redisUrl: z
-    .string()
-    .superRefine((url, context) => {
-      const problem = redisUrlProblem(url)
-      if (problem !== undefined) context.addIssue({ code: 'custom', message: problem })
-    })
-    .optional(),
+  databaseUrl: url(databaseUrlProblem),
+  redisUrl: url(redisUrlProblem).optional(),
   storeShards: wholeNumber(1, MAX_STORE_SHARDS).default(1),
   waitReplicas: wholeNumber(0, 10).default(0),
   opsHost: z.string().default('127.0.0.1'),

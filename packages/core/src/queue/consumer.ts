@@ -3,7 +3,7 @@ import { Worker, createPostgresBackend, withBackend } from 'bullmq'
 import type { Job, WorkerOptions } from 'bullmq'
 import type { Logger } from '../log.ts'
 import { createErrorLog } from './error-log.ts'
-import { SafeClient } from './postgres-client.ts'
+import { SafeClient, serverConfig } from './postgres-client.ts'
 import { orPostpone } from './postponed.ts'
 import { BLOCK_SECONDS, createPatientClient } from './redis-client.ts'
 import type { RedisClient } from './redis-client.ts'
@@ -177,7 +177,7 @@ async function createPostgresConsumer(
   const onError = createErrorLog(log, name)
   const connection = {
     Client: SafeClient,
-    connectionString: server.url,
+    ...serverConfig(server.url),
     application_name: `ringback ${name} consumer`,
     max: consumerPool(concurrency),
     keepAlive: true,

@@ -1,7 +1,7 @@
 import { createPostgresBackend, withBackend } from 'bullmq'
 import type { Queue } from 'bullmq'
 import { Pool } from 'pg'
-import { SafeClient } from './postgres-client.ts'
+import { SafeClient, serverConfig } from './postgres-client.ts'
 import { createPostgresLossDetector, postgresIdentity } from './postgres-loss.ts'
 import { queueOptions, stateOf } from './producer.ts'
 import type { Producer, ProducerOptions } from './producer.ts'
@@ -54,7 +54,7 @@ async function connect(
   const onError = (error: Error) => log.warn({ queue: name, error: error.message }, 'queue.failed')
   const connection = {
     Client: SafeClient,
-    connectionString: server.url,
+    ...serverConfig(server.url),
     application_name: `ringback ${name} producer`,
     keepAlive: true,
     connectionTimeoutMillis: timeoutMs,

@@ -1,10 +1,8 @@
-// The forms of REDIS_URL. One that names several hosts is no URL as the standard has it, and what is wrong with a URL must
-// be told without it, so all of them are read here.
+import { problemOf } from '../problem-of.ts'
+import { decode, parseHosts, parseUserInfo } from '../server-url.ts'
+import type { ServerNode } from '../server-url.ts'
 
-interface Node {
-  host: string
-  port: number
-}
+// The forms of REDIS_URL.
 
 interface Credentials {
   username?: string
@@ -17,9 +15,15 @@ export const MAX_STORE_SHARDS = 64
 
 /** Where Redis is, as REDIS_URL says it. */
 export type RedisAddress =
-  | ({ kind: 'single'; database: number } & Node & Credentials)
-  | ({ kind: 'sentinel'; sentinels: Node[]; name: string; database: number; sentinelPassword?: string } & Credentials)
-  | ({ kind: 'cluster'; nodes: Node[] } & Credentials)
+  | ({ kind: 'single'; database: number } & ServerNode & Credentials)
+  | ({
+      kind: 'sentinel'
+      sentinels: ServerNode[]
+      name: string
+      database: number
+      sentinelPassword?: string
+    } & Credentials)
+  | ({ kind: 'cluster'; nodes: ServerNode[] } & Credentials)
 
 const FORMS = [
   'redis://[user:password@]host:port[/database]',
@@ -65,43 +69,10 @@ export function parseRedisUrl(url: string): RedisAddress {
 
 /** What is wrong with a REDIS_URL, as {@link parseRedisUrl} says it; undefined where nothing is. */
 export function redisUrlProblem(url: string): string | undefined {
-  try {
-    parseRedisUrl(url)
-    return undefined
-  } catch (error) {
-    return (error as Error).message
-  }
-}
-
-function parseUserInfo(userInfo: string | undefined): Pick<Credentials, 'username' | 'password'> {
-  if (userInfo === undefined) return {}
-  const [username = '', ...rest] = userInfo.split(':')
-  return {
-    ...(username !== '' && { username: decode(username) }),
-    ...(rest.length > 0 && { password: decode(rest.join(':')) }),
-  }
-}
-
-function parseHosts(hosts: string, defaultPort: number): Node[] {
-  return hosts.split(',').map((text) => {
-    const match = /^(?:\[([0-9a-fA-F:.]+)\]|([^:[\]\s]+))(?::(\d{1,5}))?$/.exec(text)
-    const port = Number(match?.[3] ?? defaultPort)
-    if (match === null || port < 1 || port > 65535) {
-      throw new Error('has a host that is not host:port (with commas between, no spaces; IPv6 in brackets)')
-    }
-    return { host: match[1] ?? match[2]!, port }
-  })
+  return problemOf(() => parseRedisUrl(url))
 }
 
 function parseDatabase(text: string): number {
   if (!/^\d{1,5}$/.test(text)) throw new Error('has a database that is not a number')
   return Number(text)
-}
-
-function decode(text: string): string {
-  try {
-    return decodeURIComponent(text)
-  } catch {
-    throw new Error('has a % that begins no percent-encoding: write %25 for a % of its own')
-  }
 }

@@ -1,5 +1,5 @@
 import { runMigrations } from 'bullmq'
-import { SafeClient } from './postgres-client.ts'
+import { SafeClient, serverConfig } from './postgres-client.ts'
 import { createAliveTable } from './postgres-loss.ts'
 
 /** Where the queue lives. */
@@ -48,7 +48,7 @@ export function queueServer(from: {
 /** Makes or updates what the queue needs on its server: BullMQ's own schema `bullmq`, where it lives in Postgres. */
 export async function migrateQueue(server: QueueServer): Promise<void> {
   if (server.kind === 'redis') return
-  const client = new SafeClient({ connectionString: server.url })
+  const client = new SafeClient(serverConfig(server.url))
   await client.connect()
   try {
     await runMigrations(client)

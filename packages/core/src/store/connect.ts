@@ -1,4 +1,5 @@
 import postgres from 'postgres'
+import { isSocket, parseDatabaseUrl } from '../database-url.ts'
 
 /** A pool of connections. Shared by everything in one process, apart from drizzle, which changes a client's parsers. */
 export type Sql = postgres.Sql
@@ -44,7 +45,8 @@ const IDLE_TRANSACTION_MS = 60_000
  */
 export function connect(url: string, options: ConnectOptions): Sql {
   const { max, applicationName, longestStatementMs = LONGEST_STATEMENT_MS, keepsSession = false } = options
-  return postgres(url, {
+  return postgres({
+    ...serverOptions(url),
     max,
     connect_timeout: 5,
     silence_timeout: (longestStatementMs + SILENCE_MARGIN_MS) / 1000,
@@ -69,4 +71,21 @@ export function connect(url: string, options: ConnectOptions): Sql {
       idle_in_transaction_session_timeout: Math.max(IDLE_TRANSACTION_MS, longestStatementMs),
     },
   })
+}
+
+/** Which server, and as whom: what is left out is as the driver has it, from `PGUSER`, `PGPASSWORD` and `PGDATABASE` too. */
+function serverOptions(url: string) {
+  const { hosts, username, password, database, tls, targetSessionAttrs } = parseDatabaseUrl(url)
+  const [first] = hosts
+  return {
+    // Lists of each, which the driver's types leave out.
+    host: hosts.map(({ host }) => host) as string & string[],
+    port: hosts.map(({ port }) => port) as number & number[],
+    ...(isSocket(first!) && { path: `${first!.host}/.s.PGSQL.${first!.port}` }),
+    ssl: tls ?? false,
+    ...(username !== undefined && { username }),
+    ...(password !== undefined && { password }),
+    ...(database !== undefined && { database }),
+    ...(targetSessionAttrs !== undefined && { target_session_attrs: targetSessionAttrs }),
+  }
 }
