@@ -91,11 +91,12 @@ test.each(['PORT', 'OPS_PORT', 'EMBEDDED_POSTGRES_PORT'])(
 test('with servers of its own, it uses those', async () => {
   await using database = await freshDatabase()
   await using folder = await temporaryFolder()
-  const redisUrl: Record<string, string> = inject('queue') === 'redis' ? { REDIS_URL: await ownRedis() } : {}
+  const twice = database.url.replace(/@([^/]+)/, '@$1,$1')
+  const servers: Record<string, string> =
+    inject('queue') === 'redis' ? { REDIS_URL: await ownRedis(), DATABASE_URL: twice } : { DATABASE_URL: database.url }
   await using ringback = runApp('standalone', {
     ...(await environmentIn(folder.path)),
-    ...redisUrl,
-    DATABASE_URL: database.url,
+    ...servers,
     VOXIMPLANT_ACCOUNT_ID: '7',
     VOXIMPLANT_API_KEY: 'own',
     VOXIMPLANT_SALT: 'own',

@@ -57,6 +57,10 @@ test('the check finds whatever ingest, worker or standalone would refuse of thei
   await expect(checkConfig({ RINGBACK_CONFIG, ROOT_SOURCE: 'nope', NAME_RETENTION_DAYS: '30' })).rejects.toThrow(
     /NAME_RETENTION_DAYS is 30[^]*ROOT_SOURCE names "nope".* those are: voximplant$/m,
   )
+  await expect(checkConfig({ RINGBACK_CONFIG, DATABASE_URL: 'postgres://a,b/x' })).rejects.toThrow(
+    /DATABASE_URL must name one host for a queue in Postgres/,
+  )
+  await checkConfig({ RINGBACK_CONFIG, DATABASE_URL: 'postgres://a,b/x', REDIS_URL: 'redis://queue' })
   await expect(checkConfig({ RINGBACK_CONFIG, ROOT_SOURCE: 'vobiz', DATABASE_URL: 'postgres://db/x' })).rejects.toThrow(
     /ROOT_SOURCE names "vobiz", which is no source that is on, for none is$/,
   )

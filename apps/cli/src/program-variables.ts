@@ -1,5 +1,7 @@
 import { ConfigError, parseEnvironment, rootSourceProblem } from '@ringback/core/config'
 import type { Config, Environment } from '@ringback/core/config'
+import { problemOf } from '@ringback/core/problem-of'
+import { queueServer } from '@ringback/core/queue'
 import { variables } from '@ringback/core/service'
 import { retentionOf, retentionVariables } from '@ringback/worker/retention'
 import { z } from 'zod'
@@ -25,17 +27,10 @@ const ProgramVariables = z.object({
 /** Throws one error that lists what any of the programs would refuse of these variables. */
 export function assertProgramVariables(environment: Environment, config: Pick<Config, 'sources'> | undefined): void {
   const parsed = parseEnvironment(ProgramVariables, environment)
-  const { ROOT_SOURCE: root } = parsed
+  const { ROOT_SOURCE: root, DATABASE_URL: databaseUrl, REDIS_URL: redisUrl } = parsed
   const ofRoot = root === undefined || config === undefined ? undefined : rootSourceProblem(root, config.sources)
-  const found = [retentionProblem(parsed), ofRoot].filter((problem) => problem !== undefined)
+  const ofRetention = problemOf(() => retentionOf(parsed))
+  const ofQueue = databaseUrl === undefined ? undefined : problemOf(() => queueServer({ redisUrl, databaseUrl }))
+  const found = [ofRetention, ofRoot, ofQueue].filter((problem) => problem !== undefined)
   if (found.length > 0) throw new ConfigError(found)
-}
-
-function retentionProblem(parsed: z.infer<typeof ProgramVariables>): string | undefined {
-  try {
-    retentionOf(parsed)
-    return undefined
-  } catch (error) {
-    return (error as Error).message
-  }
 }

@@ -56,7 +56,5 @@ function signedCurl(config: Config, base: string, environment: Environment): str
 
 /** The embedded database's password is no secret; anybody else's is. */
 function withoutPassword(databaseUrl: string): string {
-  const url = new URL(databaseUrl)
-  if (url.password !== 'ringback') url.password = ''
-  return url.href
+  return databaseUrl.replace(/^(\w+:\/\/[^:@/]*):(?!ringback@)[^@]*@/, '$1@')
 }

@@ -1,4 +1,5 @@
 import { runMigrations } from 'bullmq'
+import { parseDatabaseUrl } from '../database-url.ts'
 import { SafeClient, serverConfig } from './postgres-client.ts'
 import { createAliveTable } from './postgres-loss.ts'
 
@@ -32,7 +33,7 @@ export const queues = {
 
 export type QueueName = keyof typeof queues
 
-/** Redis where its URL is given, else Postgres beside the events, as one queue. Throws if neither is. */
+/** Redis where its URL is given, else Postgres beside the events, as one queue. Throws if neither is, or may be. */
 export function queueServer(from: {
   redisUrl: string | undefined
   databaseUrl: string | undefined
@@ -41,7 +42,11 @@ export function queueServer(from: {
 }): QueueServer {
   const { redisUrl, databaseUrl, storeShards = 1, waitReplicas = 0 } = from
   if (redisUrl !== undefined) return { kind: 'redis', url: redisUrl, prefix: DEFAULT_PREFIX, storeShards, waitReplicas }
-  if (databaseUrl !== undefined) return { kind: 'postgres', url: databaseUrl }
+  if (databaseUrl !== undefined) {
+    if (parseDatabaseUrl(databaseUrl).hosts.length > 1)
+      throw new Error('DATABASE_URL must name one host for a queue in Postgres: set REDIS_URL, or leave out the others')
+    return { kind: 'postgres', url: databaseUrl }
+  }
   throw new Error('There is nowhere to put callbacks: set REDIS_URL, or DATABASE_URL to have the queue in Postgres')
 }
 
