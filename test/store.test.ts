@@ -5,6 +5,7 @@ import { storeJob } from '@ringback/core/callback'
 import { log as logAction } from '@ringback/core/handlers'
 import { createLogger } from '@ringback/core/log'
 import type { QueueJob } from '@ringback/core/queue'
+import { connect } from '@ringback/core/store/connect'
 import { configWith, freshDatabase, idAt, storeOneByOne, storeRounds } from './support/ringback.ts'
 import type { Database } from './support/ringback.ts'
 
@@ -571,4 +572,13 @@ test('a group that has taken more than one worker with it is named, one of a wor
     { msg: 'group.stalled', groupId: groups[2]!.id.replace('group-', ''), times: 2 },
   ])
   expect(await counts(database)).toMatchObject({ events: 3 })
+})
+
+test('days and months stay apart where the database writes dates in another style', async () => {
+  await using database = await freshDatabase()
+  const [{ name }] = await database.sql<[{ name: string }]>`select current_database() as name`
+  await database.sql`alter database ${database.sql(name)} set DateStyle = 'SQL, DMY'`
+  const sql = connect(database.url, { max: 1, applicationName: 'ringback tests' })
+  expect(await sql`select timestamptz '2026-03-04 05:06:07Z' as at`).toEqual([{ at: new Date('2026-03-04T05:06:07Z') }])
+  await sql.end()
 })

@@ -62,6 +62,8 @@ export function connect(url: string, options: ConnectOptions): Sql {
       application_name: applicationName,
       // Times leave the database as text here and there, and are compared as such.
       TimeZone: 'UTC',
+      // Days and months would change places, where the server or the role has another.
+      DateStyle: 'ISO',
       // Statements are prepared once, perhaps while the tables are small, and every one of them has its index.
       // 'off' and not false, which the driver would leave out.
       enable_seqscan: 'off',
