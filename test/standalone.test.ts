@@ -88,6 +88,25 @@ test.each(['PORT', 'OPS_PORT', 'EMBEDDED_POSTGRES_PORT'])(
   },
 )
 
+test.each(['HOST', 'OPS_HOST'])(
+  '%s that is no address of this machine is an error that names the variable',
+  async (variable) => {
+    await using database = await freshDatabase()
+    await using folder = await temporaryFolder()
+    await using ringback = runApp('standalone', {
+      ...(await environmentIn(folder.path)),
+      DATABASE_URL: database.url,
+      VOXIMPLANT_ACCOUNT_ID: '7',
+      VOXIMPLANT_API_KEY: 'own',
+      VOXIMPLANT_SALT: 'own',
+      // Documentation's own: nobody has it.
+      [variable]: '192.0.2.1',
+    })
+    expect(await ringback.ended).toBe(1)
+    expect(ringback.output()).toMatch(new RegExp(`^${variable} names no address of this machine`, 'm'))
+  },
+)
+
 test('with servers of its own, it uses those', async () => {
   await using database = await freshDatabase()
   await using folder = await temporaryFolder()

@@ -5,6 +5,7 @@ import { Server as NetServer } from 'node:net'
 import type { AddressInfo } from 'node:net'
 import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises'
 import { getRequestListener } from '@hono/node-server'
+import { explainListenError } from '@ringback/core/service'
 import { createAnnounceClose } from './announce-close.ts'
 
 /** What one client may take of the server; times in milliseconds. */
@@ -52,7 +53,7 @@ const LAST_ACCEPT_MS = 500
 const QUIET_MS = 1
 const SHORT_TURN_MS = 0.3
 
-/** Listens; 0 is any free port. Rejects, with what to do, if the port is taken. */
+/** Listens; 0 is any free port. Rejects, with what to do, if the port is taken or the address is none of this machine. */
 export function listen(
   fetch: Parameters<typeof getRequestListener>[0],
   { hostname, port }: { hostname: string; port: number },
@@ -73,9 +74,7 @@ export function listen(
     server.maxConnections = limits.maxConnections
     server.on('drop', () => server.closeIdleConnections())
     server.once('error', (error: NodeJS.ErrnoException) => {
-      reject(
-        error.code === 'EADDRINUSE' ? new Error(`Port ${port} is taken; set PORT to another`, { cause: error }) : error,
-      )
+      reject(explainListenError(error, port, { host: 'HOST', port: 'PORT' }))
     })
     server.listen(port, hostname, () => {
       const { port: ownPort } = server.address() as AddressInfo

@@ -153,11 +153,7 @@ export async function listenForOperators(options: {
   })
   await new Promise<void>((resolve, reject) => {
     server.once('error', (error: NodeJS.ErrnoException) => {
-      reject(
-        error.code === 'EADDRINUSE'
-          ? new Error(`Port ${options.port} is taken; set OPS_PORT to another`, { cause: error })
-          : error,
-      )
+      reject(explainListenError(error, options.port, { host: 'OPS_HOST', port: 'OPS_PORT' }))
     })
     server.listen(options.port, options.hostname, resolve)
   })
@@ -171,6 +167,24 @@ export async function listenForOperators(options: {
         server.closeAllConnections()
       }),
   }
+}
+
+const NO_ADDRESS = new Set<string | undefined>(['EADDRNOTAVAIL', 'EAI_AGAIN', 'ENOTFOUND'])
+
+/** Why a server cannot listen, by the variables that say where; an error of another kind stays as it is. */
+export function explainListenError(
+  error: NodeJS.ErrnoException,
+  port: number,
+  variables: { host: string; port: string },
+): Error {
+  if (error.code === 'EADDRINUSE') {
+    return new Error(`Port ${port} is taken; set ${variables.port} to another`, { cause: error })
+  }
+  if (!NO_ADDRESS.has(error.code)) return error
+  return new Error(
+    `${variables.host} names no address of this machine: 0.0.0.0 is all of them, and 127.0.0.1 is for itself alone`,
+    { cause: error },
+  )
 }
 
 async function answerMetrics(
