@@ -107,6 +107,24 @@ test.each(['HOST', 'OPS_HOST'])(
   },
 )
 
+test('of two that are started at once in a new folder one runs, and the other says why it does not', async () => {
+  await using folder = await temporaryFolder()
+  const environment = await environmentIn(folder.path)
+  await using first = runApp('standalone', environment)
+  await using second = runApp('standalone', environment)
+  const running = await Promise.any(
+    [first, second].map(async (ringback) => {
+      await ringback.prints(/psql/)
+      return ringback
+    }),
+  )
+  const refused = running === first ? second : first
+  expect(await refused.ended).toBe(1)
+  expect(refused.output()).toMatch(/^Another Ringback uses/m)
+  running.child.kill('SIGTERM')
+  expect(await running.ended).toBe(0)
+})
+
 test('with servers of its own, it uses those', async () => {
   await using database = await freshDatabase()
   await using folder = await temporaryFolder()

@@ -6,6 +6,7 @@ import { createServer } from 'node:net'
 import { basename, dirname, join, resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
+import { lockFolder } from '@ringback/core/spool/lock'
 import { embeddedDatabaseUrl } from '@ringback/core/standalone'
 import { connect } from '@ringback/core/store/connect'
 import type { Sql } from '@ringback/core/store/connect'
@@ -55,6 +56,21 @@ export async function startPostgres({
 }: EmbeddedPostgresOptions): Promise<EmbeddedPostgres> {
   const account = serverAccount()
   const dataDir = await reachableDir(wantedDir, account)
+  // Until the server answers, and the session says whose it is.
+  const starting = lockFolder(dataDir)
+  if (starting === undefined) throw usedByAnother(dataDir)
+  try {
+    return await startIn(dataDir, account, { port, settings })
+  } finally {
+    starting.unlock()
+  }
+}
+
+async function startIn(
+  dataDir: string,
+  account: Account,
+  { port, settings }: { port: number; settings: string[] },
+): Promise<EmbeddedPostgres> {
   const programs = await reachablePrograms(await findPrograms(), account)
   const cluster = join(dataDir, 'postgres')
   const stop = () => run(programs.pg_ctl, ['stop', '-D', cluster, '-m', 'fast', '-w'], account)
@@ -232,8 +248,7 @@ async function hold(port: number, dataDir: string): Promise<Sql> {
   })
   try {
     const [lock] = await session<{ taken: boolean }[]>`select pg_try_advisory_lock(1) as taken`
-    if (!lock?.taken)
-      throw new Error(`Another Ringback uses ${dataDir}: stop it, or set RINGBACK_DATA_DIR to another folder`)
+    if (!lock?.taken) throw usedByAnother(dataDir)
     const [database] = await session`select from pg_database where datname = 'ringback'`
     if (database === undefined) await session`create database ringback`
     return session
@@ -241,6 +256,10 @@ async function hold(port: number, dataDir: string): Promise<Sql> {
     await session.end()
     throw error
   }
+}
+
+function usedByAnother(dataDir: string): Error {
+  return new Error(`Another Ringback uses ${dataDir}: stop it, or set RINGBACK_DATA_DIR to another folder`)
 }
 
 async function assertPortIsFree(port: number): Promise<void> {
