@@ -28,6 +28,16 @@ test.each(Object.entries(programs))('configuration.md says of each variable whet
   expect(new Set(described)).toEqual(new Set(read))
 })
 
+test('config check looks at whatever a program reads', () => {
+  // Which file it is has been read before.
+  const checked = [
+    'RINGBACK_CONFIG',
+    ...variablesOf('apps/cli/src/program-variables.ts'),
+    ...Object.keys(retentionVariables),
+  ]
+  expect(checked).toEqual(expect.arrayContaining(Object.values(programs).flat()))
+})
+
 test('configuration.md describes what ringback.config.ts reads, and what is read with every configuration', () => {
   const described = table.filter(({ readers }) => readers === '`ringback.config.ts`').flatMap(({ names }) => names)
   expect(new Set(described)).toEqual(new Set(ofConfigFile))
