@@ -8,6 +8,7 @@ import { connect } from '@ringback/core/store/connect'
 import { ensureProgram } from './support/programs.ts'
 import { ownPostgres } from './support/postgres-server.ts'
 import type { PostgresServer } from './support/postgres-server.ts'
+import { runCli } from './support/processes.ts'
 import { eventually, log } from './support/ringback.ts'
 import { dataFolder } from './support/servers.ts'
 
@@ -137,4 +138,21 @@ test('of several servers the first that answers is taken', async () => {
   )
   expect(await sql`select host(inet_server_addr()) as address`).toEqual([{ address: '::1' }])
   await sql.end()
+})
+
+test('a role that may not make the schema of the queue is told what it needs', async () => {
+  const sql = connect(server.url, { max: 1, applicationName: 'ringback tests' })
+  await sql`create role limited login password 'limited'`
+  await sql`create database limited`
+  await sql.end()
+  const url = urlOf('127.0.0.1').replace(/ringback$/, 'limited')
+  const admin = connect(url, { max: 1, applicationName: 'ringback tests' })
+  await admin`grant create on schema public to limited`
+  await admin.end()
+  const { code, output } = await runCli(
+    { DATABASE_URL: url.replace('ringback:ringback', 'limited:limited') },
+    'migrate',
+  )
+  expect(output).toMatch(/refuses: permission denied for database limited; to migrate, the role needs CREATE/)
+  expect(code).toBe(1)
 })

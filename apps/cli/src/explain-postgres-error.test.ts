@@ -30,6 +30,16 @@ test.each([
     'self-signed certificate in certificate chain',
     /^The certificate of Postgres at db\.example:5432,other:5433 is refused: self-signed .*sslrootcert$/,
   ],
+  [
+    '42501',
+    'permission denied for database x',
+    /^Postgres at \S+ refuses: permission denied for database x; to migrate, the role needs .*"grant create on database/,
+  ],
+  [
+    '08P01',
+    'unsupported startup parameter: enable_seqscan',
+    /^What answers at db\.example:5432,other:5433 is a connection pooler .*: DATABASE_URL must lead to Postgres itself/,
+  ],
   ['42883', 'function store_callbacks(...) does not exist', /lacks migrations/],
   ['ETIMEDOUT', 'connect ETIMEDOUT', /^Postgres does not answer at .*is DATABASE_URL right\?/],
 ])('%s says what to do, and shows no password', (code, message, expected) => {

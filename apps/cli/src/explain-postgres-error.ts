@@ -33,6 +33,18 @@ export function explainPostgresError(thrown: unknown, url: string): unknown {
   if (REFUSES.test(code)) {
     return new Error(`Postgres at ${place} refuses: ${message}; DATABASE_URL says where it is`, { cause: error })
   }
+  if (/^permission denied for (database|schema) /.test(message)) {
+    return new Error(
+      `Postgres at ${place} refuses: ${message}; to migrate, the role needs CREATE on schema public, and for a queue in Postgres on the database ("grant create on database ... to ...")`,
+      { cause: error },
+    )
+  }
+  if (message.startsWith('unsupported startup parameter')) {
+    return new Error(
+      `What answers at ${place} is a connection pooler (${message}): DATABASE_URL must lead to Postgres itself, for Ringback sets its sessions up and keeps them`,
+      { cause: error },
+    )
+  }
   if (CERTIFICATE.test(code)) {
     return new Error(
       `The certificate of Postgres at ${place} is refused: ${message}; docs/configuration.md tells of sslmode and sslrootcert`,

@@ -12,6 +12,7 @@ export function addMigrateCommand(program: Command): void {
     .description('bring the database up to this version, and the queue where it lives in Postgres')
     .action(async (_options: unknown, command: Command) => {
       const { DATABASE_URL: databaseUrl, REDIS_URL: redisUrl } = readEnvironment()
+      const queue = queueServer({ redisUrl, databaseUrl })
       const applied = await withSql(async (sql) => {
         const [setting] = await sql<{ encoding: string }[]>`select current_setting('server_encoding') as encoding`
         if (setting?.encoding !== 'UTF8') {
@@ -19,9 +20,10 @@ export function addMigrateCommand(program: Command): void {
             `The database's encoding is ${setting?.encoding}, so texts are not compared as characters: create it with encoding UTF8`,
           )
         }
-        return migrate(sql)
+        const migrations = await migrate(sql)
+        await migrateQueue(queue)
+        return migrations
       }, LONG_WORK_MS)
-      await migrateQueue(queueServer({ redisUrl, databaseUrl }))
       print(
         command,
         { applied },
