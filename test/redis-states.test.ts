@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { code } from '@ringback/core/handlers'
 import type { HandledEvent } from '@ringback/core/handlers'
@@ -242,6 +243,23 @@ test('a Redis that does not permit CONFIG is used, and its settings are asked fo
   const problems = await unsafeQueueSettings(database.queue)
   expect(problems).toContainEqual(expect.stringContaining('its settings cannot be read'))
   expect(problems).toContainEqual(expect.stringContaining('maxmemory is not set'))
+})
+
+test('the rights that configuration.md gives to a user of Redis are enough', async () => {
+  await using redis = await startRedis()
+  const page = readFileSync(new URL('../docs/configuration.md', import.meta.url), 'utf8')
+  const [, rights] = /^ACL SETUSER ringback on '>password' (.+)$/m.exec(page)!
+  await redis.client.call('ACL', 'SETUSER', 'ringback', 'on', '>password', ...rights!.split(' '))
+  const queue = { ...on({ url: redis.url.replace('//', '//ringback:password@') }), storeShards: 2 }
+  await using database = { ...(await freshDatabase()), queue }
+  await using ingest = await startIngest(database)
+  await using _worker = await startWorker(database)
+  const load = startLoad(ingest.port)
+  await storesMore(database, load, 100)
+  await load.end()
+  await expectStored(database, load)
+  expect(await unsafeQueueSettings(queue)).toEqual([expect.stringContaining('maxmemory is not set')])
+  expect(await redis.client.call('ACL', 'LOG')).toEqual([])
 })
 
 test('a read-only replica and a missing log are said to be unsafe', async () => {
