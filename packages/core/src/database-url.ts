@@ -14,6 +14,8 @@ export interface DatabaseAddress {
   password?: string
   database?: string
   targetSessionAttrs?: TargetSessionAttrs
+  /** The schemas in which tables are looked for, where they are not those of the role. */
+  searchPath?: string
   /** Undefined where there is to be no TLS. */
   tls?: TlsOptions
 }
@@ -23,19 +25,21 @@ export type TlsOptions = Pick<ConnectionOptions, 'ca' | 'rejectUnauthorized' | '
 
 const FORM = 'postgres://user:password@host:port/database'
 const DEFAULT_PORT = 5432
-const PARAMETERS = ['host', 'sslmode', 'sslrootcert', 'target_session_attrs']
+const PARAMETERS = ['host', 'search_path', 'sslmode', 'sslrootcert', 'target_session_attrs']
+/** Hosts of Postgres write them into the URLs that they give out, and no driver of Node.js heeds them. */
+const IGNORED_PARAMETERS = ['application_name', 'channel_binding', 'connect_timeout']
 const TARGET_SESSION_ATTRS = ['read-write', 'read-only', 'primary', 'standby', 'prefer-standby'] as const
 
 /** Reads DATABASE_URL. Throws what is wrong with it and how to mend that, without the URL, for it may hold a password. */
 export function parseDatabaseUrl(url: string): DatabaseAddress {
-  const match = /^postgres(?:ql)?:\/\/(?:([^@/?#]*)@)?([^@/?#]*)(?:\/([^@/?#]*))?(?:\?([^@#]*))?$/.exec(url)
+  const match = /^postgres(?:ql)?:\/\/(?:([^/?#]*)@)?([^@/?#]*)(?:\/([^@/?#]*))?(?:\?([^@#]*))?$/.exec(url)
   if (match === null) {
-    throw new Error(`must have the form ${FORM} (in a password @, /, ?, # and % are percent-encoded)`)
+    throw new Error(`must have the form ${FORM} (in a password /, ?, # and % are percent-encoded)`)
   }
   const [, userInfo, authority = '', database = '', query] = match
   const parameters = new URLSearchParams(query)
   for (const name of parameters.keys()) {
-    if (!PARAMETERS.includes(name)) {
+    if (!PARAMETERS.includes(name) && !IGNORED_PARAMETERS.includes(name)) {
       throw new Error(`knows no parameter "${name}"; those that it knows are ${PARAMETERS.join(', ')}`)
     }
   }
@@ -44,12 +48,14 @@ export function parseDatabaseUrl(url: string): DatabaseAddress {
     throw new Error(`has target_session_attrs that are none of ${TARGET_SESSION_ATTRS.join(', ')}`)
   }
   const hosts = hostsOf(authority, parameters.get('host'))
+  const searchPath = parameters.get('search_path')
   const tls = tlsOf(parameters.get('sslmode') ?? undefined, parameters.get('sslrootcert') ?? undefined)
   return {
     hosts,
     ...parseUserInfo(userInfo),
     ...(database !== '' && { database: decode(database) }),
     ...(attrs !== null && { targetSessionAttrs: attrs }),
+    ...(searchPath !== null && { searchPath }),
     // As with libpq, there is no TLS on a Unix socket.
     ...(tls !== undefined && !isSocket(hosts[0]!) && { tls }),
   }

@@ -10,7 +10,7 @@ test('each form of REDIS_URL says what it says', () => {
     password: 'secret',
     isTls: true,
   })
-  expect(parseRedisUrl('redis://[::1]/')).toEqual({
+  expect(parseRedisUrl('redis://[::1]/?family=0')).toEqual({
     kind: 'single',
     host: '::1',
     port: 6379,
@@ -51,7 +51,7 @@ test.each([
   ['redis://:secret@redis:99999', 'not host:port'],
   ['redis://:secret@redis/abc', 'not a number'],
   ['redis://:secret@redis/1/2', 'not a number'],
-  ['redis://:secret@redis?family=4', 'knows no parameter'],
+  ['redis://:secret@redis?db=1', 'knows no parameter "db"'],
   ['redis://:secret@a,b', 'several hosts'],
   ['redis+sentinel://:secret@a,b', 'lacks the name'],
   ['redis+sentinel://:secret@a/mymaster/x', 'not a number'],
@@ -62,7 +62,6 @@ test.each([
   ['redis+cluster://:secret@a:0', 'not host:port'],
   ['redis+cluster://:secret@', 'not host:port'],
   ['redis+cluster://:secret%@a', 'percent-encoding'],
-  ['redis+cluster://:sec@ret@a', 'percent-encoded'],
 ])('%s is refused, and no secret is repeated', (url, problem) => {
   expect(redisUrlProblem(url)).toContain(problem)
   expect(redisUrlProblem(url)).not.toContain('secret')

@@ -31,19 +31,22 @@ const FORMS = [
   'redis+cluster://[user:password@]host:port,host:port',
 ]
 
+/** `family` is of older clients, which looked for one kind of address only: either is taken. */
+const PARAMETERS: Record<string, string> = { single: 'family', sentinel: 'sentinelPassword' }
+
 /** Reads REDIS_URL. Throws what is wrong with it and how to mend that, without the URL, for it may hold a password. */
 export function parseRedisUrl(url: string): RedisAddress {
-  const match = /^redis(s?)(?:\+(sentinel|cluster))?:\/\/(?:([^@/?#]*)@)?([^@/?#]*)([^@?#]*)(?:\?([^@#]*))?$/.exec(url)
+  const match = /^redis(s?)(?:\+(sentinel|cluster))?:\/\/(?:([^/?#]*)@)?([^@/?#]*)([^@?#]*)(?:\?([^@#]*))?$/.exec(url)
   if (match === null) {
     throw new Error(
-      `must have one of the forms ${FORMS.join(', ')} (rediss for TLS; in a password @, /, ?, # and % are percent-encoded)`,
+      `must have one of the forms ${FORMS.join(', ')} (rediss for TLS; in a password /, ?, # and % are percent-encoded)`,
     )
   }
   const [, tls, kind = 'single', userInfo, hosts, path = '', query] = match
   const credentials = { ...parseUserInfo(userInfo), isTls: tls === 's' }
   const parameters = new URLSearchParams(query)
   for (const name of parameters.keys()) {
-    if (kind !== 'sentinel' || name !== 'sentinelPassword') throw new Error(`knows no parameter "${name}"`)
+    if (name !== PARAMETERS[kind]) throw new Error(`knows no parameter "${name}"`)
   }
   if (kind === 'cluster') {
     if (path !== '' && path !== '/') throw new Error('names a database, and a Redis Cluster has only one: leave it out')

@@ -1,5 +1,6 @@
 import postgres from 'postgres'
 import { isSocket, parseDatabaseUrl } from '../database-url.ts'
+import type { DatabaseAddress } from '../database-url.ts'
 
 /** A pool of connections. Shared by everything in one process, apart from drizzle, which changes a client's parsers. */
 export type Sql = postgres.Sql
@@ -45,8 +46,9 @@ const IDLE_TRANSACTION_MS = 60_000
  */
 export function connect(url: string, options: ConnectOptions): Sql {
   const { max, applicationName, longestStatementMs = LONGEST_STATEMENT_MS, keepsSession = false } = options
+  const address = parseDatabaseUrl(url)
   return postgres({
-    ...serverOptions(url),
+    ...serverOptions(address),
     max,
     connect_timeout: 5,
     silence_timeout: (longestStatementMs + SILENCE_MARGIN_MS) / 1000,
@@ -60,6 +62,7 @@ export function connect(url: string, options: ConnectOptions): Sql {
     types: { json: { to: 114, from: [114, 3802], serialize: toJson, parse: JSON.parse } },
     connection: {
       application_name: applicationName,
+      ...(address.searchPath !== undefined && { search_path: address.searchPath }),
       // Times leave the database as text here and there, and are compared as such.
       TimeZone: 'UTC',
       // Days and months would change places, where the server or the role has another.
@@ -76,8 +79,7 @@ export function connect(url: string, options: ConnectOptions): Sql {
 }
 
 /** Which server, and as whom: what is left out is as the driver has it, from `PGUSER`, `PGPASSWORD` and `PGDATABASE` too. */
-function serverOptions(url: string) {
-  const { hosts, username, password, database, tls, targetSessionAttrs } = parseDatabaseUrl(url)
+function serverOptions({ hosts, username, password, database, tls, targetSessionAttrs }: DatabaseAddress) {
   const [first] = hosts
   return {
     // Lists of each, which the driver's types leave out.
