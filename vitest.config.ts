@@ -9,10 +9,12 @@ const WITHOUT_QUEUE = [
   'deliveries-cli',
   'deliveries-table',
   'doctor',
+  'due-deliveries',
   'explain',
   'export',
   'follow',
   'migrations',
+  'run-deliveries',
   'sql-book',
   'unsafe-settings',
 ].map((name) => `test/${name}.test.ts`)

@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, test } from 'vitest'
+import { createLogger } from '@ringback/core/log'
 import { createConsumer, createProducer, PostponedError } from '@ringback/core/queue'
 import type { QueueJob } from '@ringback/core/queue'
 import { eventually, freshDatabase, log } from './support/ringback.ts'
@@ -17,9 +18,9 @@ async function filledQueue({ queue }: Database, count: number) {
 async function consume(
   { queue }: Database,
   processRound: (jobs: QueueJob[]) => Promise<void>[],
-  { concurrency = 2, intervalMs = 5 } = {},
+  { concurrency = 2, intervalMs = 5, log: ownLog = log } = {},
 ) {
-  const options = { concurrency, log, stopping: new AbortController().signal }
+  const options = { concurrency, log: ownLog, stopping: new AbortController().signal }
   const consumer = await createConsumer(queue, 'store', options, { intervalMs, processRound })
   return { ...consumer, [Symbol.asyncDispose]: consumer.close }
 }
@@ -44,7 +45,7 @@ test('a job that comes alone is processed at once, however long the interval is'
   await using database = await freshDatabase()
   await using producer = await filledQueue(database, 0)
   let seenAt = 0
-  await using _consumer = await consume(
+  const consumer = await consume(
     database,
     (jobs) => {
       seenAt = performance.now()
@@ -54,24 +55,114 @@ test('a job that comes alone is processed at once, however long the interval is'
   )
   await producer.add('group-0', { text: '' })
   await eventually(async () => expect(seenAt).toBeGreaterThan(0))
+  // Nor does the end of the process wait for it.
+  const closedAt = performance.now()
+  await consumer.close()
+  expect(performance.now() - closedAt).toBeLessThan(5000)
+})
+
+test('rounds that are neither full nor slow follow each other, with the jobs in the order of their ids', async () => {
+  await using database = await freshDatabase()
+  await using producer = await filledQueue(database, 0)
+  const seen: string[] = []
+  let running = 0
+  let most = 0
+  await using _consumer = await consume(
+    database,
+    (jobs) => {
+      running += 1
+      most = Math.max(most, running)
+      seen.push(...jobs.map(({ id }) => id))
+      const done = sleep(5)
+      void done.then(() => (running -= 1))
+      return jobs.map(() => done)
+    },
+    { concurrency: 4 },
+  )
+  const ids = Array.from({ length: 100 }, (_, index) => `group-${1000 + index}`)
+  for (const [index, id] of ids.entries()) {
+    await producer.add(id, { text: '' })
+    // Fewer than a full round at a time.
+    if (index % 20 === 19) await eventually(async () => expect(seen).toHaveLength(index + 1))
+  }
+  expect(most).toBe(1)
+  expect(seen).toEqual(ids)
+})
+
+test('beside a full round another is processed, and no round has more jobs than may be together', async () => {
+  await using database = await freshDatabase()
+  await using producer = await filledQueue(database, 72)
+  const rounds: QueueJob[][] = []
+  const { promise: release, resolve } = Promise.withResolvers<void>()
+  let isHeld = false
+  await using _consumer = await consume(database, (jobs) => {
+    rounds.push(jobs)
+    const isFirstFull = !isHeld && jobs.length === 32
+    isHeld ||= isFirstFull
+    return jobs.map(() => (isFirstFull ? release : Promise.resolve()))
+  })
+  // Sooner than beside one that is only slow.
+  await eventually(async () => expect(rounds.flat()).toHaveLength(72), 4500)
+  expect(isHeld).toBe(true)
+  resolve()
+  expect(Math.max(...rounds.map(({ length }) => length))).toBe(32)
+  await eventually(async () => expect(await producer.state()).toMatchObject({ waiting: 0, active: 0 }))
+})
+
+test('what comes between the starts of two rounds is processed together', async () => {
+  await using database = await freshDatabase()
+  await using producer = await filledQueue(database, 0)
+  const rounds: QueueJob[][] = []
+  const processRound = (jobs: QueueJob[]) => {
+    rounds.push(jobs)
+    return jobs.map(async () => {})
+  }
+  await using _consumer = await consume(database, processRound, { intervalMs: 200 })
+  for (let index = 0; index < 20; index++) {
+    await producer.add(`group-${index}`, { text: '' })
+    await sleep(20)
+  }
+  await eventually(async () => expect(rounds.flat()).toHaveLength(20))
+  expect(rounds.length).toBeLessThan(10)
+})
+
+test('of large jobs a round has few', async () => {
+  await using database = await freshDatabase()
+  await using producer = await filledQueue(database, 0)
+  for (let index = 0; index < 24; index++) await producer.add(`group-${index}`, { text: 'x'.repeat(200_000) })
+  const rounds: QueueJob[][] = []
+  await using _consumer = await consume(database, (jobs) => {
+    rounds.push(jobs)
+    return jobs.map(async () => {})
+  })
+  await eventually(async () => expect(rounds.flat()).toHaveLength(24))
+  expect(Math.max(...rounds.map(({ length }) => length))).toBeLessThan(4)
 })
 
 test('what is postponed and what fails comes again; the rest of its round does not', async () => {
   await using database = await freshDatabase()
   await using producer = await filledQueue(database, 20)
   const times = new Map<string, number>()
-  await using _consumer = await consume(database, (jobs) =>
+  const postponed: number[] = []
+  const lines: Record<string, unknown>[] = []
+  const write = (line: string) => void lines.push(JSON.parse(line) as Record<string, unknown>)
+  const process = (jobs: QueueJob[]) =>
     jobs.map(async ({ id }) => {
       const time = (times.get(id) ?? 0) + 1
       times.set(id, time)
+      if (id === 'group-7') postponed.push(performance.now())
       if (time > 1) return
-      if (id === 'group-7') throw new PostponedError('later', 100)
+      if (id === 'group-7') throw new PostponedError('later', 500)
       if (id === 'group-9') throw new Error('no')
-    }),
-  )
+    })
+  await using _consumer = await consume(database, process, { log: createLogger('test', 'info', { write }) })
   await eventually(async () => expect([times.get('group-7'), times.get('group-9')]).toEqual([2, 2]))
   await eventually(async () => expect(await producer.state()).toMatchObject({ waiting: 0, active: 0 }))
   expect([...times.values()].filter((time) => time > 1)).toHaveLength(2)
+  expect(postponed[1]! - postponed[0]!).toBeGreaterThanOrEqual(490)
+  // To be postponed is no failure. And the locks of what has ended are let go of: they would be renewed, in vain.
+  await sleep(2000)
+  expect(lines.map(({ msg, jobId }) => `${String(msg)} ${String(jobId)}`)).toEqual(['job.failed group-9'])
 })
 
 test('a round that waits for something holds up no other', async () => {

@@ -120,6 +120,7 @@ test('a spool that is full refuses, and what it holds is kept', async () => {
     expect(status).toBe(503)
   })
   expect(accepted).toBeGreaterThan(0)
+  expect(await ingest.ready()).toBe(false)
   await way.restore()
   await using _worker = await startWorker(database)
   await eventually(async () => expect((await postCallbacks(ingest, aCallback(accepted + 1))).status).toBe(200))

@@ -195,6 +195,55 @@ describe('a client that wastes time', () => {
   })
 })
 
+describe('each limit holds by itself', () => {
+  const long = { headersMs: 60_000, requestMs: 60_000, silenceMs: 60_000, keepAliveMs: 60_000, checkIntervalMs: 50 }
+
+  test('of the time for headers', async () => {
+    const slow = await client(await start({ ...long, headersMs: 300 }))
+    slow.socket.write('POST / HTTP/1.1\r\nHost: a\r\n')
+    expect(await slow.ended).toMatch(/^HTTP\/1.1 408/)
+  })
+
+  test('of the time between two requests', async () => {
+    const idle = await client(await start({ ...long, keepAliveMs: 300 }))
+    const startedAt = performance.now()
+    idle.socket.write(REQUEST)
+    expect(await idle.ended).toMatch(/200 OK/)
+    // By itself Node waits for 5 s; and it adds one to either.
+    expect(performance.now() - startedAt).toBeLessThan(4000)
+  })
+
+  test('of the time without a byte', async () => {
+    const waiting = await client(await start({ ...long, silenceMs: 300, answerMs: 3000 }))
+    waiting.socket.write(REQUEST)
+    expect(await waiting.ended).toBe('')
+  })
+
+  test('of the bytes of headers', async () => {
+    const server = await start({ ...long, maxHeaderBytes: 1000 })
+    const verbose = await client(server)
+    verbose.socket.write(`GET / HTTP/1.1\r\nHost: a\r\nX-Long: ${'a'.repeat(2000)}\r\n\r\n`)
+    expect(await verbose.ended).toMatch(/^HTTP\/1.1 431/)
+  })
+
+  test('of connections: where all wait for answers, one more is refused', async () => {
+    const server = await start({ ...long, maxConnections: 2, answerMs: 500 })
+    const busy = [await client(server), await client(server)]
+    for (const { socket } of busy) socket.write(REQUEST)
+    await sleep(100)
+    const more = await client(server)
+    more.socket.write(REQUEST)
+    expect(await more.ended.catch(() => '')).toBe('')
+    await Promise.all(busy.map((own) => answered(own)))
+  })
+})
+
+test('a port that is taken is an error that says what to do', async () => {
+  const { port } = await start()
+  const again = listen(() => new Response(), { hostname: '127.0.0.1', port })
+  await expect(again).rejects.toThrow(`Port ${port} is taken; set PORT to another`)
+})
+
 test('the limits are short enough that nothing is held for long, and longer than a proxy keeps its connections', () => {
   const { headersMs, requestMs, silenceMs, keepAliveMs, checkIntervalMs } = defaultHttpLimits
   expect(Math.max(headersMs, requestMs, silenceMs) + checkIntervalMs).toBeLessThan(30_000)

@@ -140,10 +140,20 @@ describe('the rate', () => {
     expect(admit(rare, first.destination, { ...wanted, now: at(10_000) }).count).toBe(1)
   })
 
+  test('is waited for no shorter than it takes', () => {
+    const { destination } = admit({ perSecond: 3 }, fresh, { ...wanted, now: at(0) })
+    expect(admit({ perSecond: 3 }, destination, { ...wanted, now: at(0) })).toMatchObject({ count: 0, waitMs: 334 })
+  })
+
   test('a clock that goes back gives nothing away', () => {
     const first = admit(limits, fresh, { ...wanted, now: at(10_000) })
     expect(admit(limits, first.destination, { ...wanted, now: at(0) }).count).toBe(0)
   })
+})
+
+test('where more are under way than may be, for the limit has been lowered, nothing begins, and it is soon looked again', () => {
+  const admission = admit({ concurrency: 2 }, fresh, { wanted: 10, running: 5, now: at(0) })
+  expect(admission).toMatchObject({ count: 0, waitMs: 500 })
 })
 
 describe('the breaker', () => {
@@ -162,11 +172,17 @@ describe('the breaker', () => {
   test('forgets what was before its window', () => {
     const before = settle(breaker, fresh, outcomes(false, false, false), at(0))
     const after = settle(breaker, before, outcomes(false), at(10_001))
-    expect(after).toMatchObject({ state: 'closed', windowAttempts: 1, windowFailures: 1 })
+    expect(after).toMatchObject({ state: 'closed', windowAttempts: 1, windowFailures: 1, windowStartedAt: at(10_001) })
+    // The windows follow each other, and do not move on with each attempt.
+    const within = settle(breaker, after, outcomes(false), at(15_000))
+    expect(within).toMatchObject({ windowAttempts: 2, windowStartedAt: at(10_001) })
+    expect(settle(breaker, within, outcomes(false), at(20_002))).toMatchObject({ windowAttempts: 1 })
   })
 
   test('lets one delivery try when its time is over, and tells the others to wait for it', () => {
     expect(admit({ breaker }, opened, { ...wanted, now: at(999) })).toMatchObject({ count: 0, waitMs: 1 })
+    const long = { ...opened, openUntil: at(600_000) }
+    expect(admit({ breaker }, long, { ...wanted, now: at(0) })).toMatchObject({ count: 0, waitMs: 600_000 })
     const trial = admit({ breaker }, opened, { ...wanted, now: at(1000) })
     expect(trial).toMatchObject({ count: 1, destination: { state: 'half_open' } })
     expect(admit({ breaker }, trial.destination, { ...wanted, now: at(1001) })).toMatchObject({
@@ -177,14 +193,27 @@ describe('the breaker', () => {
 
   test('makes another trial when one was not heard of again', () => {
     const { destination } = admit({ breaker }, opened, { ...wanted, now: at(1000) })
-    expect(admit({ breaker }, destination, { ...wanted, now: at(60_999) }).count).toBe(0)
+    expect(admit({ breaker }, destination, { ...wanted, now: at(60_999) })).toMatchObject({ count: 0, waitMs: 1 })
     expect(admit({ breaker }, destination, { ...wanted, now: at(61_000) }).count).toBe(1)
+  })
+
+  test('is not half open before one has begun to try: where none may', () => {
+    const limits = { breaker, concurrency: 1 }
+    const admission = admit(limits, opened, { wanted: 10, running: 1, now: at(1000) })
+    expect(admission).toMatchObject({ count: 0, destination: { state: 'open', openUntil: opened.openUntil } })
+  })
+
+  test('of several that end while it is half open heeds the last', () => {
+    const { destination } = admit({ breaker }, opened, { ...wanted, now: at(1000) })
+    expect(settle(breaker, destination, outcomes(false, true), at(1100)).state).toBe('closed')
+    expect(settle(breaker, destination, outcomes(true, false), at(1100)).state).toBe('open')
   })
 
   test('closes when the trial succeeds, and starts to count anew', () => {
     const { destination } = admit({ breaker }, opened, { ...wanted, now: at(1000) })
     const after = settle(breaker, destination, outcomes(true), at(1100))
     expect(after).toMatchObject({ state: 'closed', openUntil: null, openings: 0, windowAttempts: 0, windowFailures: 0 })
+    expect(after.windowStartedAt).toEqual(at(1100))
     expect(admit({ breaker }, after, { ...wanted, now: at(1100) }).count).toBe(10)
   })
 
@@ -251,6 +280,9 @@ describe('a destination that is gone', () => {
 
   test('is disabled, also where the breaker is off', () => {
     expect(disabled.state).toBe('disabled')
+    expect(settle(breaker, opened, gone, at(1))).toMatchObject({ openUntil: null })
+    // Enabling it makes what waits due: until then nothing looks for it again and again.
+    expect(admit({ breaker }, disabled, { ...wanted, now: at(0) }).waitMs).toBe(3_600_000)
     expect(settle(false, fresh, gone, at(0)).state).toBe('disabled')
   })
 

@@ -114,7 +114,7 @@ export function settle(
     const stateSince = before.state === 'disabled' ? before.stateSince : now
     return { ...counted, state: 'disabled', stateSince, openUntil: null }
   }
-  if (breaker === false || before.state === 'disabled') return counted
+  if (breaker === false) return counted
   const last = heeded.at(-1)
   if (before.state === 'half_open' && last !== undefined) {
     return last.ok ? closed(counted, now) : opened(breaker, counted, now)

@@ -14,6 +14,8 @@ test('a few jobs of each handler run at once, and the others have their turn in 
   expect(order).toEqual([])
   turns.end('a')
   await third
+  // It has taken the place of the one that ended.
+  expect(turns.isFull('a')).toBe(true)
   turns.end('a')
   await fourth
   expect(order).toEqual(['third true', 'fourth true'])
@@ -38,4 +40,18 @@ test('a turn that does not come in time is given up, and never handed out twice'
   turns.end('a')
   expect(turns.isFull('a')).toBe(false)
   expect(await turns.begin('a')).toBe(true)
+})
+
+test('who has ended, or has waited in vain, is in hand no longer', async () => {
+  const turns = createTurns({ perHandler: 1, crowd: 3, maxWaitMs: 10 })
+  expect(await turns.begin('a')).toBe(true)
+  for (let time = 0; time < 5; time++) {
+    expect(await turns.begin('a')).toBe(false)
+    expect(await turns.begin('b')).toBe(true)
+    turns.end('b')
+  }
+  expect(turns.isCrowded()).toBe(false)
+  const next = turns.begin('a')
+  turns.end('a')
+  expect(await next).toBe(true)
 })

@@ -5,7 +5,8 @@ import { afterAll, describe, expect, test } from 'vitest'
 import { z } from 'zod'
 import { defaultAlerts } from './alerts.ts'
 import { defineConfig, env, loadConfig, parseEnvironment, resolveConfig } from './config.ts'
-import { code, email, forward, log } from './handlers.ts'
+import type { HandlerDefinition } from './config.ts'
+import { code, defaultBreaker, email, forward, log } from './handlers.ts'
 import { voximplant } from './providers/voximplant.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'ringback-config-'))
@@ -32,6 +33,47 @@ test('a value comes from its variable, or from the file that NAME_FILE names', (
   expect(tokens({ TOKEN_FILE: fileWith('a\n') })).toEqual(['a'])
   expect(() => tokens({ TOKEN_FILE: fileWith(' a\n') }), 'spaces stay').toThrow(/urlTokens: a token has characters/)
   expect(tokens({ TOKEN: '' })).toBeUndefined()
+})
+
+test('an empty secret is an error in the configuration, and a secret file that is empty is none', () => {
+  const withToken = (urlTokens: string[]) => resolveConfig({ sources: { voximplant: voximplant({ urlTokens }) } }, {})
+  expect(() => withToken(['a', ''])).toThrow(/sources.voximplant: an empty text is no secret/)
+  const empty = fileWith('\n')
+  const variables = ['TOKEN', 'PUBLIC_BASE_URL', 'CREDENTIAL_DIGEST_KEY'].map((name) => [`${name}_FILE`, empty])
+  expect(resolveConfig({ sources }, Object.fromEntries(variables) as Record<string, string>)).toMatchObject({
+    sourcesOff: ['voximplant'],
+    origin: { publicBaseUrl: undefined },
+    credentialDigest: undefined,
+  })
+})
+
+test.each(['example.test', 'ftp://example.test', 'https://example.test/?a=b'])(
+  'PUBLIC_BASE_URL cannot be %s',
+  (PUBLIC_BASE_URL) => {
+    expect(() => resolveConfig({ sources }, { PUBLIC_BASE_URL })).toThrow('PUBLIC_BASE_URL must begin with')
+  },
+)
+
+test('what runs elsewhere has a breaker, unless it is off or another is given; what runs here has what is given', () => {
+  const limitsOf = (...handlers: HandlerDefinition[]) =>
+    resolveConfig({ sources, handlers }, {}).handlers.map(({ limits }) => limits)
+  const run = forward({ url: 'https://example.test' })
+  const breaker = { ...defaultBreaker, openMs: 1000 }
+  expect(
+    limitsOf(
+      { name: 'a', run },
+      { name: 'b', run, limits: { concurrency: 3, breaker: false } },
+      { name: 'c', run, limits: { breaker } },
+      { name: 'd', run: code(() => {}) },
+      { name: 'e', run: code(() => {}), limits: { concurrency: 3 } },
+    ),
+  ).toEqual([
+    { breaker: defaultBreaker },
+    { concurrency: 3, breaker: false },
+    { breaker },
+    undefined,
+    { concurrency: 3 },
+  ])
 })
 
 test('a secret file that cannot be read is an error, not an unset value', () => {

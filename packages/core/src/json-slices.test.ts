@@ -69,6 +69,14 @@ test('the slice of a key parses to what JSON.parse gives for it, repeated and es
   )
 })
 
+test('a key is found by its letters, whatever their alphabet', () => {
+  const json = Buffer.from('{"ключ":[{"é":1},{"\\u00e9":2},{"Ã©":3}]}')
+  const values = elementsOf(json, 'ключ', 'é').map(
+    ({ member: found }) => found && String(json.subarray(found.start, found.end)),
+  )
+  expect(values).toEqual(['1', '2', undefined])
+})
+
 test('the member of each element is found with it, and where elements end does not depend on that', () => {
   const elements = fc.oneof(entries.map(objectOf), fc.json())
   fc.assert(
@@ -132,6 +140,12 @@ describe('depth', () => {
     const json = Buffer.from(String.raw`[["[[[[\"[[[", {"a]": [1]}]]`)
     expect(depthWithin(json, 4)).toBe(true)
     expect(depthWithin(json, 3)).toBe(false)
+  })
+
+  test('is that of what is nested, however much lies side by side', () => {
+    const json = Buffer.from(`[${Array.from({ length: 100 }, () => '[{}]').join()}]`)
+    expect(depthWithin(json, 3)).toBe(true)
+    expect(depthWithin(json, 2)).toBe(false)
   })
 
   test('of a hundred thousand levels is refused without a deep stack', () => {

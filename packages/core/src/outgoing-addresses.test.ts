@@ -18,7 +18,7 @@ test.each([
   ['documentation and benchmarks', '192.0.2.1', '198.51.100.1', '203.0.113.1', '198.18.0.1', '2001:db8::1', '3fff::1'],
   ['IPv4 in IPv6', '::ffff:127.0.0.1', '::ffff:7f00:1', '::ffff:10.0.0.1', '::127.0.0.1', '::ffff:0:127.0.0.1'],
   ['IPv4 through NAT64', '64:ff9b::127.0.0.1', '64:ff9b::a9fe:a9fe', '64:ff9b:1::10.0.0.1'],
-  ['IPv4 in tunnels', '2002:7f00:1::1', '2001:0:4136:e378:8000:63bf:3fff:fdd2'],
+  ['IPv4 in tunnels', '192.88.99.1', '2002:7f00:1::1', '2001:0:4136:e378:8000:63bf:3fff:fdd2'],
   ['no address', '', 'localhost', '1.2.3', '127.1', '300.1.1.1', '::g'],
 ])('no connection is made to what is %s', (_what, ...addresses) => {
   for (const address of addresses) expect([address, mayConnect(address, allow())]).toEqual([address, false])

@@ -77,4 +77,11 @@ test('a longer wait that the destination asks for is kept, up to an hour; a shor
   expect(wait(90_000)).toEqual({ kind: 'retry', delayMs: 90_000 })
   expect(wait(1)).toEqual({ kind: 'retry', delayMs: 10_000 })
   expect(wait(1e12)).toEqual({ kind: 'retry', delayMs: 3_600_000 })
+  // Of a user's own function; Postgres takes whole milliseconds.
+  expect(wait(90_000.4)).toEqual({ kind: 'retry', delayMs: 90_000 })
+  expect(wait(Number.NaN)).toEqual({ kind: 'retry', delayMs: 10_000 })
+  expect(nextStep(defaultRetry, { attempt: 1, ageMs: 0 }, failed, () => 0.123_456)).toEqual({
+    kind: 'retry',
+    delayMs: 8494,
+  })
 })

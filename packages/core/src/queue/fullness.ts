@@ -29,7 +29,6 @@ export function createFullness(readUsage: ReadUsage): Fullness {
     if (performance.now() - askedAt < REFRESH_INTERVAL_MS) return asking
     askedAt = performance.now()
     asking = ask()
-    asking.catch(() => {}) // whoever adds hears it from the server; what was heard last stands
     return asking
   }
 
@@ -40,7 +39,7 @@ export function createFullness(readUsage: ReadUsage): Fullness {
 
   return {
     check() {
-      void refresh().catch(() => {})
+      void refresh().catch(() => {}) // whoever adds hears it from the server; what was heard last stands
       if (isClosed) throw new Error(`the queue's server is nearly full: ${Math.round(usage * 100)} % of its maxmemory`)
     },
     refresh,

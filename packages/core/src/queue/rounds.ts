@@ -125,8 +125,7 @@ export const inRounds = (Base: typeof Worker) =>
       const token = job.token!
       this.lockManager.untrackJob(job.id!)
       try {
-        if (ending.status === 'fulfilled')
-          return await this.handleCompleted(undefined, job, token, () => mayFetch && this.closing === undefined)
+        if (ending.status === 'fulfilled') return await this.handleCompleted(undefined, job, token, () => mayFetch)
         const error = ending.reason as Error
         if (error instanceof PostponedError) await job.moveToDelayed(Date.now() + error.delayMs, token)
         else {

@@ -1,8 +1,9 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { appendFile, mkdtemp, open, readFile, readdir, rm, writeFile } from 'node:fs/promises'
+import { appendFile, mkdir, mkdtemp, open, readFile, readdir, rm, rmdir, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setImmediate } from 'node:timers/promises'
 import { afterEach, expect, test, vi } from 'vitest'
 import { createLogger } from '../log.ts'
 import { encodeGroup, readSegment } from './records.ts'
@@ -52,6 +53,53 @@ test('groups come back as they were given, in their order, after a restart too, 
   expect(groups).toEqual([1, 2, 3, 4].map((number) => aGroup(number)))
   expect(spool.usage()).toEqual({ groups: 0, bytes: 0, oldestAt: undefined })
   expect(await segmentsIn(folder)).toEqual([])
+  await spool.close()
+})
+
+test('the oldest of what waits tells since when, also behind a file that holds no group', async () => {
+  const folder = await aFolder()
+  await writeFile(join(folder, '000000000001.groups'), encodeGroup(aGroup(1)).subarray(0, 20))
+  const spool = (await openSpool(folder, options))!
+  expect(spool.usage()).toMatchObject({ groups: 0, oldestAt: undefined })
+  await spool.append(aGroup(2))
+  await spool.append(aGroup(3))
+  expect(spool.usage()).toMatchObject({ groups: 2, oldestAt: aGroup(2).at })
+  await spool.close()
+})
+
+test('a spool whose first files have been drained takes groups again after a restart', async () => {
+  const folder = await aFolder()
+  const before = (await openSpool(folder, options))!
+  // Two files' worth.
+  for (let number = 1; number <= 12; number++) await before.append(aGroup(number, 1_000_000))
+  await before
+    .drain(async ({ id }) => {
+      if (id === 'group-12') throw new Error('the queue is away')
+    })
+    .catch(() => undefined)
+  await before.close()
+  expect(await segmentsIn(folder)).toEqual(['000000000002.groups'])
+
+  const spool = (await openSpool(folder, options))!
+  await spool.append(aGroup(13))
+  expect((await drained(spool)).slice(-2)).toEqual(['group-12', 'group-13'])
+  expect(await holdsGroups(folder)).toBe(false)
+  await spool.close()
+})
+
+test('what is appended while others are, and while the spool is drained, comes out once', async () => {
+  const spool = (await openSpool(await aFolder(), options))!
+  const ids: string[] = []
+  let areOnDisk = false
+  const numbers = Array.from({ length: 100 }, (_, index) => index + 1)
+  const appending = Promise.all(numbers.map((number) => spool.append(aGroup(number)))).finally(() => (areOnDisk = true))
+  while (!areOnDisk) {
+    await spool.drain(async ({ id }) => void ids.push(id))
+    await setImmediate()
+  }
+  await appending
+  ids.push(...(await drained(spool)))
+  expect(ids).toEqual(numbers.map((number) => `group-${number}`))
   await spool.close()
 })
 
@@ -171,8 +219,30 @@ test('whatever bytes a segment holds, reading it ends and takes nothing for a gr
     bytes[at] = bytes[at]! ^ (1 + (round % 255))
     for (const part of readSegment(bytes)) expect(part.kind).not.toBe('group')
   }
-  for (let length = 0; length < group.length; length += 13) {
+  for (let length = 0; length < group.length; length += length < 40 ? 1 : 13) {
     expect([...readSegment(group.subarray(0, length))].every(({ kind }) => kind === 'unfinished')).toBe(true)
+  }
+})
+
+test('whatever lies between groups that are whole, it is told as damage and they are found', () => {
+  const [first, second] = [1, 2].map((number) => encodeGroup(aGroup(number)))
+  const longer = Buffer.from(first!)
+  longer.writeUInt32LE(2 ** 31, 4) // reaches beyond the file
+  const junk = [
+    longer,
+    first!.subarray(0, 20),
+    Buffer.from('RBS1RBS1'),
+    ...[1, 2, 3, 11, 12].map((bytes) => Buffer.alloc(bytes, 'x')),
+  ]
+  for (const bytes of junk) {
+    const parts = [...readSegment(Buffer.concat([first!, bytes, second!]))]
+    expect(parts.map(({ kind }) => kind)).toEqual(['group', 'damaged', 'group'])
+    expect(parts[1]).toMatchObject({ bytes: bytes.length })
+  }
+  // At the end, only the beginning of a group may be one that was being written.
+  const noBeginning = [...[1, 3, 11].map((bytes) => Buffer.alloc(bytes, 'x')), Buffer.alloc(40, 0xff)]
+  for (const bytes of noBeginning) {
+    expect([...readSegment(Buffer.concat([first!, bytes]))].map(({ kind }) => kind)).toEqual(['group', 'damaged'])
   }
 })
 
@@ -228,6 +298,38 @@ test('after a sync that failed nothing more goes into that file, and what was ac
   expect(await drained(spool)).toEqual(['group-1', 'group-3'])
   await spool.close()
   vi.restoreAllMocks()
+})
+
+test('a probe fails while a group could not be appended: for want of room, and for the disk', async () => {
+  const spool = (await openSpool(await aFolder(), { ...options, maxBytes: 5000 }))!
+  await spool.probe()
+  await spool.append(aGroup(1, 3000))
+  await expect(spool.append(aGroup(2, 3000))).rejects.toThrow('the spool is full')
+  await expect(spool.probe()).rejects.toThrow('the spool is full')
+  await drained(spool)
+  await spool.probe()
+  const { datasync } = await syncs()
+  datasync.mockRejectedValueOnce(new Error('EIO'))
+  await expect(spool.probe()).rejects.toThrow('EIO')
+  await spool.close()
+  vi.restoreAllMocks()
+})
+
+test('a spool that could not be read is held by nobody, and opens when it can be', async () => {
+  const folder = await aFolder()
+  const notAFile = join(folder, '000000000001.groups')
+  await mkdir(notAFile)
+  await expect(openSpool(folder, options)).rejects.toThrow('EISDIR')
+  await rmdir(notAFile)
+  const spool = await openSpool(folder, options)
+  expect(spool).toBeDefined()
+  await spool?.close()
+})
+
+test('of what lies beside spools nothing is taken for one', async () => {
+  const dir = await aFolder()
+  for (const name of ['lost+found', '10', '2', '00000']) await mkdir(join(dir, name))
+  expect(await spoolFolders(dir)).toEqual([join(dir, '2'), join(dir, '10')])
 })
 
 test('when the disk takes no more, append rejects, and all that was appended before is kept', async () => {

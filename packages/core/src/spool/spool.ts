@@ -73,6 +73,8 @@ export async function openSpool(folder: string, { maxBytes, log }: SpoolOptions)
   })
   let nextNumber = sealed.length === 0 ? 1 : numberOf(sealed.at(-1)!.path) + 1
   let active: { file: FileHandle; segment: Segment } | undefined
+  /** Of the group that came last: a spool without room for another like it is full. */
+  let lastBytes = 1
   let lastWork: Promise<unknown> = Promise.resolve()
 
   /** One thing at a time is done to the active segment. */
@@ -87,7 +89,8 @@ export async function openSpool(folder: string, { maxBytes, log }: SpoolOptions)
 
   async function write(group: SpooledGroup): Promise<void> {
     const record = encodeGroup(group)
-    if (bytesInUse() + record.length > maxBytes) throw full()
+    lastBytes = record.length
+    if (bytesInUse() + lastBytes > maxBytes) throw full()
     active ??= await createSegment()
     const { file, segment } = active
     try {
@@ -104,7 +107,7 @@ export async function openSpool(folder: string, { maxBytes, log }: SpoolOptions)
   }
 
   async function probe(): Promise<void> {
-    if (bytesInUse() >= maxBytes) throw full()
+    if (bytesInUse() + lastBytes > maxBytes) throw full()
     const file = await open(join(folder, 'probe'), 'w')
     try {
       await file.write('probe')

@@ -1,0 +1,151 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { expect, onTestFinished, test, vi } from 'vitest'
+import { createLogger } from '@ringback/core/log'
+import { holdsGroups, openSpool } from '@ringback/core/spool'
+import type { Spool } from '@ringback/core/spool'
+import { drainSpools } from './drain-spools.ts'
+
+// The queue here is a function: what matters is what is given to it, and when it is not. The real way is in test/.
+
+const options = { maxBytes: 100_000_000, log: createLogger('test', 'silent') }
+
+const eventually = (check: () => unknown) => vi.waitFor(check, { interval: 5, timeout: 5000 })
+
+async function aFolder(): Promise<string> {
+  const dir = await mkdtemp(join(tmpdir(), 'ringback-drain-'))
+  onTestFinished(() => rm(dir, { recursive: true }))
+  return dir
+}
+
+async function spoolWith(folder: string, ...ids: string[]): Promise<Spool> {
+  const spool = (await openSpool(folder, options))!
+  for (const id of ids) await spool.append({ id, at: 1, job: {} })
+  return spool
+}
+
+/** Drains `dir`, in which `own` is this ingest's, into a queue that can be away, be full and refuse. */
+function start(
+  dir: string,
+  own: Spool,
+  onAdd: (id: string) => void | Promise<void> = () => {},
+  { isAway = false, hasRoom = true } = {},
+) {
+  const state = { isAway, hasRoom, looks: 0, added: [] as string[], lines: [] as string[] }
+  const write = (line: string) => void state.lines.push((JSON.parse(line) as { msg: string }).msg)
+  const drains = drainSpools({
+    ...options,
+    log: createLogger('test', 'info', { write }),
+    dir,
+    own,
+    producer: {
+      hasRoom: async () => {
+        state.looks += 1
+        return state.hasRoom
+      },
+      async add(id) {
+        await onAdd(id)
+        state.added.push(id)
+      },
+    },
+    isQueueAway() {
+      state.looks += 1
+      return state.isAway
+    },
+    intervalMs: 5,
+  })
+  onTestFinished(async () => {
+    await drains.close()
+    await own.close()
+  })
+  return { state, close: drains.close }
+}
+
+const looked = (state: { looks: number }) => {
+  const before = state.looks
+  return eventually(() => expect(state.looks).toBeGreaterThan(before + 3))
+}
+
+test.each([
+  ['is away', { isAway: true }],
+  ['has no room for what may wait', { hasRoom: false }],
+])(
+  'nothing leaves a spool while the queue %s, and all of it afterwards, also of an ingest that is gone',
+  async (_name, not) => {
+    const dir = await aFolder()
+    const own = await spoolWith(join(dir, '0'), 'own')
+    await (await spoolWith(join(dir, '1'), 'left')).close()
+    const { state } = start(dir, own, undefined, not)
+    await looked(state)
+    expect(state).toMatchObject({ added: [], lines: [] })
+    Object.assign(state, { isAway: false, hasRoom: true })
+    await eventually(() => expect(state.added).toEqual(['own', 'left']))
+    const lines = ['spool.drained', 'spool.adopted', 'spool.drained']
+    await eventually(() => expect(state.lines).toEqual(lines))
+    await sleep(50)
+    expect(state.lines).toEqual(lines)
+  },
+)
+
+test('a queue that goes away in the middle of a spool is given no more of it until it is back', async () => {
+  const dir = await aFolder()
+  const own = await spoolWith(join(dir, '0'), 'a', 'b', 'c')
+  const { state } = start(dir, own, (id) => {
+    if (id === 'b') state.isAway = true
+  })
+  await eventually(() => expect(state.added).toEqual(['a', 'b']))
+  await looked(state)
+  expect(state.added).toEqual(['a', 'b'])
+  expect(own.usage().groups).toBe(1)
+  state.isAway = false
+  await eventually(() => expect(state.added).toEqual(['a', 'b', 'c']))
+})
+
+test('a group leaves its spool when the queue has taken it, and is given again where it has not', async () => {
+  const dir = await aFolder()
+  const own = await spoolWith(join(dir, '0'), 'a', 'b')
+  let refusals = 3
+  const { state } = start(dir, own, async (id) => {
+    await sleep(5)
+    if (id === 'b' && refusals-- > 0) throw new Error('no')
+  })
+  await eventually(() => expect(refusals).toBeLessThan(1))
+  await eventually(() => expect(own.usage().groups).toBe(0))
+  expect(state.added).toEqual(['a', 'b'])
+})
+
+test('a spool that another ingest holds is left to it, and those behind it are drained and let go of', async () => {
+  const dir = await aFolder()
+  const own = await spoolWith(join(dir, '0'))
+  const held = await spoolWith(join(dir, '1'), 'held')
+  const left = join(dir, '2')
+  await (await spoolWith(left, 'left')).close()
+  const { state } = start(dir, own)
+  await eventually(() => expect(state.added).toEqual(['left']))
+  await looked(state)
+  expect(state.added).toEqual(['left'])
+  expect(await holdsGroups(left)).toBe(false)
+  const nextHolder = await openSpool(left, options)
+  expect(nextHolder).toBeDefined()
+  await nextHolder?.close()
+  await held.close()
+  await eventually(() => expect(state.added).toEqual(['left', 'held']))
+})
+
+test('close waits for the group in hand, and gives no other', async () => {
+  const dir = await aFolder()
+  const own = await spoolWith(join(dir, '0'), 'a', 'b', 'c')
+  const { promise: begun, resolve: begin } = Promise.withResolvers<void>()
+  const { state, close } = start(dir, own, async () => {
+    begin()
+    await sleep(50)
+  })
+  await begun
+  await close()
+  expect(state.added).toEqual(['a'])
+  await sleep(60)
+  expect(state.added).toEqual(['a'])
+  expect(own.usage().groups).toBe(2)
+})

@@ -1,0 +1,175 @@
+import { randomUUIDv7 } from 'node:crypto'
+import { expect, test } from 'vitest'
+import { storeJob } from '@ringback/core/callback'
+import type { DeliveriesJob } from '@ringback/core/callback'
+import { log as logAction } from '@ringback/core/handlers'
+import { buryWithoutHandler, createScanner } from '../apps/worker/src/due-deliveries.ts'
+import type { ScanDependencies } from '../apps/worker/src/due-deliveries.ts'
+import { configWith, freshDatabase, log, storeOneByOne } from './support/ringback.ts'
+import type { Database } from './support/ringback.ts'
+
+// What one look of the scanner takes, and what it leaves. That it looks at all is in deliveries.test.ts.
+
+const run = logAction({ message: 'came' })
+const { handlers } = configWith({ handlers: [{ name: 'all', run, retry: { maxAttempts: 1 } }] })
+
+/** Deliveries of one handler, due since `1`, `2`, `3`... seconds: the last the longest. In nobody's hand. */
+async function dueDeliveries(database: Database, count: number): Promise<void> {
+  const store = storeOneByOne(database, { handlers })
+  const parts = Array.from({ length: count }, (_, index) => ({
+    kind: 'callbacks' as const,
+    json: JSON.stringify({
+      id: randomUUIDv7(),
+      source: 'voximplant',
+      accountId: '1',
+      callbackId: String(index + 1),
+      type: 'min_balance',
+      verifiedBy: 'id',
+      occurredAt: new Date().toISOString(),
+      method: 'POST',
+      url: '/',
+      headers: {},
+      raw: Buffer.from('{}').toString('base64'),
+    }),
+  }))
+  await store({ id: `group-${randomUUIDv7()}`, data: storeJob(parts) })
+  await database.sql`
+    update deliveries as d
+    set lease_until = null, next_attempt_at = now() - e.callback_id::integer * interval '1 second'
+    from events as e where e.id = d.event_id`
+}
+
+function scanner({ sql }: Database, options: Partial<ScanDependencies> = {}) {
+  const jobs: DeliveriesJob[] = []
+  const dead: string[] = []
+  const { scan } = createScanner({
+    sql,
+    handlers,
+    enqueueDeliveries: async (job) => void jobs.push(job),
+    runDeliveries: () => Promise.reject(new Error('the queue is there')),
+    waitingJobs: async () => 0,
+    isFull: () => false,
+    onDead: (handler, count) => void dead.push(`${handler} ${count}`),
+    log,
+    ...options,
+  })
+  return {
+    jobs,
+    dead,
+    scan: async () => {
+      const before = jobs.length
+      const { more } = await scan()
+      return { taken: jobs.slice(before).flatMap(({ deliveries }) => deliveries).length, more }
+    },
+  }
+}
+
+test('what is due is taken once, the oldest first, until half a minute has passed without a word of it', async () => {
+  await using database = await freshDatabase()
+  await dueDeliveries(database, 251)
+  const { scan, jobs } = scanner(database)
+  expect(await scan()).toEqual({ taken: 250, more: true })
+  expect(await scan()).toEqual({ taken: 1, more: false })
+  expect(await scan()).toEqual({ taken: 0, more: false })
+  const ids = jobs.flatMap(({ deliveries }) => deliveries.map(({ id }) => id))
+  expect(new Set(ids).size).toBe(251)
+  expect(jobs[0]).toMatchObject({ handler: 'all' })
+  expect(jobs[0]!.deliveries[0]).toMatchObject({ attempt: '1' })
+  const [last] = await database.sql`
+    select callback_id from events join deliveries on event_id = events.id where deliveries.id = ${ids.at(-1)!}`
+  expect(last).toEqual({ callback_id: '1' })
+  await database.sql`update deliveries set lease_until = now() - interval '1 second' where id = ${ids[0]!}`
+  expect(await scan()).toMatchObject({ taken: 1 })
+  const leased = await database.sql`select from deliveries where lease_until > now() + interval '20 seconds'`
+  expect(leased).toHaveLength(251)
+})
+
+test('what is not due yet, what is in somebody’s hand and what another scanner is taking is left', async () => {
+  await using database = await freshDatabase()
+  await dueDeliveries(database, 4)
+  const set = (callbackId: string, values: Record<string, unknown>) => database.sql`
+    update deliveries set ${database.sql(values)} where event_id = (select id from events where callback_id = ${callbackId})`
+  await set('1', { next_attempt_at: new Date(Date.now() + 60_000) })
+  await set('2', { lease_until: new Date(Date.now() + 60_000) })
+  const { scan, jobs } = scanner(database)
+  await database.sql.begin(async (other) => {
+    await other`select from deliveries where event_id = (select id from events where callback_id = '3') for update`
+    expect(await scan()).toEqual({ taken: 1, more: false })
+  })
+  expect(jobs).toHaveLength(1)
+  const [row] = await database.sql`
+    select callback_id from events join deliveries on event_id = events.id where deliveries.id = ${jobs[0]!.deliveries[0]!.id}`
+  expect(row).toEqual({ callback_id: '4' })
+})
+
+test('nothing is taken while the workers have enough to do, nor for a handler that has as many jobs as it may', async () => {
+  await using database = await freshDatabase()
+  await dueDeliveries(database, 1)
+  const busy = scanner(database, { waitingJobs: async () => 1001 })
+  const full = scanner(database, { isFull: (handler) => handler === 'all' })
+  for (const { scan, jobs } of [busy, full]) {
+    expect(await scan()).toEqual({ taken: 0, more: false })
+    expect(jobs).toEqual([])
+  }
+  expect(await scanner(database, { waitingJobs: async () => 1000 }).scan()).toMatchObject({ taken: 1 })
+})
+
+test.each([
+  {
+    name: 'the last and not the one too many is made again',
+    attempts: 2,
+    atReplay: 0,
+    outcome: null,
+    status: 'pending',
+  },
+  { name: 'one too many of those not heard of is the end', attempts: 3, atReplay: 0, outcome: null, status: 'dead' },
+  { name: 'those before a replay do not count', attempts: 3, atReplay: 2, outcome: null, status: 'pending' },
+  { name: 'one that ended is no abandoned one', attempts: 3, atReplay: 0, outcome: 'failed', status: 'pending' },
+])('of attempts whose worker was not heard of again, $name', async ({ attempts, atReplay, outcome, status }) => {
+  await using database = await freshDatabase()
+  await dueDeliveries(database, 1)
+  const { sql } = database
+  await sql`
+    update deliveries
+    set attempts = ${attempts}, attempts_at_replay = ${atReplay}, running = true, lease_until = now() - interval '1 second'`
+  // The one before was not recorded either, and is left as it is.
+  await sql`
+    insert into attempts (delivery_id, event_received_at, number, started_at, outcome)
+    select id, event_received_at, number, now() - interval '2 minutes', case when number = ${attempts} then ${outcome} end
+    from deliveries, generate_series(${attempts - 1}::integer, ${attempts}::integer) as number`
+  const { scan, jobs, dead } = scanner(database)
+  expect(await scan()).toMatchObject({ taken: status === 'dead' ? 0 : 1 })
+  expect(dead).toEqual(status === 'dead' ? ['all 1'] : [])
+  expect(jobs.flatMap(({ deliveries }) => deliveries.map(({ attempt }) => attempt))).toEqual(
+    status === 'dead' ? [] : [String(attempts + 1)],
+  )
+  expect(await sql`select status, running, last_error is null as "isFine" from deliveries`).toEqual([
+    { status, running: false, isFine: status !== 'dead' },
+  ])
+  const [before, last] = await sql`select outcome, duration_ms from attempts order by number`
+  expect(before).toEqual({ outcome: null, duration_ms: null })
+  expect(last!.outcome).toBe(outcome ?? 'abandoned')
+  if (outcome === null) expect(last!.duration_ms).toBeGreaterThanOrEqual(120_000)
+})
+
+test('what no handler is there for is given ten minutes, and is not taken out of a hand', async () => {
+  await using database = await freshDatabase()
+  await dueDeliveries(database, 3)
+  const { sql } = database
+  const since = (callbackId: string, minutes: number, leaseMinutes: number) => sql`
+    update deliveries
+    set next_attempt_at = now() - ${minutes} * interval '1 minute', lease_until = now() + ${leaseMinutes} * interval '1 minute'
+    where event_id = (select id from events where callback_id = ${callbackId})`
+  await since('1', 9, -1)
+  await since('2', 11, 1)
+  await since('3', 11, -1)
+  const dead: string[] = []
+  const onDead = (handler: string, count: number) => void dead.push(`${handler} ${count}`)
+  await buryWithoutHandler({ sql, handlers, onDead, log })
+  expect(await sql`select from deliveries where status = 'pending'`).toHaveLength(3)
+  await buryWithoutHandler({ sql, handlers: [], onDead, log })
+  expect(dead).toEqual(['all 1'])
+  expect(
+    await sql`select callback_id from events join deliveries on event_id = events.id where status = 'dead'`,
+  ).toEqual([{ callback_id: '3' }])
+})

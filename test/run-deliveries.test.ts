@@ -1,0 +1,237 @@
+import { randomUUIDv7 } from 'node:crypto'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { expect, onTestFinished, test } from 'vitest'
+import { storeJob } from '@ringback/core/callback'
+import type { HandlerDefinition } from '@ringback/core/config'
+import { code, HandlerError } from '@ringback/core/handlers'
+import type { HandledEvent } from '@ringback/core/handlers'
+import type { QueuedDelivery } from '../apps/worker/src/deliveries-table.ts'
+import { createRunDeliveries } from '../apps/worker/src/run-deliveries.ts'
+import { configWith, eventually, freshDatabase, log, storeOneByOne } from './support/ringback.ts'
+import type { Database } from './support/ringback.ts'
+
+// What becomes of the deliveries of single jobs: with the queue and the scanner around them they are in deliveries.test.ts.
+
+/** A runner for one handler named `own`, and jobs for it, each of `sizes` deliveries of callbacks 1, 2, 3 and so on. */
+async function start(database: Database, definition: Omit<HandlerDefinition, 'name'>, sizes: number[]) {
+  const config = configWith({ handlers: [{ name: 'own', ...definition }] })
+  const ending = new AbortController()
+  const runner = await createRunDeliveries({
+    sql: database.sql,
+    config,
+    random: () => 0,
+    log,
+    signal: ending.signal,
+    onAttempt: () => {},
+  })
+  onTestFinished(runner.close)
+  const queued: QueuedDelivery[] = []
+  const store = storeOneByOne(database, {
+    handlers: config.handlers,
+    enqueueDeliveries: async ({ deliveries }) => void queued.push(...deliveries),
+  })
+  const count = sizes.reduce((sum, size) => sum + size, 0)
+  const parts = Array.from({ length: count }, (_, index) => ({
+    kind: 'callbacks' as const,
+    json: JSON.stringify({
+      id: randomUUIDv7(),
+      source: 'voximplant',
+      accountId: '1',
+      callbackId: String(index + 1),
+      type: 'min_balance',
+      verifiedBy: 'id',
+      occurredAt: new Date().toISOString(),
+      method: 'POST',
+      url: '/',
+      headers: {},
+      raw: Buffer.from('{}').toString('base64'),
+    }),
+  }))
+  await store({ id: `group-${randomUUIDv7()}`, data: storeJob(parts) })
+  const callbackIds = new Map<string, number>()
+  for (const { id, callbackId } of await database.sql<{ id: string; callbackId: string }[]>`
+    select d.id, e.callback_id as "callbackId" from deliveries as d join events as e on e.id = d.event_id`)
+    callbackIds.set(id, Number(callbackId))
+  queued.sort((a, b) => callbackIds.get(a.id)! - callbackIds.get(b.id)!)
+  const jobOf = (deliveries: QueuedDelivery[], handler = 'own') => ({ version: '1', handler, deliveries })
+  return { runner, end: () => ending.abort(), jobOf, jobs: sizes.map((size) => jobOf(queued.splice(0, size))) }
+}
+
+/** In the order of the callbacks. */
+const rows = ({ sql }: Database) => sql`
+  select
+    d.status, d.attempts, d.running, extract(epoch from d.lease_until - now())::float8 as "leasedFor",
+    extract(epoch from d.next_attempt_at - now())::float8 as "dueIn"
+  from deliveries as d join events as e on e.id = d.event_id order by e.callback_id::integer`
+
+function gate() {
+  const { promise, resolve } = Promise.withResolvers<void>()
+  return { opened: promise, open: () => resolve() }
+}
+
+test('a job for a handler that this worker does not know is left to those that do', async () => {
+  await using database = await freshDatabase()
+  const { runner, jobOf, jobs } = await start(database, { run: code(() => {}) }, [1])
+  const before = await database.sql`select * from deliveries`
+  await runner.process(jobOf(jobs[0]!.deliveries, 'another'))
+  expect(await database.sql`select * from deliveries`).toEqual(before)
+})
+
+test('what has no turn waits in Postgres for a second, in nobody’s hand; what waits for its turn has it', async () => {
+  await using database = await freshDatabase()
+  const { opened, open } = gate()
+  const run = code(() => opened, { timeoutMs: 60_000 })
+  const { runner, jobs } = await start(
+    database,
+    { run },
+    Array.from({ length: 33 }, () => 1),
+  )
+  let mayTakeMs = 0
+  const inHand = jobs.slice(0, 32).map((job) => runner.process(job, (ms) => (mayTakeMs = ms)))
+  await eventually(async () => expect(runner.running()).toBe(4))
+  expect(runner.isFull('own')).toBe(true)
+  await runner.process(jobs[32]!)
+  const found = await rows(database)
+  expect(found[32]).toMatchObject({ status: 'pending', attempts: 0, leasedFor: null })
+  expect(found[32]!.dueIn).toBeGreaterThan(0)
+  expect(found[32]!.dueIn).toBeLessThanOrEqual(1)
+  // An attempt is leased for its time limit and some more; only those that are limited are counted in Postgres.
+  expect(found[0]).toMatchObject({ attempts: 1, running: false })
+  expect(found[0]!.leasedFor).toBeGreaterThan(60)
+  expect(mayTakeMs).toBe(65_000)
+  open()
+  await Promise.all(inHand)
+  expect(runner.running()).toBe(0)
+  expect(runner.isFull('own')).toBe(false)
+  expect((await rows(database)).map(({ status, attempts }) => `${status} ${attempts}`)).toEqual([
+    ...Array.from({ length: 32 }, () => 'succeeded 1'),
+    'pending 0',
+  ])
+})
+
+test('a destination is waited for where that is short, and left to the scanner where it is not', async () => {
+  await using database = await freshDatabase()
+  let runs = 0
+  const limits = { perSecond: 5 }
+  const often = await start(database, { run: code(() => void (runs += 1)), limits }, [7])
+  await often.runner.process(often.jobs[0]!)
+  expect(runs).toBe(7)
+
+  await using another = await freshDatabase()
+  const rare = await start(another, { run: code(() => void (runs += 1)), limits: { perSecond: 0.1 } }, [2])
+  const startedAt = performance.now()
+  await rare.runner.process(rare.jobs[0]!)
+  expect(performance.now() - startedAt).toBeLessThan(5000)
+  const [first, second] = await rows(another)
+  expect(first).toMatchObject({ status: 'succeeded' })
+  expect(second).toMatchObject({ status: 'pending', attempts: 0, leasedFor: null })
+  expect(second!.dueIn).toBeGreaterThan(5)
+})
+
+test('when the process is to end nothing begins, and what has not begun is due at once', async () => {
+  await using database = await freshDatabase()
+  let runs = 0
+  const { runner, end, jobs } = await start(database, { run: code(() => void (runs += 1)) }, [2])
+  end()
+  await runner.process(jobs[0]!)
+  expect(runs).toBe(0)
+  for (const row of await rows(database)) {
+    expect(row).toMatchObject({ status: 'pending', attempts: 0, leasedFor: null })
+    expect(row.dueIn).toBeLessThanOrEqual(0)
+  }
+})
+
+test('when the process is to end, what has not begun is handed back before those under way are over and recorded', async () => {
+  await using database = await freshDatabase()
+  const [quick, slow] = [gate(), gate()]
+  const run = code(({ callbackId }: HandledEvent) => (callbackId === '1' ? quick : slow).opened)
+  const { runner, end, jobs } = await start(database, { run, limits: { concurrency: 2 } }, [3])
+  const processed = runner.process(jobs[0]!)
+  await eventually(async () => expect(runner.running()).toBe(2))
+  end()
+  await eventually(async () => expect((await rows(database))[2]).toMatchObject({ attempts: 0, leasedFor: null }))
+  quick.open()
+  await eventually(async () =>
+    expect((await rows(database)).map(({ status }) => status)).toEqual(['succeeded', 'pending', 'pending']),
+  )
+  slow.open()
+  await processed
+  expect((await rows(database)).map(({ status }) => status)).toEqual(['succeeded', 'succeeded', 'pending'])
+})
+
+/** From now on Postgres refuses every result, with this SQLSTATE. */
+const refuseResults = ({ sql }: Database, state: string) =>
+  sql.unsafe(`
+    create function refuse() returns trigger language plpgsql as $$ begin raise 'no' using errcode = '${state}'; end $$;
+    create trigger refuse before update on attempts for each row execute function refuse()`)
+
+test('a result that Postgres does not take is recorded when it does, and the handler runs once', async () => {
+  await using database = await freshDatabase()
+  let runs = 0
+  const { runner, jobs } = await start(database, { run: code(() => void (runs += 1)) }, [1])
+  await refuseResults(database, '55000')
+  const processed = runner.process(jobs[0]!)
+  await eventually(async () => expect(runs).toBe(1))
+  await sleep(300)
+  await database.sql`drop trigger refuse on attempts`
+  await processed
+  expect(runs).toBe(1)
+  expect(await rows(database)).toMatchObject([{ status: 'succeeded', attempts: 1 }])
+})
+
+test('a result that Postgres will never take, or not before the process ends, is given up', async () => {
+  await using database = await freshDatabase()
+  const { runner, end, jobs } = await start(database, { run: code(() => {}) }, [1, 1])
+  await refuseResults(database, '23514')
+  await expect(runner.process(jobs[0]!)).rejects.toThrow('no')
+  await database.sql.unsafe(`drop function refuse cascade`)
+  await refuseResults(database, '55000')
+  const ended = expect(runner.process(jobs[1]!)).rejects.toThrow('no')
+  await eventually(async () => expect((await rows(database))[1]).toMatchObject({ attempts: 1 }))
+  end()
+  await ended
+}, 10_000)
+
+test('what is recorded before the others of its job are over counts once for its destination', async () => {
+  await using database = await freshDatabase()
+  const { opened, open } = gate()
+  const run = code(({ callbackId }: HandledEvent) => {
+    if (callbackId === '1') throw new Error('no')
+    return opened
+  })
+  const { runner, jobs } = await start(database, { run, limits: { concurrency: 2 } }, [2])
+  const processed = runner.process(jobs[0]!)
+  await eventually(async () =>
+    expect(await database.sql`select window_attempts from destinations`).toEqual([{ window_attempts: 1 }]),
+  )
+  open()
+  await processed
+  expect(await database.sql`select window_attempts, window_failures from destinations`).toEqual([
+    { window_attempts: 2, window_failures: 1 },
+  ])
+})
+
+test('of attempts that are over together any may say that their destination is gone, and the last error is kept', async () => {
+  await using database = await freshDatabase()
+  const run = code(async ({ callbackId }: HandledEvent) => {
+    if (callbackId === '1') throw new Error('first')
+    await sleep(30)
+    throw new HandlerError('second', { retryable: true, isGone: true })
+  })
+  const { runner, jobs } = await start(database, { run, limits: { concurrency: 2 } }, [2])
+  await runner.process(jobs[0]!)
+  expect(await database.sql`select state, last_error from destinations`).toEqual([
+    { state: 'disabled', last_error: 'second' },
+  ])
+})
+
+test('a delivery that was begun elsewhere is not what tries a broken destination', async () => {
+  await using database = await freshDatabase()
+  let runs = 0
+  const { runner, jobs } = await start(database, { run: code(() => void (runs += 1)), limits: { concurrency: 1 } }, [1])
+  await database.sql`update destinations set state = 'open', open_until = now(), openings = 1`
+  await database.sql`update deliveries set attempts = 1`
+  await runner.process(jobs[0]!)
+  expect(runs).toBe(0)
+  expect(await database.sql`select state from destinations`).toEqual([{ state: 'open' }])
+})
