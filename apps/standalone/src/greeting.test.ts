@@ -6,6 +6,7 @@ test.each([
   ['postgres://ringback:ringback@127.0.0.1:5433/ringback', 'postgres://ringback:ringback@127.0.0.1:5433/ringback'],
   ['postgres://u:hu:sh@db/x?sslmode=require', 'postgres://u@db/x?sslmode=require'],
   ['postgres://u:hush@a:5432,b:5432/x', 'postgres://u@a:5432,b:5432/x'],
+  ['postgres://u:ringback@hush@db/x', 'postgres://u@db/x'],
   ['postgres://:hush@[::1]/x', 'postgres://@[::1]/x'],
   ['postgres://u:hush@/x?host=/run/postgresql', 'postgres://u@/x?host=/run/postgresql'],
 ])('of %s the greeting says all but a password that is a secret', (databaseUrl, shown) => {

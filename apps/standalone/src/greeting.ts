@@ -56,5 +56,5 @@ function signedCurl(config: Config, base: string, environment: Environment): str
 
 /** The embedded database's password is no secret; anybody else's is. */
 function withoutPassword(databaseUrl: string): string {
-  return databaseUrl.replace(/^(\w+:\/\/[^:@/]*):(?!ringback@)[^@]*@/, '$1@')
+  return databaseUrl.replace(/^(\w+:\/\/[^:@/]*):(?!ringback@[^@]*$)[^/?#]*@/, '$1@')
 }
