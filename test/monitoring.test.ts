@@ -544,10 +544,26 @@ describe('alerts', () => {
         [],
       ],
       [
-        'is told of by any ingest whose canaries come',
+        'is not where one of several ingests is not heard of, for the requests may come to that one',
         [
           { name: 'a:1', canaryMinutesAgo: 0 },
           { name: 'b:1', host: 'b', canaryMinutesAgo: 19 },
+        ],
+        [],
+      ],
+      [
+        'is told of where one of several has been silent for more than an hour, and is taken for gone',
+        [
+          { name: 'a:1', canaryMinutesAgo: 0 },
+          { name: 'b:1', host: 'b', startedMinutesAgo: 300, canaryMinutesAgo: 70 },
+        ],
+        ['source_quiet:vobiz open'],
+      ],
+      [
+        'is told of where the last ingests have ended in good order, whatever became of one two days ago',
+        [
+          { name: 'a:1', canaryMinutesAgo: 17, hasLeft: true },
+          { name: 'b:1', host: 'b', startedMinutesAgo: 3000, canaryMinutesAgo: 2880 },
         ],
         ['source_quiet:vobiz open'],
       ],

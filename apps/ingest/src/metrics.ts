@@ -15,17 +15,17 @@ export interface IngestMetrics {
 
 type Outcome = AnsweredRequest['outcome']
 
-/** Of a request whose source is known. */
-const OUTCOMES: Outcome[] = [
-  'accepted',
-  'forged',
-  'unreadable',
-  'too_large',
-  'method_not_allowed',
-  'not_durable',
-  'overloaded',
-  'client_gone',
-]
+/** Of a request whose source is known, each of them: one that is missing here fails the type check. */
+const OUTCOMES = Object.keys({
+  accepted: 0,
+  forged: 0,
+  unreadable: 0,
+  too_large: 0,
+  method_not_allowed: 0,
+  not_durable: 0,
+  overloaded: 0,
+  client_gone: 0,
+} satisfies Record<Exclude<Outcome, 'unknown_source'>, 0>) as Outcome[]
 
 /**
  * Labels are names from the configuration and Ringback's own words: nothing from a request, save that a `source` which is

@@ -144,8 +144,14 @@ interface Origin {
   remoteAddress: string | undefined
   /** Bytes of the URL, and again of the headers, that are kept with each callback. */
   share: number
-  /** What its refusals have in common, and how many bytes of JSON that is; made when it is first asked for. */
-  ofRefusals?: { kept: Kept & Pick<QueuedRefusal, 'remoteAddress'>; bytes: number }
+  /** Made when it is first asked for. */
+  refusalBase?: RefusalBase
+}
+
+/** What the refusals of one request have in common, and how many bytes of JSON that is. */
+interface RefusalBase {
+  kept: Kept & Pick<QueuedRefusal, 'remoteAddress'>
+  bytes: number
 }
 
 /** Headers and URL are stored with each callback: the more callbacks a request holds, the less of them. */
@@ -194,17 +200,17 @@ function quarantine(
   const { scope, reason, bytes, callbackId } = refused
   const { sourceName } = from.request
   deps.onRefused?.(sourceName, reason)
-  const shared = (from.ofRefusals ??= ofRefusals(deps, from))
-  if (!deps.mayQuarantine(sourceName, shared.bytes + ROW_BYTES + (callbackId?.length ?? 0) + bytes.length)) {
+  const base = (from.refusalBase ??= makeRefusalBase(deps, from))
+  if (!deps.mayQuarantine(sourceName, base.bytes + ROW_BYTES + (callbackId?.length ?? 0) + bytes.length)) {
     deps.enqueuer.countDropped(sourceName, reason)
     return []
   }
   const body = bytes.toString('base64')
-  const queued: QueuedRefusal = { id: randomUUIDv7(), ...shared.kept, reason, scope, callbackId, body }
+  const queued: QueuedRefusal = { id: randomUUIDv7(), ...base.kept, reason, scope, callbackId, body }
   return [{ kind: 'quarantined', json: JSON.stringify(queued) }]
 }
 
-function ofRefusals(deps: ReceiveDependencies, from: Origin): NonNullable<Origin['ofRefusals']> {
+function makeRefusalBase(deps: ReceiveDependencies, from: Origin): RefusalBase {
   const kept = { ...whatIsKept(from, deps.credentialDigest ?? redact), remoteAddress: from.remoteAddress }
   return { kept, bytes: Buffer.byteLength(JSON.stringify(kept)) }
 }

@@ -6,7 +6,7 @@ import { createServer } from 'node:net'
 import { basename, dirname, join, resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
-import { lockFolder } from '@ringback/core/spool/lock'
+import { lockFolder } from '@ringback/core/lock-folder'
 import { embeddedDatabaseUrl } from '@ringback/core/standalone'
 import { connect } from '@ringback/core/store/connect'
 import type { Sql } from '@ringback/core/store/connect'
@@ -56,7 +56,7 @@ export async function startPostgres({
 }: EmbeddedPostgresOptions): Promise<EmbeddedPostgres> {
   const account = serverAccount()
   const dataDir = await reachableDir(wantedDir, account)
-  // Until the server answers, and the session says whose it is.
+  // Only until the server answers: from then on the advisory lock of its session says whose it is.
   const starting = lockFolder(dataDir)
   if (starting === undefined) throw usedByAnother(dataDir)
   try {

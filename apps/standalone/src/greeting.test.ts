@@ -7,6 +7,8 @@ test.each([
   ['postgres://u:hu:sh@db/x?sslmode=require', 'postgres://u@db/x?sslmode=require'],
   ['postgres://u:hush@a:5432,b:5432/x', 'postgres://u@a:5432,b:5432/x'],
   ['postgres://u:ringback@hush@db/x', 'postgres://u@db/x'],
+  ['postgres://u@server:hush@db/x', 'postgres://u@server@db/x'],
+  ['postgres://u@a:5432,b:5432/x', 'postgres://u@a:5432,b:5432/x'],
   ['postgres://:hush@[::1]/x', 'postgres://@[::1]/x'],
   ['postgres://u:hush@/x?host=/run/postgresql', 'postgres://u@/x?host=/run/postgresql'],
 ])('of %s the greeting says all but a password that is a secret', (databaseUrl, shown) => {

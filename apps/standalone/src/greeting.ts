@@ -1,3 +1,4 @@
+import { parseDatabaseUrl } from '@ringback/core/database-url'
 import type { Config, Environment } from '@ringback/core/config'
 import { signCallbackId } from '@ringback/core/providers/voximplant'
 
@@ -56,5 +57,6 @@ function signedCurl(config: Config, base: string, environment: Environment): str
 
 /** The embedded database's password is no secret; anybody else's is. */
 function withoutPassword(databaseUrl: string): string {
-  return databaseUrl.replace(/^(\w+:\/\/[^:@/]*):(?!ringback@[^@]*$)[^/?#]*@/, '$1@')
+  if (parseDatabaseUrl(databaseUrl).password === 'ringback') return databaseUrl
+  return databaseUrl.replace(/^(\w+:\/\/[^:/?#]*):[^/?#]*@/, '$1@')
 }

@@ -22,13 +22,10 @@ const fresh: Destination = {
 }
 
 const breaker = { failureShare: 0.5, minAttempts: 4, windowMs: 10_000, openMs: 1000 }
-const began = (startedAt: Date, ...succeeded: boolean[]) => ({
-  attempts: succeeded.map((ok) => ({ ok, startedAt })),
-  isGone: false,
-})
+const began = (startedAt: Date, ...succeeded: boolean[]) => succeeded.map((ok) => ({ ok, startedAt, isGone: false }))
 /** Of attempts that began in the state in which they ended. */
 const outcomes = (...succeeded: boolean[]) => began(at(1e9), ...succeeded)
-const gone = { ...outcomes(false), isGone: true }
+const gone = [{ ok: false, startedAt: at(1e9), isGone: true }]
 const opened = settle(breaker, fresh, outcomes(false, false, false, false), at(0))
 const wanted = { wanted: 10, running: 0 }
 
@@ -244,8 +241,7 @@ describe('the breaker', () => {
     const meanwhile = settle(breaker, destination, began(at(999), false, false), at(1100))
     expect(meanwhile).toMatchObject({ state: 'half_open', openUntil: destination.openUntil, openings: 1 })
     expect(settle(breaker, destination, began(at(999), true), at(1100)).state).toBe('half_open')
-    const { attempts } = began(at(1000), true)
-    const together = { attempts: [...attempts, ...began(at(999), false).attempts], isGone: false }
+    const together = [...began(at(1000), true), ...began(at(999), false)]
     for (const ended of [began(at(1000), true), together]) {
       expect(settle(breaker, meanwhile, ended, at(1200))).toMatchObject({ state: 'closed', openings: 0 })
     }
@@ -276,6 +272,13 @@ describe('the breaker', () => {
 })
 
 describe('a destination that is gone', () => {
+  test('is not disabled again by what began before an operator enabled it', () => {
+    const enabled = { ...fresh, stateSince: at(1000) }
+    const late = { ok: false, startedAt: at(999), isGone: true }
+    expect(settle(breaker, enabled, [late], at(1100)).state).toBe('closed')
+    expect(settle(breaker, enabled, [{ ...late, startedAt: at(1001) }], at(1100)).state).toBe('disabled')
+  })
+
   const disabled = settle(breaker, fresh, gone, at(0))
 
   test('is disabled, also where the breaker is off', () => {

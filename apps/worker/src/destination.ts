@@ -83,20 +83,22 @@ function takeTokens(
   return { available, waitMs: Math.ceil(((1 - available) * 1000) / perSecond) }
 }
 
-/** What attempts came to, in the order in which they ended. */
-export interface Outcomes {
-  attempts: { ok: boolean; startedAt: Date }[]
+/** What an attempt came to. */
+export interface Outcome {
+  ok: boolean
+  startedAt: Date
+  /** It was told that there is nothing any more, and never will be. */
   isGone: boolean
 }
 
 /**
- * The row after attempts have ended. The breaker heeds only those that began in the state that it is in: one that hung since
- * before it opened says nothing about a trial, nor about what came after that.
+ * The row after attempts have ended, in their order. The state heeds only those that began in it: one that hung since before it
+ * opened says nothing about a trial, nor about what came after that.
  */
 export function settle(
   breaker: BreakerPolicy | false,
   before: Destination,
-  { attempts, isGone }: Outcomes,
+  attempts: readonly Outcome[],
   now: Date,
 ): Destination {
   const heeded = attempts.filter(({ startedAt }) => startedAt >= before.stateSince)
@@ -110,7 +112,7 @@ export function settle(
     consecutiveFailures:
       lastSuccess === -1 ? before.consecutiveFailures + attempts.length : attempts.length - 1 - lastSuccess,
   }
-  if (isGone) {
+  if (heeded.some(({ isGone }) => isGone)) {
     const stateSince = before.state === 'disabled' ? before.stateSince : now
     return { ...counted, state: 'disabled', stateSince, openUntil: null }
   }

@@ -47,10 +47,10 @@ export interface FinishedAttempt {
 
 export interface DeliveryRunner {
   /**
-   * The processor of deliveries jobs, by their data: one attempt of each delivery in the job, unless it was made already. It
-   * tells `mayTake` how long those may take that it has begun.
+   * Processes the data of a deliveries job: one attempt of each delivery in it, unless it was made already. It tells `mayTake`
+   * how long those may take that it has begun.
    */
-  process: (job: unknown, mayTake?: (ms: number) => void) => Promise<void>
+  process: (data: unknown, mayTake?: (ms: number) => void) => Promise<void>
   /** Whether a handler has as many jobs in hand as it may: what is due for it can stay in Postgres. */
   isFull: (handler: string) => boolean
   /** How many handlers are running. */
@@ -86,8 +86,8 @@ export async function createRunDeliveries(deps: RunDependencies): Promise<Delive
     deps.config.handlers.filter(({ limits }) => limits !== undefined).map(({ name }) => name),
   )
 
-  async function process(job: unknown, mayTake?: (ms: number) => void): Promise<void> {
-    const { handler: name, deliveries } = DeliveriesJob.parse(job)
+  async function process(data: unknown, mayTake?: (ms: number) => void): Promise<void> {
+    const { handler: name, deliveries } = DeliveriesJob.parse(data)
     const handler = handlers.get(name)
     const runner = runners.get(name)
     // Another version of the configuration, perhaps: the scanner settles what stays without a handler.
@@ -394,8 +394,7 @@ async function end(sql: Sql, { name, limits }: Handler, finished: Finished[]): P
   if (limits === undefined) return recordAttempts(sql, finished)
   await sql.begin(async (transaction) => {
     const { destination, now } = await lockDestination(transaction, name)
-    const isGone = finished.some((attempted) => attempted.isGone)
-    const after = settle(limits.breaker ?? false, destination, { attempts: finished, isGone }, now)
+    const after = settle(limits.breaker ?? false, destination, finished, now)
     await saveDestination(transaction, name, destination, after)
     await noteOutcomes(transaction, name, {
       hasSucceeded: finished.some(({ ok }) => ok),

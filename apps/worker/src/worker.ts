@@ -159,7 +159,7 @@ async function startWorker(options: WorkerOptions): Promise<Worker> {
   const deliveryRunner = await untilItSucceeds(() =>
     createRunDeliveries({ sql, config, random: Math.random, log, signal, onAttempt, tracing }),
   )
-  const runDeliveries = (job: unknown) => hands.deliveries.take((mayTake) => deliveryRunner.process(job, mayTake))
+  const runDeliveries = (data: unknown) => hands.deliveries.take((mayTake) => deliveryRunner.process(data, mayTake))
   const scanner = createScanner({
     sql,
     handlers: config.handlers,

@@ -175,14 +175,14 @@ const NO_ADDRESS = new Set<string | undefined>(['EADDRNOTAVAIL', 'EAI_AGAIN', 'E
 export function explainListenError(
   error: NodeJS.ErrnoException,
   port: number,
-  variables: { host: string; port: string },
+  names: { host: string; port: string },
 ): Error {
   if (error.code === 'EADDRINUSE') {
-    return new Error(`Port ${port} is taken; set ${variables.port} to another`, { cause: error })
+    return new Error(`Port ${port} is taken; set ${names.port} to another`, { cause: error })
   }
   if (!NO_ADDRESS.has(error.code)) return error
   return new Error(
-    `${variables.host} names no address of this machine: 0.0.0.0 is all of them, and 127.0.0.1 is for itself alone`,
+    `${names.host} names no address of this machine: 0.0.0.0 is all of them, and 127.0.0.1 is for itself alone`,
     { cause: error },
   )
 }

@@ -59,7 +59,7 @@ function findSource(
   const isDemo = demoSources.has(name) && sourcesOff.includes(name)
   const [sourceName, configured] =
     [...sources].find(([candidate]) => candidate === name) ??
-    (isDemo ? undefined : findOwnSource(name, event, scheme, sources)) ??
+    (isDemo ? undefined : findSourceOfProvider(name, event, scheme, sources)) ??
     []
   if (sourceName !== undefined && configured !== undefined) {
     if (scheme === undefined || scheme === configured.scheme) return { sourceName, source: configured }
@@ -98,8 +98,8 @@ function findSource(
   return { sourceName: name, source: resolved(name, demo) }
 }
 
-/** Of a provider's sources the one by whose scheme the event is sent; the first where there is none. */
-function findOwnSource(
+/** The first of a provider's sources that has the scheme, or without one the event; else the first of all. */
+function findSourceOfProvider(
   providerName: string,
   event: string,
   scheme: string | undefined,

@@ -64,7 +64,7 @@ export function provesEach({ source, sample, url, secret, now }: Omit<MakeOption
  */
 export function checkSecret(sourceName: string, options: Omit<MakeOptions, 'wrongContentType'>): void {
   const { source, sample, secret, now } = options
-  if (secret !== undefined && !isSigned(options)) {
+  if (secret !== undefined && !carriesSignature(options)) {
     throw new Error(`What is sent to source "${sourceName}" carries no signature: leave out --secret`)
   }
   const at = now()
@@ -80,8 +80,8 @@ export function checkSecret(sourceName: string, options: Omit<MakeOptions, 'wron
   )
 }
 
-/** Whether requests carry anything that is made with a secret: not where only a password or the URL lets them in. */
-function isSigned({ source, sample, url, now }: Omit<MakeOptions, 'wrongContentType'>): boolean {
+/** Whether another secret would change what is sent: not where only a password or the URL lets it in. */
+function carriesSignature({ source, sample, url, now }: Omit<MakeOptions, 'wrongContentType'>): boolean {
   const at = now()
   const unsigned = requestOf([fillSample(sample, at)], url, source)
   const sign = () => source.sign(unsigned, { at, secret: randomBytes(32).toString('base64') })

@@ -154,9 +154,6 @@ async function lookForRefusals({ sql, config }: LookDependencies): Promise<Condi
  * Sources that usually have requests at this time of day: on most of the last seven days, and on the same day of the week
  * before, as far as they are known. Of a source that is younger than a day: in each of the three hours before its last
  * request. Once told of, a source is quiet until its next request.
- *
- * Counts of requests come some seconds after the canaries, by the same queue: of a time that no canary tells of nothing is
- * known, unless every ingest has ended in good order.
  */
 async function lookForSilence({ sql, config, open }: LookDependencies): Promise<Condition[]> {
   const { quietMinutes, busyPerMinute } = config.alerts
@@ -199,14 +196,7 @@ async function lookForSilence({ sql, config, open }: LookDependencies): Promise<
         s.source in (select json_array_elements_text(${json(open.map(({ subject }) => subject))}::json))
         or (
           case when days.known > 0 then days.busy * 2 > days.known and days.a_week_ago else hours.busy = 3 end
-          and (
-            exists (
-              select from ingests
-              where least(canary_sent_at, canary_stored_at) > s.last_accepted_at + ${quietMinutes} * interval '1 minute'
-                and heard_since < now() - interval '1 minute'
-            )
-            or not exists (select from ingests as i where ${isExpected(sql)})
-          )
+          and ${isKnownSince(sql, quietMinutes)}
         )
       )`
   return found.map(({ source, lastAcceptedAt }) => ({
@@ -269,6 +259,25 @@ async function lookForQuarantined({ sql, config }: LookDependencies): Promise<Co
     text: `${atLeast(kept + counted)} requests or callbacks of the source "${source}" were refused within 5 minutes`,
     details: { kept, counted },
   }))
+}
+
+/**
+ * Whether counts of requests can have come since source `s` has been quiet. They come some seconds after the canaries, by the same
+ * queue: of a time that an ingest's canaries do not tell of, nothing is known of what it counted. One of several that has been
+ * silent for an hour is taken for gone.
+ */
+function isKnownSince(sql: TransactionSql, quietMinutes: number) {
+  return sql`
+    not exists (
+      select from ingests as i
+      where ${isExpected(sql)}
+        and canary_stored_at > now() - interval '1 day'
+        and canary_stored_at > (select max(canary_stored_at) from ingests) - interval '1 hour'
+        and (
+          least(canary_sent_at, canary_stored_at) <= s.last_accepted_at + ${quietMinutes} * interval '1 minute'
+          or heard_since > now() - interval '1 minute'
+        )
+    )`
 }
 
 /** Of an ingest `i`: not of one that ended in good order, nor of one whose host has started another since: it was replaced. */

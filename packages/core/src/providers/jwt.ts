@@ -67,18 +67,22 @@ export function timeProblem({ claims }: Jwt, now: Date): RejectReason | undefine
 
 /** Whether a claim is the SHA-256 of these bytes, in hex. */
 export function isHashOf(claim: unknown, bytes: Buffer | string): boolean {
-  return agrees(signedHash('', claim, bytes))
+  return isSameHash(typeof claim === 'string' ? claim : '', hashClaim(bytes))
 }
 
-/** A claim beside what it is if it is the SHA-256 of these bytes, in hex. */
+/** A claim that is to be a SHA-256 in hex, beside that of these bytes. */
 export function signedHash(name: string, claim: unknown, bytes: Buffer | string): SignedHash {
   return { name, presented: typeof claim === 'string' ? claim : '', expected: hashClaim(bytes) }
 }
 
 /** Whether a hash is the one that was expected, in small letters or in capitals. */
-export function agrees(hash: SignedHash): boolean {
-  const [presented, expected] = [fromHex(hash.presented), fromHex(hash.expected)]
-  return presented.length === expected.length && timingSafeEqual(presented, expected)
+export function agrees({ presented, expected }: SignedHash): boolean {
+  return isSameHash(presented, expected)
+}
+
+function isSameHash(presented: string, expected: string): boolean {
+  const [a, b] = [fromHex(presented), fromHex(expected)]
+  return a.length === b.length && timingSafeEqual(a, b)
 }
 
 /** What {@link isHashOf} looks for. */

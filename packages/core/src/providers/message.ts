@@ -119,7 +119,7 @@ export function jsonContent(json: Json): Content {
   return { text: (...path) => jsonText(json, path), raw: json.raw, payload: undefined }
 }
 
-/** {@link jsonElements} where each is a callback, or that there are too many of them. */
+/** The elements as {@link jsonElements} has them, where each is a callback; or that they are more than {@link MAX_CALLBACKS}. */
 export function callbackElements(json: Json, key?: string): Json[] | 'too_many_callbacks' | undefined {
   const array = key === undefined ? json.value : ownValue(json.value, key)
   return Array.isArray(array) && array.length > MAX_CALLBACKS ? 'too_many_callbacks' : jsonElements(json, key)

@@ -106,7 +106,6 @@ export const signalwire = definePreset({
         ],
       },
       methods: ['POST', 'GET'],
-      // Of a repeated field its library takes every value, as received; its documentation says that it signs as Twilio does.
       signature: urlSignature(HEADER, [(values) => values, eachOnceSorted]),
       split: (message) => splitForm(message),
       answer: EMPTY_TWIML,

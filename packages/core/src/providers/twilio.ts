@@ -17,6 +17,9 @@ const BODY_HASH = 'bodySHA256'
 
 type Signed = Pick<Message, 'method' | 'body' | 'query' | 'form'>
 
+/** Which of a field's values are signed, and in which order. */
+type SignedValues = (values: string[]) => string[]
+
 type SignedContent = { text: string } & Pick<Proof, 'covers' | 'problem' | 'hashes'>
 
 /** What is signed behind the URL, and what is covered by that; or why the request cannot be read. */
@@ -48,10 +51,7 @@ function gluedFields(fields: Fields, signedValues: SignedValues): string {
     .join('')
 }
 
-/** Which of a field's values are signed, and in which order. */
-type SignedValues = (values: string[]) => string[]
-
-/** As Twilio itself does. */
+/** Each different value once, sorted: as Twilio itself does. */
 export const eachOnceSorted: SignedValues = (values) => [...new Set(values)].toSorted(byCodeUnits)
 
 function byCodeUnits(a: string, b: string): number {
@@ -90,11 +90,11 @@ function withRewrittenQuery(url: string): string {
 
 /**
  * Twilio's signature, in the header of that name. Others who sign like it may take other values of a repeated field: each of
- * `readings` is accepted, and the first one signs.
+ * `signedValues` is accepted, and the first one signs.
  */
 export function urlSignature(
   headerName: string,
-  readings: [SignedValues, ...SignedValues[]] = [eachOnceSorted],
+  signedValues: [SignedValues, ...SignedValues[]] = [eachOnceSorted],
 ): Signature {
   return {
     coversUrl: true,
@@ -106,8 +106,8 @@ export function urlSignature(
       const signature = fromBase64(text)
       if (signature.length === 0) return 'signature_unreadable'
       const contents = new Map<string, Omit<SignedContent, 'text'>>()
-      for (const reading of readings) {
-        const content = signedContent(message, reading)
+      for (const signed of signedValues) {
+        const content = signedContent(message, signed)
         if (typeof content === 'string') return content
         const { text: signedText, ...claimed } = content
         contents.set(signedText, claimed)
@@ -125,7 +125,7 @@ export function urlSignature(
     sign(request, secret, at) {
       const url = hasForm(request) || request.body.length === 0 ? request.url : withBodyHash(request)
       const unused = { header: () => undefined, remoteAddress: undefined, receivedAt: at }
-      const content = signedContent(createMessage({ ...request, url, ...unused }), readings[0])
+      const content = signedContent(createMessage({ ...request, url, ...unused }), signedValues[0])
       const text = url + (typeof content === 'string' ? '' : content.text)
       const signature = digest('hmac-sha1', Buffer.from(secret), text).toString('base64')
       return { ...request, url, headers: { ...request.headers, [headerName]: signature } }

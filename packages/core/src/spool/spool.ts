@@ -2,7 +2,7 @@ import { mkdir, open, readdir, readFile, rename, statfs, unlink } from 'node:fs/
 import type { FileHandle } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
 import type { Logger } from '../log.ts'
-import { lockFolder } from './lock.ts'
+import { lockFolder } from '../lock-folder.ts'
 import { encodeGroup, readSegment } from './records.ts'
 import type { SpooledGroup } from './records.ts'
 
@@ -73,7 +73,7 @@ export async function openSpool(folder: string, { maxBytes, log }: SpoolOptions)
   })
   let nextNumber = sealed.length === 0 ? 1 : numberOf(sealed.at(-1)!.path) + 1
   let active: { file: FileHandle; segment: Segment } | undefined
-  /** Of the group that came last: a spool without room for another like it is full. */
+  /** Of the last group that it could ever hold: a spool without room for another like it is full. */
   let lastBytes = 1
   let lastWork: Promise<unknown> = Promise.resolve()
 
@@ -89,8 +89,8 @@ export async function openSpool(folder: string, { maxBytes, log }: SpoolOptions)
 
   async function write(group: SpooledGroup): Promise<void> {
     const record = encodeGroup(group)
-    lastBytes = record.length
-    if (bytesInUse() + lastBytes > maxBytes) throw full()
+    if (record.length <= maxBytes) lastBytes = record.length
+    if (bytesInUse() + record.length > maxBytes) throw full()
     active ??= await createSegment()
     const { file, segment } = active
     try {
