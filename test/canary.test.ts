@@ -2,7 +2,7 @@ import { randomUUIDv7 } from 'node:crypto'
 import { Redis } from 'ioredis'
 import { describe, expect, test } from 'vitest'
 import { storeJob } from '@ringback/core/callback'
-import type { GroupPart, QueuedCallback, QueuedCanary } from '@ringback/core/callback'
+import type { GroupPart, QueuedCanary } from '@ringback/core/callback'
 import type { ConfigDefinition } from '@ringback/core/config'
 import { createRegistry } from '@ringback/core/metrics'
 import { createEvaluateAlerts } from '@ringback/worker/evaluate-alerts'
@@ -11,9 +11,9 @@ import {
   configWith,
   eventually,
   freshDatabase,
-  idAt,
   log,
   postCallbacks,
+  queued,
   startIngest,
   startWorker,
   storeOneByOne,
@@ -38,20 +38,7 @@ function aCanary(fields: Partial<QueuedCanary> = {}): GroupPart {
 }
 
 function aQueuedCallback(callbackId: string): GroupPart {
-  const callback: QueuedCallback = {
-    id: idAt(new Date().toISOString()),
-    source: 'voximplant',
-    accountId: '',
-    callbackId,
-    type: '',
-    verifiedBy: 'id',
-    occurredAt: new Date().toISOString(),
-    method: 'POST',
-    url: '/',
-    headers: {},
-    raw: Buffer.from('{}').toString('base64'),
-  }
-  return { kind: 'callbacks', json: JSON.stringify(callback) }
+  return { kind: 'callbacks', json: JSON.stringify(queued(callbackId)) }
 }
 
 const storing = (database: Database) => storeOneByOne(database)

@@ -1,37 +1,15 @@
-import { randomUUIDv7 } from 'node:crypto'
 import { expect, test } from 'vitest'
-import { storeJob } from '@ringback/core/callback'
-import { freshDatabase, storeOneByOne } from './support/ringback.ts'
-
-function groupOf(callbackIds: string[], types: string[]) {
-  const parts = callbackIds.map((callbackId, index) => ({
-    kind: 'callbacks' as const,
-    json: JSON.stringify({
-      id: randomUUIDv7(),
-      source: 'voximplant',
-      accountId: '1',
-      callbackId,
-      type: types[index % types.length],
-      verifiedBy: 'id',
-      occurredAt: new Date().toISOString(),
-      method: 'POST',
-      url: '/',
-      headers: {},
-      raw: Buffer.from('{}').toString('base64'),
-    }),
-  }))
-  return { id: `group-${randomUUIDv7()}`, data: storeJob(parts) }
-}
+import { freshDatabase, groupOf, queued, storeOneByOne } from './support/ringback.ts'
 
 test('daily counts are those of the events, at every moment, while many workers store, repeat and fold', async () => {
   await using database = await freshDatabase()
   const { sql } = database
   const store = storeOneByOne(database)
+  const types = ['min_balance', 'sms_inbound', 'card_expired']
   const groups = Array.from({ length: 60 }, (_, group) =>
     groupOf(
       // Each group repeats a third of the one before it.
-      Array.from({ length: 30 }, (_one, index) => `c${group * 20 + index}`),
-      ['min_balance', 'sms_inbound', 'card_expired'],
+      Array.from({ length: 30 }, (_one, index) => queued(`c${group * 20 + index}`, { type: types[index % 3]! })),
     ),
   )
   let isStoring = true

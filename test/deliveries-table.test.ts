@@ -1,11 +1,8 @@
-import { randomUUIDv7 } from 'node:crypto'
 import { expect, test } from 'vitest'
-import { storeJob } from '@ringback/core/callback'
-import type { QueuedCallback } from '@ringback/core/callback'
 import { log as logAction } from '@ringback/core/handlers'
 import { claimDeliveries, deferDeliveries, recordAttempts } from '../apps/worker/src/deliveries-table.ts'
 import type { EndedAttempt, QueuedDelivery } from '../apps/worker/src/deliveries-table.ts'
-import { configWith, freshDatabase, storeOneByOne } from './support/ringback.ts'
+import { configWith, freshDatabase, groupOf, queued, storeOneByOne } from './support/ringback.ts'
 import type { Database } from './support/ringback.ts'
 
 // Jobs of the deliveries queue come twice, and late: what they may do then is for the tables alone to say.
@@ -14,30 +11,14 @@ const options = { leaseMs: 60_000, isCounted: false, needsRequest: false }
 
 /** A delivery that waits for its first attempt, as its job has it. */
 async function oneDelivery(database: Database): Promise<QueuedDelivery> {
-  const queued: QueuedDelivery[] = []
+  const deliveries: QueuedDelivery[] = []
   const { handlers } = configWith({ handlers: [{ name: 'all', run: logAction({ message: 'came' }) }] })
   const store = storeOneByOne(database, {
     handlers,
-    enqueueDeliveries: async ({ deliveries }) => void queued.push(...deliveries),
+    enqueueDeliveries: async (job) => void deliveries.push(...job.deliveries),
   })
-  const callback: QueuedCallback = {
-    id: randomUUIDv7(),
-    source: 'voximplant',
-    accountId: '1',
-    callbackId: 'a',
-    type: 'min_balance',
-    verifiedBy: 'id',
-    occurredAt: new Date().toISOString(),
-    method: 'POST',
-    url: '/',
-    headers: {},
-    raw: Buffer.from('{}').toString('base64'),
-  }
-  await store({
-    id: `group-${randomUUIDv7()}`,
-    data: storeJob([{ kind: 'callbacks', json: JSON.stringify(callback) }]),
-  })
-  return queued[0]!
+  await store(groupOf([queued('a')]))
+  return deliveries[0]!
 }
 
 const succeeded = ({ id, receivedAt }: QueuedDelivery, attempt: number): EndedAttempt => ({

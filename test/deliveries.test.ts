@@ -1,24 +1,17 @@
-import { randomUUIDv7 } from 'node:crypto'
 import { describe, expect, test } from 'vitest'
-import { storeJob } from '@ringback/core/callback'
-import type { QueuedCallback } from '@ringback/core/callback'
 import type { Config, HandlerDefinition } from '@ringback/core/config'
 import { code, HandlerError } from '@ringback/core/handlers'
 import type { HandledEvent, HandlerContext } from '@ringback/core/handlers'
 import { createLogger } from '@ringback/core/log'
 import { createRegistry } from '@ringback/core/metrics'
-import { createScanner } from '@ringback/worker/due-deliveries'
 import {
   aCallback,
   configWith,
   eventually,
   freshDatabase,
-  idAt,
-  log,
   postCallbacks,
   startIngest,
   startWorker,
-  storeOneByOne,
 } from './support/ringback.ts'
 import type { Database } from './support/ringback.ts'
 
@@ -38,23 +31,6 @@ async function receiveOne(database: Database, config: Config): Promise<void> {
     expect(await database.sql`select from deliveries`).not.toHaveLength(0)
     expect(await database.sql`select from deliveries where status = 'pending'`).toHaveLength(0)
   })
-}
-
-function aQueuedCallback(type: string): QueuedCallback {
-  const now = new Date().toISOString()
-  return {
-    id: idAt(now),
-    source: 'voximplant',
-    accountId: '',
-    callbackId: randomUUIDv7(),
-    type,
-    verifiedBy: 'id',
-    occurredAt: now,
-    method: 'POST',
-    url: '/',
-    headers: {},
-    raw: Buffer.from('{}').toString('base64'),
-  }
 }
 
 /** Makes what is due later due now, as if the time had passed. */
@@ -343,47 +319,6 @@ describe('the scanner repairs', () => {
       expect(await registry.metrics()).toContain('ringback_deliveries_total{handler="fatal",status="dead"} 1'),
     )
   })
-})
-
-test('while the queue takes nothing the scanner runs one job of each handler itself, and waits for none', async () => {
-  await using database = await freshDatabase()
-  const { handlers } = withHandlers(
-    { name: 'slow', run: code(() => {}) },
-    { name: 'quick', on: { type: 'sms_inbound' }, run: code(() => {}) },
-  )
-  const refuse = () => Promise.reject(new Error('away'))
-  const callbacks = Array.from({ length: 600 }, (_, index) => aQueuedCallback(index === 0 ? 'sms_inbound' : 'other'))
-  const parts = callbacks.map((callback) => ({ kind: 'callbacks' as const, json: JSON.stringify(callback) }))
-  const store = storeOneByOne(database, { handlers, enqueueDeliveries: refuse })
-  await store({ id: `group-${randomUUIDv7()}`, data: storeJob(parts) })
-
-  const runs: string[] = []
-  let enqueued = 0
-  const slow = Promise.withResolvers<void>()
-  const scanner = createScanner({
-    sql: database.sql,
-    handlers,
-    enqueueDeliveries: () => ((enqueued += 1), refuse()),
-    runDeliveries({ handler, deliveries }) {
-      runs.push(`${handler} ${deliveries.length}`)
-      return handler === 'slow' ? slow.promise : Promise.reject(new Error('Postgres is away'))
-    },
-    waitingJobs: async () => 0,
-    isFull: () => false,
-    onDead: () => {},
-    log,
-  })
-  expect(await scanner.scan()).toEqual({ more: true })
-  expect(runs.toSorted()).toEqual(['quick 1', 'slow 250'])
-  expect(enqueued).toBe(1) // and nothing else had to fail first
-  expect(await scanner.scan()).toEqual({ more: false })
-  await database.sql`update deliveries set lease_until = null where handler = 'quick'`
-  await scanner.scan()
-  expect(runs.slice(2)).toEqual(['quick 1'])
-  slow.resolve()
-  await scanner.finish()
-  await scanner.scan()
-  expect(runs.slice(3)).toEqual(['slow 250'])
 })
 
 test('a delivery that is due for two scanners at once runs once', async () => {

@@ -1,11 +1,9 @@
-import { randomUUIDv7 } from 'node:crypto'
 import { expect, test } from 'vitest'
-import { storeJob } from '@ringback/core/callback'
 import type { DeliveriesJob } from '@ringback/core/callback'
 import { log as logAction } from '@ringback/core/handlers'
 import { buryWithoutHandler, createScanner } from '../apps/worker/src/due-deliveries.ts'
 import type { ScanDependencies } from '../apps/worker/src/due-deliveries.ts'
-import { configWith, freshDatabase, log, storeOneByOne } from './support/ringback.ts'
+import { configWith, freshDatabase, groupOf, log, queued, storeOneByOne } from './support/ringback.ts'
 import type { Database } from './support/ringback.ts'
 
 // What one look of the scanner takes, and what it leaves. That it looks at all is in deliveries.test.ts.
@@ -16,23 +14,7 @@ const { handlers } = configWith({ handlers: [{ name: 'all', run, retry: { maxAtt
 /** Deliveries of one handler, due since `1`, `2`, `3`... seconds: the last the longest. In nobody's hand. */
 async function dueDeliveries(database: Database, count: number): Promise<void> {
   const store = storeOneByOne(database, { handlers })
-  const parts = Array.from({ length: count }, (_, index) => ({
-    kind: 'callbacks' as const,
-    json: JSON.stringify({
-      id: randomUUIDv7(),
-      source: 'voximplant',
-      accountId: '1',
-      callbackId: String(index + 1),
-      type: 'min_balance',
-      verifiedBy: 'id',
-      occurredAt: new Date().toISOString(),
-      method: 'POST',
-      url: '/',
-      headers: {},
-      raw: Buffer.from('{}').toString('base64'),
-    }),
-  }))
-  await store({ id: `group-${randomUUIDv7()}`, data: storeJob(parts) })
+  await store(groupOf(Array.from({ length: count }, (_, index) => queued(String(index + 1)))))
   await database.sql`
     update deliveries as d
     set lease_until = null, next_attempt_at = now() - e.callback_id::integer * interval '1 second'
@@ -42,7 +24,7 @@ async function dueDeliveries(database: Database, count: number): Promise<void> {
 function scanner({ sql }: Database, options: Partial<ScanDependencies> = {}) {
   const jobs: DeliveriesJob[] = []
   const dead: string[] = []
-  const { scan } = createScanner({
+  const { scan, finish } = createScanner({
     sql,
     handlers,
     enqueueDeliveries: async (job) => void jobs.push(job),
@@ -56,6 +38,7 @@ function scanner({ sql }: Database, options: Partial<ScanDependencies> = {}) {
   return {
     jobs,
     dead,
+    finish,
     scan: async () => {
       const before = jobs.length
       const { more } = await scan()
@@ -150,6 +133,43 @@ test.each([
   expect(before).toEqual({ outcome: null, duration_ms: null })
   expect(last!.outcome).toBe(outcome ?? 'abandoned')
   if (outcome === null) expect(last!.duration_ms).toBeGreaterThanOrEqual(120_000)
+})
+
+test('while the queue takes nothing the scanner runs one job of each handler itself, and waits for none', async () => {
+  await using database = await freshDatabase()
+  const { handlers: both } = configWith({
+    handlers: [
+      { name: 'slow', run },
+      { name: 'quick', on: { type: 'sms_inbound' }, run },
+    ],
+  })
+  const refuse = () => Promise.reject(new Error('away'))
+  const store = storeOneByOne(database, { handlers: both, enqueueDeliveries: refuse })
+  const others = Array.from({ length: 599 }, (_, index) => queued(String(index)))
+  await store(groupOf([queued('sms', { type: 'sms_inbound' }), ...others]))
+
+  const runs: string[] = []
+  let enqueued = 0
+  const slow = Promise.withResolvers<void>()
+  const { scan, finish } = scanner(database, {
+    handlers: both,
+    enqueueDeliveries: () => ((enqueued += 1), refuse()),
+    runDeliveries({ handler, deliveries }) {
+      runs.push(`${handler} ${deliveries.length}`)
+      return handler === 'slow' ? slow.promise : Promise.reject(new Error('Postgres is away'))
+    },
+  })
+  expect(await scan()).toMatchObject({ more: true })
+  expect(runs.toSorted()).toEqual(['quick 1', 'slow 250'])
+  expect(enqueued).toBe(1) // and nothing else had to fail first
+  expect(await scan()).toMatchObject({ more: false })
+  await database.sql`update deliveries set lease_until = null where handler = 'quick'`
+  await scan()
+  expect(runs.slice(2)).toEqual(['quick 1'])
+  slow.resolve()
+  await finish()
+  await scan()
+  expect(runs.slice(3)).toEqual(['slow 250'])
 })
 
 test('what no handler is there for is given ten minutes, and is not taken out of a hand', async () => {

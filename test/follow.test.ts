@@ -6,7 +6,7 @@ import { events } from '@ringback/core/store/schema'
 import { eq } from 'drizzle-orm'
 import { drizzle } from 'drizzle-orm/postgres-js'
 import { expect, test } from 'vitest'
-import { freshDatabase, idAt } from './support/ringback.ts'
+import { freshDatabase, idAt, queued } from './support/ringback.ts'
 import type { Database } from './support/ringback.ts'
 
 /** Stores events that were received then, as a worker stores them: with their group, made a moment later. */
@@ -19,19 +19,8 @@ async function store({ sql }: Database, receivedAt: Date, type = 't', count = 1)
 }
 
 function aQueued(receivedAt: Date, type: string) {
-  return {
-    id: idAt(receivedAt.toISOString()),
-    source: 's',
-    accountId: '',
-    callbackId: randomUUIDv7(),
-    type,
-    verifiedBy: 'id',
-    occurredAt: receivedAt.toISOString(),
-    method: 'POST',
-    url: '/callbacks/s',
-    headers: {},
-    raw: Buffer.from('{}').toString('base64'),
-  }
+  const at = receivedAt.toISOString()
+  return queued(randomUUIDv7(), { id: idAt(at), type, occurredAt: at })
 }
 
 const ago = (ms: number) => new Date(Date.now() - ms)

@@ -1,6 +1,4 @@
-import { randomUUIDv7 } from 'node:crypto'
 import { expect, test } from 'vitest'
-import { storeJob } from '@ringback/core/callback'
 import type { QueuedCallback } from '@ringback/core/callback'
 import { log as logAction } from '@ringback/core/handlers'
 import { createLogger } from '@ringback/core/log'
@@ -8,7 +6,7 @@ import { connect } from '@ringback/core/store/connect'
 import { createRetention, DEFAULT_RETENTION } from '@ringback/worker/retention'
 import type { Retention } from '@ringback/worker/retention'
 import { runCli } from './support/processes.ts'
-import { configWith, eventually, freshDatabase, idAt, log, storeOneByOne } from './support/ringback.ts'
+import { configWith, eventually, freshDatabase, groupOf, idAt, log, queued, storeOneByOne } from './support/ringback.ts'
 import type { Database } from './support/ringback.ts'
 
 const DAY_MS = 86_400_000
@@ -17,28 +15,15 @@ function daysAgo(days: number): string {
   return new Date(Date.now() - days * DAY_MS).toISOString()
 }
 
-function queued(callbackId: string, receivedAt: string): QueuedCallback {
-  return {
-    id: idAt(receivedAt),
-    source: 'voximplant',
-    accountId: '1',
-    callbackId,
-    type: 'min_balance',
-    verifiedBy: 'id',
-    occurredAt: receivedAt,
-    method: 'POST',
-    url: '/callbacks/voximplant',
-    headers: {},
-    raw: Buffer.from(JSON.stringify({ callback_id: callbackId })).toString('base64'),
-  }
-}
+/** A callback that was received then. */
+const queuedAt = (callbackId: string, receivedAt: string) =>
+  queued(callbackId, { id: idAt(receivedAt), occurredAt: receivedAt })
 
 /** The worker's processor of store jobs: stores these callbacks as one group, each with one delivery. */
 async function store(database: Database, ...callbacks: QueuedCallback[]): Promise<void> {
   const { handlers } = configWith({ handlers: [{ name: 'all', run: logAction({ message: 'came' }) }] })
   const process = storeOneByOne(database, { handlers })
-  const parts = callbacks.map((callback) => ({ kind: 'callbacks' as const, json: JSON.stringify(callback) }))
-  await process({ id: `group-${randomUUIDv7()}`, data: storeJob(parts) })
+  await process(groupOf(callbacks))
 }
 
 /** Partitions as if each had been made before its week, and not by this test. */
@@ -86,8 +71,8 @@ async function counts({ sql }: Database) {
 test('weeks over their time are dropped once by many workers, and their dead letters are kept as they were', async () => {
   await using database = await freshDatabase()
   const { sql } = database
-  await store(database, queued('dead', daysAgo(100)), queued('done', daysAgo(100)), queued('older', daysAgo(120)))
-  await store(database, queued('new', daysAgo(80)))
+  await store(database, queuedAt('dead', daysAgo(100)), queuedAt('done', daysAgo(100)), queuedAt('older', daysAgo(120)))
+  await store(database, queuedAt('new', daysAgo(80)))
   await finish(database, 'dead', 'dead')
   for (const callbackId of ['done', 'older', 'new']) await finish(database, callbackId, 'succeeded')
   await madeInTime(database)
@@ -108,14 +93,14 @@ test('weeks over their time are dropped once by many workers, and their dead let
       select relname from pg_class
       where relname ~ '\\d{4}w\\d{2}$' and relkind = 'r' and not exists (select from pg_inherits where inhrelid = pg_class.oid)`,
   ).toHaveLength(0)
-  await store(database, queued('dead', daysAgo(0)))
+  await store(database, queuedAt('dead', daysAgo(0)))
   expect(await counts(database)).toMatchObject({ events: 1 })
 })
 
 test('what has still to be done is never dropped, nor is anything else of its week', async () => {
   await using database = await freshDatabase()
   const at = daysAgo(100)
-  await store(database, queued('pending', at), queued('done', at))
+  await store(database, queuedAt('pending', at), queuedAt('done', at))
   await finish(database, 'done', 'succeeded')
   await madeInTime(database)
   const run = retentionOf(database)
@@ -128,7 +113,7 @@ test('what has still to be done is never dropped, nor is anything else of its we
 
 test('events go on being stored while a partition waits for a long reader, and it goes when the reader has gone', async () => {
   await using database = await freshDatabase()
-  await store(database, queued('old', daysAgo(100)))
+  await store(database, queuedAt('old', daysAgo(100)))
   await finish(database, 'old', 'dead')
   await madeInTime(database)
   const reader = connect(database.url, { max: 1, applicationName: 'a reader' })
@@ -147,7 +132,7 @@ test('events go on being stored while a partition waits for a long reader, and i
   const isOver = running.then(() => true)
   while (!(await Promise.race([isOver, Promise.resolve(false)]))) {
     const startedAt = performance.now()
-    await store(database, queued(`new ${stored++}`, daysAgo(0)))
+    await store(database, queuedAt(`new ${stored++}`, daysAgo(0)))
     slowestMs = Math.max(slowestMs, performance.now() - startedAt)
   }
   expect(stored).toBeGreaterThan(20)
@@ -165,7 +150,7 @@ test('events go on being stored while a partition waits for a long reader, and i
 test('a long reader of two weeks that are to go keeps nothing else from going', async () => {
   await using database = await freshDatabase()
   const { sql } = database
-  await store(database, queued('old', daysAgo(110)), queued('less old', daysAgo(100)))
+  await store(database, queuedAt('old', daysAgo(110)), queuedAt('less old', daysAgo(100)))
   for (const callbackId of ['old', 'less old']) await finish(database, callbackId, 'succeeded')
   const reader = connect(database.url, { max: 1, applicationName: 'a reader' })
   await reader.unsafe('begin')
@@ -191,7 +176,7 @@ test('a long reader of two weeks that are to go keeps nothing else from going', 
 test('what has no partitions is deleted though a week cannot be dropped, which is told of', async () => {
   await using database = await freshDatabase()
   const { sql } = database
-  await store(database, queued('old', daysAgo(100)))
+  await store(database, queuedAt('old', daysAgo(100)))
   await finish(database, 'old', 'dead')
   await madeInTime(database)
   await sql`insert into store_groups (id, stored_at) values (uuidv7(), now() - interval '8 days')`
@@ -206,7 +191,7 @@ test('what has no partitions is deleted though a week cannot be dropped, which i
 test('a run that was killed between detaching and dropping loses nothing: the next one finishes it', async () => {
   await using database = await freshDatabase()
   const at = daysAgo(100)
-  await store(database, queued('dead', at))
+  await store(database, queuedAt('dead', at))
   await finish(database, 'dead', 'dead')
   await madeInTime(database)
   for (const parent of ['deliveries', 'attempts']) {
@@ -222,20 +207,20 @@ test('a run that was killed between detaching and dropping loses nothing: the ne
 test('an event that comes for a week which is just being dropped brings it back whole', async () => {
   await using database = await freshDatabase()
   const at = daysAgo(100)
-  await store(database, queued('first', at))
+  await store(database, queuedAt('first', at))
   await madeInTime(database)
   const [{ week } = {}] = await database.sql<{ week: string }[]>`
     select to_char(${at}::text::timestamptz at time zone 'UTC', 'IYYY"w"IW') as week`
   for (const parent of ['deliveries', 'attempts', 'duplicates', 'events']) {
     await database.sql.unsafe(`alter table ${parent} detach partition ${parent}_${week} concurrently`)
   }
-  await store(database, queued('late', at))
+  await store(database, queuedAt('late', at))
   expect(await counts(database)).toMatchObject({ events: 2, deliveries: 2 })
 })
 
 test('a week that a wrong clock has made late is kept for its time all the same', async () => {
   await using database = await freshDatabase()
-  await store(database, queued('from 2001', '2001-01-01T00:00:00Z'))
+  await store(database, queuedAt('from 2001', '2001-01-01T00:00:00Z'))
   await finish(database, 'from 2001', 'succeeded')
   await retentionOf(database)()
   expect(await counts(database)).toMatchObject({ events: 1 })
@@ -247,7 +232,7 @@ test('a week that a wrong clock has made late is kept for its time all the same'
 test('what has no partitions is deleted after its time, and nothing before', async () => {
   await using database = await freshDatabase()
   const { sql } = database
-  await store(database, queued('old', daysAgo(400)), queued('less old', daysAgo(300)), queued('new', daysAgo(1)))
+  await store(database, queuedAt('old', daysAgo(400)), queuedAt('less old', daysAgo(300)), queuedAt('new', daysAgo(1)))
   for (const callbackId of ['old', 'less old']) await finish(database, callbackId, 'dead')
   await madeInTime(database)
   await sql`
@@ -281,7 +266,7 @@ test('what has no partitions is deleted after its time, and nothing before', asy
 test('the command line shows what is kept of dead letters, and says why it cannot run again', async () => {
   await using database = await freshDatabase()
   const { sql } = database
-  await store(database, queued('dead', daysAgo(100)))
+  await store(database, queuedAt('dead', daysAgo(100)))
   await finish(database, 'dead', 'dead')
   const [{ id, event_id: eventId } = {}] = await sql<{ id: string; event_id: string }[]>`select * from deliveries`
   await madeInTime(database)

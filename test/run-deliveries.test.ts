@@ -1,13 +1,11 @@
-import { randomUUIDv7 } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, onTestFinished, test } from 'vitest'
-import { storeJob } from '@ringback/core/callback'
 import type { HandlerDefinition } from '@ringback/core/config'
 import { code, HandlerError } from '@ringback/core/handlers'
 import type { HandledEvent } from '@ringback/core/handlers'
 import type { QueuedDelivery } from '../apps/worker/src/deliveries-table.ts'
 import { createRunDeliveries } from '../apps/worker/src/run-deliveries.ts'
-import { configWith, eventually, freshDatabase, log, storeOneByOne } from './support/ringback.ts'
+import { configWith, eventually, freshDatabase, groupOf, log, queued, storeOneByOne } from './support/ringback.ts'
 import type { Database } from './support/ringback.ts'
 
 // What becomes of the deliveries of single jobs: with the queue and the scanner around them they are in deliveries.test.ts.
@@ -25,36 +23,20 @@ async function start(database: Database, definition: Omit<HandlerDefinition, 'na
     onAttempt: () => {},
   })
   onTestFinished(runner.close)
-  const queued: QueuedDelivery[] = []
+  const deliveries: QueuedDelivery[] = []
   const store = storeOneByOne(database, {
     handlers: config.handlers,
-    enqueueDeliveries: async ({ deliveries }) => void queued.push(...deliveries),
+    enqueueDeliveries: async (job) => void deliveries.push(...job.deliveries),
   })
   const count = sizes.reduce((sum, size) => sum + size, 0)
-  const parts = Array.from({ length: count }, (_, index) => ({
-    kind: 'callbacks' as const,
-    json: JSON.stringify({
-      id: randomUUIDv7(),
-      source: 'voximplant',
-      accountId: '1',
-      callbackId: String(index + 1),
-      type: 'min_balance',
-      verifiedBy: 'id',
-      occurredAt: new Date().toISOString(),
-      method: 'POST',
-      url: '/',
-      headers: {},
-      raw: Buffer.from('{}').toString('base64'),
-    }),
-  }))
-  await store({ id: `group-${randomUUIDv7()}`, data: storeJob(parts) })
+  await store(groupOf(Array.from({ length: count }, (_, index) => queued(String(index + 1)))))
   const callbackIds = new Map<string, number>()
   for (const { id, callbackId } of await database.sql<{ id: string; callbackId: string }[]>`
     select d.id, e.callback_id as "callbackId" from deliveries as d join events as e on e.id = d.event_id`)
     callbackIds.set(id, Number(callbackId))
-  queued.sort((a, b) => callbackIds.get(a.id)! - callbackIds.get(b.id)!)
-  const jobOf = (deliveries: QueuedDelivery[], handler = 'own') => ({ version: '1', handler, deliveries })
-  return { runner, end: () => ending.abort(), jobOf, jobs: sizes.map((size) => jobOf(queued.splice(0, size))) }
+  deliveries.sort((a, b) => callbackIds.get(a.id)! - callbackIds.get(b.id)!)
+  const jobOf = (some: QueuedDelivery[], handler = 'own') => ({ version: '1', handler, deliveries: some })
+  return { runner, end: () => ending.abort(), jobOf, jobs: sizes.map((size) => jobOf(deliveries.splice(0, size))) }
 }
 
 /** In the order of the callbacks. */

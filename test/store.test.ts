@@ -1,39 +1,12 @@
 import { randomUUIDv7 } from 'node:crypto'
 import { describe, expect, test } from 'vitest'
-import type { DeliveriesJob, QueuedCallback, QueuedRefusal, StoreJob } from '@ringback/core/callback'
+import type { DeliveriesJob, QueuedCallback, QueuedRefusal } from '@ringback/core/callback'
 import { storeJob } from '@ringback/core/callback'
 import { log as logAction } from '@ringback/core/handlers'
 import { createLogger } from '@ringback/core/log'
-import type { QueueJob } from '@ringback/core/queue'
 import { connect } from '@ringback/core/store/connect'
-import { configWith, freshDatabase, idAt, storeOneByOne, storeRounds } from './support/ringback.ts'
+import { configWith, freshDatabase, groupOf, idAt, queued, storeOneByOne, storeRounds } from './support/ringback.ts'
 import type { Database } from './support/ringback.ts'
-
-function queued(callbackId: string, fields: Partial<QueuedCallback> = {}): QueuedCallback {
-  const raw = fields.raw ?? Buffer.from(JSON.stringify({ callback_id: callbackId })).toString('base64')
-  return {
-    id: randomUUIDv7(),
-    source: 'voximplant',
-    accountId: '1',
-    callbackId,
-    type: 'min_balance',
-    verifiedBy: 'id',
-    occurredAt: new Date().toISOString(),
-    method: 'POST',
-    url: '/callbacks/voximplant',
-    headers: {},
-    ...fields,
-    raw,
-  }
-}
-
-function groupOf(callbacks: QueuedCallback[], quarantined: QueuedRefusal[] = []): QueueJob & { data: StoreJob } {
-  const parts = [
-    ...callbacks.map((callback) => ({ kind: 'callbacks' as const, json: JSON.stringify(callback) })),
-    ...quarantined.map((refusal) => ({ kind: 'quarantined' as const, json: JSON.stringify(refusal) })),
-  ]
-  return { id: `group-${randomUUIDv7()}`, data: storeJob(parts) }
-}
 
 const everything = configWith({ handlers: [{ name: 'all', run: logAction({ message: 'came' }) }] }).handlers
 

@@ -1,6 +1,8 @@
 import { randomBytes, randomUUIDv7 } from 'node:crypto'
 import { Redis } from 'ioredis'
 import { inject, vi } from 'vitest'
+import { storeJob } from '@ringback/core/callback'
+import type { QueuedCallback, QueuedRefusal, StoreJob } from '@ringback/core/callback'
 import { resolveConfig } from '@ringback/core/config'
 import type { Config, ConfigDefinition } from '@ringback/core/config'
 import { createLogger } from '@ringback/core/log'
@@ -154,6 +156,34 @@ export function post(
 
 export function postCallbacks(ingest: { port: number }, ...callbacks: unknown[]): Promise<Response> {
   return post(ingest, JSON.stringify({ callbacks }))
+}
+
+/** A callback as ingest gives it to the queue. */
+export function queued(callbackId: string, fields: Partial<QueuedCallback> = {}): QueuedCallback {
+  const raw = fields.raw ?? Buffer.from(JSON.stringify({ callback_id: callbackId })).toString('base64')
+  return {
+    id: randomUUIDv7(),
+    source: 'voximplant',
+    accountId: '1',
+    callbackId,
+    type: 'min_balance',
+    verifiedBy: 'id',
+    occurredAt: new Date().toISOString(),
+    method: 'POST',
+    url: '/callbacks/voximplant',
+    headers: {},
+    ...fields,
+    raw,
+  }
+}
+
+/** A job of the store queue. */
+export function groupOf(callbacks: QueuedCallback[], quarantined: QueuedRefusal[] = []): QueueJob & { data: StoreJob } {
+  const parts = [
+    ...callbacks.map((callback) => ({ kind: 'callbacks' as const, json: JSON.stringify(callback) })),
+    ...quarantined.map((refusal) => ({ kind: 'quarantined' as const, json: JSON.stringify(refusal) })),
+  ]
+  return { id: `group-${randomUUIDv7()}`, data: storeJob(parts) }
 }
 
 /** Waits until `check` throws no more. */

@@ -1,3 +1,4 @@
+import { randomUUIDv7 } from 'node:crypto'
 import { setImmediate } from 'node:timers/promises'
 import { afterEach, describe, expect, test, vi } from 'vitest'
 import { readStoreJob } from '@ringback/core/callback'
@@ -12,7 +13,7 @@ import type { EnqueueOptions } from './enqueue.ts'
 
 afterEach(() => vi.useRealTimers())
 
-function controlledQueue({ spool }: Pick<EnqueueOptions, 'spool'> = {}) {
+function controlledQueue(options: Pick<EnqueueOptions, 'spool' | 'newId'> = {}) {
   const adds: { id: string; job: StoreJob; succeed: () => void; fail: (error: Error) => void }[] = []
   let isUp = true
   const enqueuer = createEnqueuer({
@@ -21,10 +22,10 @@ function controlledQueue({ spool }: Pick<EnqueueOptions, 'spool'> = {}) {
       probe: () => (isUp ? Promise.resolve() : Promise.reject(new Error('down'))),
       close: () => Promise.resolve(),
     },
-    spool,
     log: createLogger('test', 'silent'),
     deadlineMs: 1000,
     addTimeoutMs: 400,
+    ...options,
   })
   /** The job that is the `number`th to be added, as soon as it is. */
   async function job(number: number) {
@@ -65,6 +66,25 @@ test('ids are in the order in which groups go, by which the worker stores them',
   }
   const ids = adds.map(({ id }) => id)
   expect(ids).toEqual(ids.toSorted())
+})
+
+test('a clock that is set back is not waited for', async () => {
+  // A minute earlier; then twice in one millisecond, of which the lesser is passed over.
+  const ids = [
+    '019b0000-2000-7000-8000-000000000000',
+    '019b0000-1000-7000-8000-000000000005',
+    '019b0000-1000-7000-8000-000000000004',
+    '019b0000-1000-7000-8000-000000000006',
+  ]
+  // Who waits comes to those of now.
+  const { enqueuer, adds, job } = controlledQueue({ newId: () => ids.shift() ?? randomUUIDv7() })
+  for (let number = 1; number <= 3; number++) {
+    const taken = enqueuer.enqueue([part(String(number))])
+    const { succeed } = await job(number)
+    succeed()
+    await taken
+  }
+  expect(adds.map(({ id }) => id.slice(-4))).toEqual(['0000', '0005', '0006'])
 })
 
 test('after a pause a callback goes at once, and those right behind a job go together', async () => {

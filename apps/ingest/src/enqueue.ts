@@ -40,6 +40,8 @@ export interface EnqueueOptions {
   addTimeoutMs: number
   /** Told of each group that has become durable, by its size; canaries do not count. */
   onGroup?: (size: number) => void
+  /** Makes UUIDv7s. */
+  newId?: () => string
 }
 
 const MAX_PARTS_PER_GROUP = 500
@@ -74,7 +76,15 @@ interface Ticket {
 }
 
 /** Makes the enqueuer of a process. Its `close` closes the producer too, and leaves the spool to the caller. */
-export function createEnqueuer({ producer, spool, log, deadlineMs, addTimeoutMs, onGroup }: EnqueueOptions): Enqueuer {
+export function createEnqueuer({
+  producer,
+  spool,
+  log,
+  deadlineMs,
+  addTimeoutMs,
+  onGroup,
+  newId = randomUUIDv7,
+}: EnqueueOptions): Enqueuer {
   let pending: Pending[] = []
   let pendingBytes = 0
   let inFlight: Promise<void> | undefined
@@ -142,7 +152,7 @@ export function createEnqueuer({ producer, spool, log, deadlineMs, addTimeoutMs,
    */
   function nextGroupId(): string {
     const before = lastGroupId
-    do lastGroupId = `group-${randomUUIDv7()}`
+    do lastGroupId = `group-${newId()}`
     while (lastGroupId <= before && lastGroupId.startsWith(before.slice(0, GROUP_ID_TIME_LENGTH)))
     return lastGroupId
   }

@@ -4,7 +4,7 @@ import { appendFile, mkdir, mkdtemp, open, readFile, readdir, rm, rmdir, writeFi
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setImmediate } from 'node:timers/promises'
-import { afterEach, expect, test, vi } from 'vitest'
+import { afterEach, expect, onTestFinished, test, vi } from 'vitest'
 import { createLogger } from '../log.ts'
 import { encodeGroup, readSegment } from './records.ts'
 import { holdsGroups, openOwnSpool, openSpool, spoolFolders, unsafeSpool } from './spool.ts'
@@ -271,6 +271,7 @@ async function syncs() {
   const handle = await open(tmpdir())
   const prototype = Object.getPrototypeOf(handle) as typeof handle
   await handle.close()
+  onTestFinished(() => void vi.restoreAllMocks())
   return { datasync: vi.spyOn(prototype, 'datasync'), sync: vi.spyOn(prototype, 'sync') }
 }
 
@@ -283,7 +284,6 @@ test('when append resolves the group is synced, and so are the names of its file
   await spool.append(aGroup(2))
   expect([datasync.mock.calls.length, sync.mock.calls.length]).toEqual([2, 3])
   await spool.close()
-  vi.restoreAllMocks()
 })
 
 test('after a sync that failed nothing more goes into that file, and what was acknowledged before it is kept', async () => {
@@ -297,7 +297,6 @@ test('after a sync that failed nothing more goes into that file, and what was ac
   expect(await segmentsIn(folder)).toHaveLength(2)
   expect(await drained(spool)).toEqual(['group-1', 'group-3'])
   await spool.close()
-  vi.restoreAllMocks()
 })
 
 test('a probe fails while a group could not be appended: for want of room, and for the disk', async () => {
@@ -312,7 +311,6 @@ test('a probe fails while a group could not be appended: for want of room, and f
   datasync.mockRejectedValueOnce(new Error('EIO'))
   await expect(spool.probe()).rejects.toThrow('EIO')
   await spool.close()
-  vi.restoreAllMocks()
 })
 
 test('a spool that could not be read is held by nobody, and opens when it can be', async () => {
