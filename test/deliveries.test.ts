@@ -326,7 +326,6 @@ test('a delivery that is due for two scanners at once runs once', async () => {
   let runs = 0
   const config = withHandlers({ name: 'counted', run: code(() => void (runs += 1)) })
   await receiveOne(database, config)
-  // Due again and again for every scanner, as after a queue that lost its answers.
   await using _first = await startWorker(database, { config })
   await using _second = await startWorker(database, { config })
   await database.sql`update deliveries set status = 'pending', next_attempt_at = now(), finished_at = null`

@@ -192,7 +192,7 @@ test('a trial that succeeds closes the breaker, whatever else ends meanwhile tha
   const config = withHandlers({
     name: 'slow',
     run: code(work, { timeoutMs: 50_000 }),
-    retry: { maxAttempts: 1 },
+    retry: { maxAttempts: 1 }, // a failure that came again would be another attempt for the breaker to count
     limits: { breaker },
   })
   await using ingest = await startIngest(database, { config })

@@ -9,6 +9,7 @@ import type { Database } from './support/ringback.ts'
 // What one look of the scanner takes, and what it leaves. That it looks at all is in deliveries.test.ts.
 
 const run = logAction({ message: 'came' })
+// One attempt, and two more for those that were abandoned: the third of these is one too many.
 const { handlers } = configWith({ handlers: [{ name: 'all', run, retry: { maxAttempts: 1 } }] })
 
 /** Deliveries of one handler, due since `1`, `2`, `3`... seconds: the last the longest. In nobody's hand. */

@@ -244,7 +244,9 @@ describe('a message', () => {
     const config = configWith({
       alerts: { consecutiveFailures: 1, disabled: ['dead_letters'] },
       handlers: [
+        // Its next delivery succeeds, and that ends the alert: another attempt of the first would end it too soon.
         { name: 'crm', run: code(fail), retry: { maxAttempts: 1 } },
+        // Not again by itself: the test says when, which is after the alert is over.
         { name: 'page', on: { source: 'ringback' }, run: page, retry: { delaysMs: [600_000] } },
       ],
     })

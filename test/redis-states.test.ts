@@ -89,6 +89,7 @@ test.each(STATES)(
     }
     const config = configWith({
       handlers: [
+        // Due again when Redis has gone: retries are what is looked at here.
         { name: 'slow', run: code(failThenTakeLong, { timeoutMs: 60_000 }), retry: { delaysMs: [2000] } },
         { name: 'crm', run: code(fail), retry: { delaysMs: [2000, 100], maxAttempts: 100 } },
         { name: 'tell', on: { source: 'ringback' }, run: code(({ type }) => void told.push(type)) },
