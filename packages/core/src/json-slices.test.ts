@@ -1,5 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
+import { isObject } from './is-object.ts'
 import { depthWithin, documentSlice, elementsOf, member, withoutMembers } from './json-slices.ts'
 
 const textOf = (json: Buffer, slice: { start: number; end: number }) => json.toString('utf8', slice.start, slice.end)
@@ -93,10 +94,6 @@ test('the member of each element is found with it, and where elements end does n
     }),
   )
 })
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
-}
 
 describe('removing members', () => {
   const KEYS = new Set(['a', 'secret'])

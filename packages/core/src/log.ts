@@ -30,14 +30,15 @@ export function createLogger(app: string, level: string, destination?: Destinati
   )
 }
 
-function isObject(value: unknown): value is object {
+/** An object or a list: what may hold hidden fields within it. */
+function isNested(value: unknown): value is object {
   return typeof value === 'object' && value !== null
 }
 
 /** What the fields hold, without what is hidden; their own names are pino's to look at. Never throws. */
 function shown(fields: Record<string, unknown>): Record<string, unknown> {
   try {
-    if (!Object.values(fields).some(isObject)) return fields
+    if (!Object.values(fields).some(isNested)) return fields
     return mapFields(fields, (value) => withoutHidden(value, DEPTH))
   } catch (error) {
     // A field that a program computes.
@@ -46,7 +47,7 @@ function shown(fields: Record<string, unknown>): Record<string, unknown> {
 }
 
 function withoutHidden(value: unknown, depth: number): unknown {
-  if (!isObject(value)) return value
+  if (!isNested(value)) return value
   if ('toJSON' in value) return value
   if (depth === 0) return Array.isArray(value) ? '[Array]' : '[Object]'
   if (value instanceof Error) return withoutHidden(pino.stdSerializers.err(value), depth)

@@ -1,3 +1,4 @@
+import { isObject } from '../is-object.ts'
 import { composeCallbackId } from './callback-id.ts'
 import { callbackElements, jsonContent } from './message.ts'
 import type { Json, Message } from './message.ts'
@@ -18,11 +19,8 @@ function split({ json }: Message): CallbackFound[] | RejectReason {
 }
 
 function toCallback(json: Json): CallbackFound {
-  const { value } = json
   const { text, raw } = jsonContent(json)
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-    return { kind: 'unreadable', reason: 'unreadable_body', raw }
-  }
+  if (!isObject(json.value)) return { kind: 'unreadable', reason: 'unreadable_body', raw }
   const callId = text('callId')
   const type = text('type') ?? text('eventType') ?? ''
   const time = text('time') ?? text('eventTime')

@@ -1,3 +1,4 @@
+import { isObject } from '../is-object.ts'
 import { composeCallbackId } from './callback-id.ts'
 import { fieldsContent, queryOf } from './message.ts'
 import type { Content, Fields, Json, Message } from './message.ts'
@@ -76,10 +77,6 @@ function holdsObjects(value: unknown): boolean {
   return values.length > 0 && values.every(isObject)
 }
 
-function isObject(value: unknown): boolean {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
-}
-
 function callbackName({ query }: Message): string | undefined {
   const name = query.find(([field]) => field === 'callback')?.[1]
   return name !== undefined && CALLBACK_NAME.test(name) ? name : undefined
@@ -148,10 +145,8 @@ function endpointOf(name: string | undefined): 'receive' | 'send' | undefined {
 
 /** The documentation calls the text `msg` in one place and `message` in another: handlers get `message`. */
 function details(_type: string, payload: unknown): unknown {
-  if (typeof payload !== 'object' || payload === null || Array.isArray(payload) || !Object.hasOwn(payload, 'msg')) {
-    return payload
-  }
-  const { msg, ...rest } = payload as Record<string, unknown>
+  if (!isObject(payload) || !Object.hasOwn(payload, 'msg')) return payload
+  const { msg, ...rest } = payload
   const message = Object.hasOwn(rest, 'message') ? (rest.message ?? msg) : msg
   return { ...rest, message }
 }

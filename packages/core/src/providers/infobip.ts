@@ -1,3 +1,4 @@
+import { isObject } from '../is-object.ts'
 import { composeCallbackId } from './callback-id.ts'
 import { callbackElements, jsonContent } from './message.ts'
 import type { Content, Json, Message } from './message.ts'
@@ -45,10 +46,6 @@ function typeOf(text: Content['text'], value: object): string {
   if (Object.hasOwn(value, 'status')) return 'delivery-report'
   if (Object.hasOwn(value, 'seenAt')) return 'seen-report'
   return Object.hasOwn(value, 'receivedAt') ? 'incoming-message' : ''
-}
-
-function isObject(value: unknown): value is object {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
 /** Sources for Infobip, which signs nothing: the proof is a password or a secret URL. */

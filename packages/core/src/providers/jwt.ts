@@ -1,4 +1,5 @@
 import { createHash, timingSafeEqual } from 'node:crypto'
+import { isObject } from '../is-object.ts'
 import { digest, fromBase64Url, fromHex } from './proof.ts'
 import type { Proof, RejectReason, SignedHash, VerifiedBy } from './provider.ts'
 
@@ -119,7 +120,7 @@ function parseObject(bytes: Buffer | undefined): Claims | undefined {
   if (bytes === undefined) return undefined
   try {
     const value: unknown = JSON.parse(bytes.toString('utf8'))
-    return typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Claims) : undefined
+    return isObject(value) ? value : undefined
   } catch {
     return undefined
   }

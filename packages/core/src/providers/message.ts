@@ -1,3 +1,4 @@
+import { isObject } from '../is-object.ts'
 import { depthWithin, documentSlice, elementsOf, member } from '../json-slices.ts'
 import type { Slice } from '../json-slices.ts'
 import type { ProviderRequest, RejectReason } from './provider.ts'
@@ -154,9 +155,7 @@ function jsonText(json: Json, path: string[]): string | undefined {
 }
 
 function ownValue(value: unknown, key: string): unknown {
-  if (typeof value !== 'object' || value === null || Array.isArray(value) || !Object.hasOwn(value, key))
-    return undefined
-  return (value as Record<string, unknown>)[key]
+  return isObject(value) && Object.hasOwn(value, key) ? value[key] : undefined
 }
 
 /** Parses JSON within our limits. */

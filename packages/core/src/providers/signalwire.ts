@@ -1,3 +1,4 @@
+import { isObject } from '../is-object.ts'
 import { composeCallbackId } from './callback-id.ts'
 import { jsonAt, jsonContent } from './message.ts'
 import type { Content, Json, Message } from './message.ts'
@@ -41,7 +42,7 @@ function split(message: Message): CallbackFound[] | RejectReason {
   const { content, json } = message
   if (typeof content === 'string' || content.payload !== undefined || typeof json === 'string')
     return splitForm(message)
-  if (typeof json.value !== 'object' || json.value === null || Array.isArray(json.value)) return 'unreadable_body'
+  if (!isObject(json.value)) return 'unreadable_body'
   const { text, raw } = jsonContent(json)
   const type = text('event_type') ?? text('event') ?? ''
   const callId = text('params', 'call_id') ?? text('call_id') ?? text('call', 'call_id')

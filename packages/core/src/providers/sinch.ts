@@ -1,4 +1,5 @@
 import { createHash, hash } from 'node:crypto'
+import { isObject } from '../is-object.ts'
 import { composeCallbackId } from './callback-id.ts'
 import type { Content, Message } from './message.ts'
 import { digest, fromBase64, fromIsoTime, fromUnixSeconds } from './proof.ts'
@@ -116,7 +117,7 @@ function splitObject(read: (content: Content, message: Message) => Found) {
     const { json, content } = message
     if (typeof json === 'string') return json
     if (typeof content === 'string') return content
-    if (typeof json.value !== 'object' || json.value === null || Array.isArray(json.value)) return 'unreadable_body'
+    if (!isObject(json.value)) return 'unreadable_body'
     return [{ kind: 'found', ...read(content, message), raw: json.raw }]
   }
 }

@@ -1,3 +1,4 @@
+import { isObject } from '../is-object.ts'
 import { jsonAt, jsonContent } from './message.ts'
 import type { Message } from './message.ts'
 import { ed25519PublicKey, fromBase64, fromIsoTime, fromUnixSeconds, signEd25519 } from './proof.ts'
@@ -45,8 +46,7 @@ function split(message: Message): CallbackFound[] | RejectReason {
     const isTexml = ['AccountSid', 'CallSid'].some((name) => content.text(name) !== undefined)
     return isTexml ? splitForm(message) : json
   }
-  const data = jsonAt(json, 'data')
-  if (typeof data !== 'object' || data === null || Array.isArray(data)) return 'callback_id_missing'
+  if (!isObject(jsonAt(json, 'data'))) return 'callback_id_missing'
   const { text, raw } = jsonContent(json)
   return [
     {

@@ -1,5 +1,6 @@
 import { hash } from 'node:crypto'
 import { parse as parseQuery, stringify as stringifyQuery } from 'node:querystring'
+import { isObject } from '../is-object.ts'
 import { composeCallbackId } from './callback-id.ts'
 import { callbackElements, createMessage, jsonContent } from './message.ts'
 import type { Content, Fields, Json, Message } from './message.ts'
@@ -264,9 +265,7 @@ function splitJson(json: Json, token: string | undefined): CallbackFound[] | Rej
 
 function jsonCallback(json: Json, token: string | undefined): CallbackFound {
   const { text, raw } = jsonContent(json)
-  if (typeof json.value !== 'object' || json.value === null || Array.isArray(json.value)) {
-    return { kind: 'unreadable', reason: 'unreadable_body', raw }
-  }
+  if (!isObject(json.value)) return { kind: 'unreadable', reason: 'unreadable_body', raw }
   return {
     kind: 'found',
     callbackId: (text('specversion') && text('id')) || (token ?? nameByFields(text)),

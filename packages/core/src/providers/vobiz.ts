@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto'
+import { isObject } from '../is-object.ts'
 import { composeCallbackId } from './callback-id.ts'
 import { callbackElements, jsonAt, jsonContent, queryOf } from './message.ts'
 import type { Content, Fields, Json, Message } from './message.ts'
@@ -57,10 +58,6 @@ function found({ value, raw }: Json, named: Named): CallbackFound {
   return Object.keys(value as object).length === 0
     ? { kind: 'unreadable', reason: 'callback_id_missing', raw }
     : { kind: 'found', ...named, raw }
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
 // Voice and recordings: signed URLs.

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto'
+import { isObject } from '../is-object.ts'
 import { composeCallbackId, isCallbackId } from './callback-id.ts'
 import { hashClaim, isHashOf, parseJwt, proofOf, signedHash, signJwt, timeProblem } from './jwt.ts'
 import type { Jwt } from './jwt.ts'
@@ -112,7 +113,7 @@ function signedFields({ method, query, form, json }: Message): Fields | undefine
 }
 
 function jsonFields(value: unknown): Fields | undefined {
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) return undefined
+  if (!isObject(value)) return undefined
   const members = Object.entries(value)
   return members.every(([, member]) => ['string', 'number', 'boolean'].includes(typeof member))
     ? members.map(([name, member]) => [name, String(member)])

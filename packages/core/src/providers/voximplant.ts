@@ -2,6 +2,7 @@ import { hash, randomBytes, timingSafeEqual } from 'node:crypto'
 import { z } from 'zod'
 import { configText, configTexts, optionProblems } from '../checked-options.ts'
 import type { ConfigText, Resolve, SourceDefinition } from '../config.ts'
+import { isObject } from '../is-object.ts'
 import { depthWithin, elementsOf, member, withoutMembers } from '../json-slices.ts'
 import type { Element, Slice } from '../json-slices.ts'
 import { resolveAccess } from './access.ts'
@@ -392,10 +393,6 @@ function details(type: string, payload: unknown): unknown {
   if (!isObject(payload) || !Object.hasOwn(payload, type)) return undefined
   const outer = payload[type]
   return isObject(outer) && Object.hasOwn(outer, type) ? outer[type] : outer
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
 /** Sources for Voximplant, which signs each callback of a request by itself: of one request some may be forged. */
