@@ -1,5 +1,6 @@
 import { resolveConfig } from '@ringback/core/config'
 import type { Config, SourceDefinition } from '@ringback/core/config'
+import { isObject } from '@ringback/core/is-object'
 import { providers } from '@ringback/core/providers/all'
 import type { Provider, Sample, Scheme, SchemeProfile, Source } from '@ringback/core/providers/provider'
 import { resolveSource } from '@ringback/core/providers/source'
@@ -171,8 +172,4 @@ function unknownEvent(provider: Provider, scheme: string, event: string): string
 
 function ownValue<Value>(record: Record<string, Value>, key: string): Value | undefined {
   return Object.hasOwn(record, key) ? record[key] : undefined
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
