@@ -3,7 +3,7 @@ import { composeCallbackId } from './callback-id.ts'
 import { callbackElements, jsonContent } from './message.ts'
 import type { Json, Message } from './message.ts'
 import { fromIsoTime } from './proof.ts'
-import { assumed, documented, unknown } from './provider.ts'
+import { assumed, documented, is2xx, unknown } from './provider.ts'
 import type { CallbackFound, RejectReason, Scheme } from './provider.ts'
 import { definePreset } from './source.ts'
 
@@ -73,7 +73,7 @@ const messaging: Scheme = {
   delivery: {
     timeoutMs: 10_000,
     retryDelaysMs: [5_000, 30_000, 120_000, 600_000],
-    isDelivered: (status) => status >= 200 && status < 300,
+    isDelivered: is2xx,
   },
   samples: {
     'message-delivered': {
@@ -139,7 +139,7 @@ const voice: Scheme = {
   delivery: {
     timeoutMs: 10_000,
     retryDelaysMs: [],
-    isDelivered: (status) => status >= 200 && status < 300,
+    isDelivered: is2xx,
   },
   samples: {
     disconnect: {

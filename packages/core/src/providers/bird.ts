@@ -3,7 +3,7 @@ import { composeCallbackId } from './callback-id.ts'
 import { jsonContent } from './message.ts'
 import type { Content, Message } from './message.ts'
 import { digest, fromBase64, fromUnixSeconds } from './proof.ts'
-import { assumed, documented, observed, unknown } from './provider.ts'
+import { assumed, documented, is2xx, observed, unknown } from './provider.ts'
 import type { CallbackFound, OutgoingRequest, Proof, RejectReason } from './provider.ts'
 import { definePreset } from './source.ts'
 
@@ -103,7 +103,7 @@ export const bird = definePreset({
       delivery: {
         timeoutMs: 10_000,
         retryDelaysMs: [5_000, 60_000, 600_000],
-        isDelivered: (status) => status >= 200 && status < 300,
+        isDelivered: is2xx,
       },
       samples: {
         'channels.sms.outbound': {

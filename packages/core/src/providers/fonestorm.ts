@@ -3,7 +3,7 @@ import { composeCallbackId } from './callback-id.ts'
 import { fieldsContent, queryOf } from './message.ts'
 import type { Content, Fields, Json, Message } from './message.ts'
 import { fromIsoTime } from './proof.ts'
-import { assumed, documented, unknown } from './provider.ts'
+import { assumed, documented, is2xx, unknown } from './provider.ts'
 import type { CallbackFound, RejectReason, Sample } from './provider.ts'
 import { definePreset } from './source.ts'
 
@@ -242,7 +242,7 @@ export const fonestorm = definePreset({
       methods: ['GET', 'POST'],
       split,
       details,
-      delivery: { timeoutMs: 10_000, retryDelaysMs: [], isDelivered: (status) => status >= 200 && status < 300 },
+      delivery: { timeoutMs: 10_000, retryDelaysMs: [], isDelivered: is2xx },
       callEnd: { field: 'status', values: ['END'] },
       samples,
     },

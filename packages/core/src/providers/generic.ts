@@ -7,7 +7,7 @@ import { composeCallbackId } from './callback-id.ts'
 import { elementsAtPointer, parsePointer, textAtPointer } from './json-pointer.ts'
 import type { Content, Json, Message } from './message.ts'
 import { digest, fromBase64, fromHex, fromIsoTime, fromUnixSeconds } from './proof.ts'
-import { assumed, documented, unknown } from './provider.ts'
+import { assumed, documented, is2xx, unknown } from './provider.ts'
 import type {
   Algorithm,
   CallbackFound,
@@ -500,7 +500,7 @@ const profile: Omit<Scheme, 'split' | 'signature'> = {
   delivery: {
     timeoutMs: 10_000,
     retryDelaysMs: [5_000, 30_000, 120_000],
-    isDelivered: (status) => status >= 200 && status < 300,
+    isDelivered: is2xx,
   },
   samples: {
     'demo.event': {

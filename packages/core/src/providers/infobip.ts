@@ -3,7 +3,7 @@ import { composeCallbackId } from './callback-id.ts'
 import { callbackElements, jsonContent } from './message.ts'
 import type { Content, Json, Message } from './message.ts'
 import { fromIsoTime } from './proof.ts'
-import { assumed, documented, unknown } from './provider.ts'
+import { assumed, documented, is2xx, unknown } from './provider.ts'
 import type { CallbackFound, RejectReason } from './provider.ts'
 import { definePreset } from './source.ts'
 
@@ -86,7 +86,7 @@ export const infobip = definePreset({
       delivery: {
         timeoutMs: 10_000,
         retryDelaysMs: [60_000, 120_000, 300_000],
-        isDelivered: (status) => status >= 200 && status < 300,
+        isDelivered: is2xx,
       },
       samples: {
         'delivery-report': {

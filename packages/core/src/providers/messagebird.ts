@@ -4,7 +4,7 @@ import { agrees, hashClaim, parseJwt, proofOf, signedHash, signJwt, timeProblem 
 import type { Jwt } from './jwt.ts'
 import type { Content, Message } from './message.ts'
 import { fromIsoTime } from './proof.ts'
-import { assumed, documented, observed, unknown } from './provider.ts'
+import { assumed, documented, is2xx, observed, unknown } from './provider.ts'
 import type { CallbackFound, OutgoingRequest, Proof, RejectReason, SignedHash } from './provider.ts'
 import { definePreset } from './source.ts'
 
@@ -114,7 +114,7 @@ export const messagebird = definePreset({
       delivery: {
         timeoutMs: 10_000,
         retryDelaysMs: [5_000, 60_000, 600_000],
-        isDelivered: (status) => status >= 200 && status < 300,
+        isDelivered: is2xx,
       },
       samples: {
         delivered: {

@@ -3,7 +3,7 @@ import { composeCallbackId } from './callback-id.ts'
 import { createMessage } from './message.ts'
 import type { Content, Fields, Message } from './message.ts'
 import { digest, fromBase64 } from './proof.ts'
-import { assumed, documented, unknown } from './provider.ts'
+import { assumed, documented, is2xx, unknown } from './provider.ts'
 import type { CallbackFound, Proof, RejectReason, Sample, SchemeFacts, Signature, VerifiedBy } from './provider.ts'
 import samples from './samples/plivo.json' with { type: 'json' }
 import { definePreset } from './source.ts'
@@ -248,7 +248,7 @@ export const plivo = definePreset({
       delivery: {
         timeoutMs: 8_000,
         retryDelaysMs: [60_000, 120_000, 240_000],
-        isDelivered: (status) => status >= 200 && status < 300,
+        isDelivered: is2xx,
       },
       samples: samples.messaging,
     },

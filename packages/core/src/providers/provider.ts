@@ -243,6 +243,9 @@ export interface DeliveryRule {
   isRetried?: (status: number) => boolean
 }
 
+/** {@link DeliveryRule.isDelivered} of most providers. */
+export const is2xx = (status: number): boolean => status >= 200 && status < 300
+
 /** Key material made from a configured secret. */
 export type Key = Buffer | KeyObject
 

@@ -3,7 +3,7 @@ import { composeCallbackId } from './callback-id.ts'
 import { jsonAt, jsonContent } from './message.ts'
 import type { Content, Json, Message } from './message.ts'
 import { digest, fromHex } from './proof.ts'
-import { assumed, documented, unknown } from './provider.ts'
+import { assumed, documented, is2xx, unknown } from './provider.ts'
 import type { CallbackFound, DeliveryRule, RejectReason, SchemeFacts, Signature } from './provider.ts'
 import samples from './samples/signalwire.json' with { type: 'json' }
 import { definePreset } from './source.ts'
@@ -67,7 +67,7 @@ function timeOf(json: Json): Date | undefined {
 const delivery: DeliveryRule = {
   timeoutMs: 15_000,
   retryDelaysMs: [],
-  isDelivered: (status) => status >= 200 && status < 300,
+  isDelivered: is2xx,
 }
 
 const commonFacts = {

@@ -3,7 +3,7 @@ import { isObject } from '../is-object.ts'
 import { composeCallbackId } from './callback-id.ts'
 import type { Content, Message } from './message.ts'
 import { digest, fromBase64, fromIsoTime, fromUnixSeconds } from './proof.ts'
-import { assumed, documented, observed, unknown } from './provider.ts'
+import { assumed, documented, is2xx, observed, unknown } from './provider.ts'
 import type {
   CallbackFound,
   DeliveryRule,
@@ -195,8 +195,6 @@ function smsId(text: Content['text'], raw: Buffer): string | undefined {
   const state = text('status') ?? hash('sha256', raw, 'hex')
   return composeCallbackId(text('type') ?? '', batchId, state, text('recipient') ?? '', text('at'))
 }
-
-const is2xx = (status: number) => status >= 200 && status < 300
 
 /** Sinch calls a fallback URL, if there is one, instead of trying again. */
 const voiceDelivery: DeliveryRule = { timeoutMs: 5_000, retryDelaysMs: [], isDelivered: is2xx }

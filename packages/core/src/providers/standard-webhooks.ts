@@ -1,7 +1,7 @@
 import { jsonContent } from './message.ts'
 import type { Message } from './message.ts'
 import { digest, ed25519PublicKey, fromBase64, fromIsoTime, fromUnixSeconds, signEd25519 } from './proof.ts'
-import { documented, unknown } from './provider.ts'
+import { documented, is2xx, unknown } from './provider.ts'
 import type { CallbackFound, Key, OutgoingRequest, Proof, ProviderRequest, RejectReason } from './provider.ts'
 import { definePreset } from './source.ts'
 
@@ -126,7 +126,7 @@ export const standardWebhooks = definePreset({
       delivery: {
         timeoutMs: 15_000,
         retryDelaysMs: [5_000, 300_000, 1_800_000],
-        isDelivered: (status) => status >= 200 && status < 300,
+        isDelivered: is2xx,
         isRetried: (status) => status !== 410,
       },
       samples: {

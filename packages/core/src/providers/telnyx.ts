@@ -2,7 +2,7 @@ import { isObject } from '../is-object.ts'
 import { jsonAt, jsonContent } from './message.ts'
 import type { Message } from './message.ts'
 import { ed25519PublicKey, fromBase64, fromIsoTime, fromUnixSeconds, signEd25519 } from './proof.ts'
-import { assumed, documented, unknown } from './provider.ts'
+import { assumed, documented, is2xx, unknown } from './provider.ts'
 import type { CallbackFound, OutgoingRequest, Proof, RejectReason } from './provider.ts'
 import samples from './samples/telnyx.json' with { type: 'json' }
 import { definePreset } from './source.ts'
@@ -106,7 +106,7 @@ export const telnyx = definePreset({
       delivery: {
         timeoutMs: 2_000,
         retryDelaysMs: [1_000, 5_000],
-        isDelivered: (status) => status >= 200 && status < 300,
+        isDelivered: is2xx,
       },
       // All but the first are statuses of TeXML.
       callEnd: { types: ['call.hangup', 'completed', 'busy', 'failed', 'no-answer', 'canceled'] },

@@ -5,7 +5,7 @@ import { composeCallbackId } from './callback-id.ts'
 import { callbackElements, createMessage, jsonContent } from './message.ts'
 import type { Content, Fields, Json, Message } from './message.ts'
 import { digest, fromBase64, fromIsoTime, fromUnixSeconds } from './proof.ts'
-import { assumed, documented, observed, unknown } from './provider.ts'
+import { assumed, documented, is2xx, observed, unknown } from './provider.ts'
 import type { CallbackFound, DeliveryRule, OutgoingRequest, Proof, RejectReason, Signature } from './provider.ts'
 import samples from './samples/twilio.json' with { type: 'json' }
 import { definePreset } from './source.ts'
@@ -286,7 +286,7 @@ export const EMPTY_TWIML = {
 const delivery: DeliveryRule = {
   timeoutMs: 15_000,
   retryDelaysMs: [1_000],
-  isDelivered: (status) => status >= 200 && status < 300,
+  isDelivered: is2xx,
   isRetried: () => false,
 }
 

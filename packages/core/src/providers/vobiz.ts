@@ -4,7 +4,7 @@ import { composeCallbackId } from './callback-id.ts'
 import { callbackElements, jsonAt, jsonContent, queryOf } from './message.ts'
 import type { Content, Fields, Json, Message } from './message.ts'
 import { digest, fromBase64, fromHex, fromIsoTime, fromUnixSeconds } from './proof.ts'
-import { assumed, documented, unknown } from './provider.ts'
+import { assumed, documented, is2xx, unknown } from './provider.ts'
 import type {
   CallbackFound,
   DeliveryRule,
@@ -474,7 +474,6 @@ const WITHIN_3_SECONDS: DeliveryRule = {
   retryDelaysMs: [1_000, 2_000, 4_000],
   isDelivered: (status) => status === 200,
 }
-const isSuccess = (status: number) => status >= 200 && status < 300
 
 const voiceSamples: Record<string, Sample> = {
   ...samples.voice,
@@ -544,7 +543,7 @@ const trunk: Scheme = {
   methods: ['POST'],
   signature: bodySignature({ header: 'x-vobiz-signature' }),
   split: splitTrunk,
-  delivery: { timeoutMs: 10_000, retryDelaysMs: [], isDelivered: isSuccess },
+  delivery: { timeoutMs: 10_000, retryDelaysMs: [], isDelivered: is2xx },
   callEnd: { types: ['Hangup'] },
   samples: samples.trunk,
 }
@@ -571,7 +570,7 @@ const kyc: Scheme = {
   methods: ['POST'],
   signature: bodySignature({ header: 'x-vobiz-signature', prefix: 'sha256=', decode: fromHexOrBase64 }),
   split: splitKyc,
-  delivery: { timeoutMs: 10_000, retryDelaysMs: [1_000, 2_000, 4_000], isDelivered: isSuccess },
+  delivery: { timeoutMs: 10_000, retryDelaysMs: [1_000, 2_000, 4_000], isDelivered: is2xx },
   samples: samples.kyc,
 }
 
@@ -622,7 +621,7 @@ const ndnc: Scheme = {
   signature: bodySignature({ header: 'x-vobiz-signature' }),
   split: splitNdnc,
   envelope: ndncEnvelope,
-  delivery: { timeoutMs: 5_000, retryDelaysMs: [], isDelivered: isSuccess },
+  delivery: { timeoutMs: 5_000, retryDelaysMs: [], isDelivered: is2xx },
   samples: samples.ndnc,
 }
 
