@@ -2,7 +2,7 @@ import { hash } from 'node:crypto'
 import { composeCallbackId } from './callback-id.ts'
 import { jsonContent } from './message.ts'
 import type { Content, Message } from './message.ts'
-import { digest, fromBase64, fromUnixSeconds } from './proof.ts'
+import { digest, fromBase64, fromUnixSeconds, toUnixSeconds } from './proof.ts'
 import { assumed, documented, is2xx, observed, unknown } from './provider.ts'
 import type { CallbackFound, OutgoingRequest, Proof, RejectReason } from './provider.ts'
 import { definePreset } from './source.ts'
@@ -29,7 +29,7 @@ function proofs({ header, url, body }: Message): Proof[] | RejectReason {
 }
 
 function sign(request: OutgoingRequest, secret: string, at: Date): OutgoingRequest {
-  const timestamp = String(Math.floor(at.getTime() / 1000))
+  const timestamp = String(toUnixSeconds(at))
   const signed = signedText(timestamp, request.url, request.body)
   return {
     ...request,

@@ -6,7 +6,7 @@ import type { Resolve, SourceDefinition } from '../config.ts'
 import { composeCallbackId } from './callback-id.ts'
 import { elementsAtPointer, parsePointer, textAtPointer } from './json-pointer.ts'
 import type { Content, Json, Message } from './message.ts'
-import { digest, fromBase64, fromHex, fromIsoTime, fromUnixSeconds } from './proof.ts'
+import { digest, fromBase64, fromHex, fromIsoTime, fromUnixSeconds, toUnixSeconds } from './proof.ts'
 import { assumed, documented, is2xx, unknown } from './provider.ts'
 import type {
   Algorithm,
@@ -377,7 +377,7 @@ function parseTime(text: string, timeFormat: TimeFormat | undefined): Date | und
 
 function writeTime(at: Date, timeFormat: TimeFormat): string {
   if (timeFormat === 'iso') return at.toISOString()
-  return String(timeFormat === 'unix' ? Math.floor(at.getTime() / 1000) : at.getTime())
+  return String(timeFormat === 'unix' ? toUnixSeconds(at) : at.getTime())
 }
 
 /** What a callback's texts are looked up in. */

@@ -1,6 +1,6 @@
 import { createHash, timingSafeEqual } from 'node:crypto'
 import { isObject } from '../is-object.ts'
-import { digest, fromBase64Url, fromHex } from './proof.ts'
+import { digest, fromBase64Url, fromHex, toUnixSeconds } from './proof.ts'
 import type { Proof, RejectReason, SignedHash, VerifiedBy } from './provider.ts'
 
 // Signed tokens (JWT in its compact form, RFC 7515 and 7519) as webhooks carry them: an HMAC, and in the claims hashes of
@@ -60,7 +60,7 @@ export function proofOf(jwt: Jwt, covers: VerifiedBy): Proof {
 export function timeProblem({ claims }: Jwt, now: Date): RejectReason | undefined {
   const { exp, nbf, iat } = claims
   if (![exp, nbf, iat].every((time) => time === undefined || isTime(time))) return 'timestamp_unreadable'
-  const seconds = Math.floor(now.getTime() / 1000)
+  const seconds = toUnixSeconds(now)
   const isOver = exp !== undefined && Number(exp) <= seconds - SKEW_SECONDS
   const isEarly = nbf !== undefined && Number(nbf) > seconds + SKEW_SECONDS
   return isOver || isEarly ? 'timestamp_out_of_tolerance' : undefined

@@ -3,7 +3,7 @@ import { composeCallbackId } from './callback-id.ts'
 import { agrees, hashClaim, parseJwt, proofOf, signedHash, signJwt, timeProblem } from './jwt.ts'
 import type { Jwt } from './jwt.ts'
 import type { Content, Message } from './message.ts'
-import { fromIsoTime } from './proof.ts'
+import { fromIsoTime, toUnixSeconds } from './proof.ts'
 import { assumed, documented, is2xx, observed, unknown } from './provider.ts'
 import type { CallbackFound, OutgoingRequest, Proof, RejectReason, SignedHash } from './provider.ts'
 import { definePreset } from './source.ts'
@@ -41,7 +41,7 @@ function claimsProblem({ claims: { iss, jti } }: Jwt, hashes: SignedHash[]): Rej
 }
 
 function sign(request: OutgoingRequest, secret: string, at: Date): OutgoingRequest {
-  const iat = Math.floor(at.getTime() / 1000)
+  const iat = toUnixSeconds(at)
   const claims = {
     iss: ISSUER,
     iat,

@@ -71,6 +71,11 @@ export function fromUnixSeconds(text: string): Date | undefined {
   return UNIX_SECONDS.test(text) ? new Date(Number(text) * 1000) : undefined
 }
 
+/** The whole seconds from 1970 to a time. */
+export function toUnixSeconds(time: Date): number {
+  return Math.floor(time.getTime() / 1000)
+}
+
 const ISO_TIME = /^(\d{4}-\d\d-(\d\d))T(?!24)\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:?\d\d)$/
 
 /**

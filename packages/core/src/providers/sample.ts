@@ -1,4 +1,5 @@
 import { randomBytes, randomUUID } from 'node:crypto'
+import { toUnixSeconds } from './proof.ts'
 import type { Method, Sample } from './provider.ts'
 
 // Samples with fresh ids and times. A text may hold {{kind}}, {{kind:length}} and {{kind#name}}: the same name is the
@@ -32,7 +33,7 @@ const kinds = new Map<string, (length: number, at: Date) => string>([
   // From the time in microseconds, so that runs do not share any.
   ['sequence', () => String((sequence = max(sequence + 1n, BigInt(Date.now()) * 1000n)))],
   ['iso', (_length, at) => at.toISOString()],
-  ['unix', (_length, at) => String(Math.floor(at.getTime() / 1000))],
+  ['unix', (_length, at) => String(toUnixSeconds(at))],
   ['unixMs', (_length, at) => String(at.getTime())],
   ['utc', (_length, at) => at.toISOString().slice(0, 19).replace('T', ' ')],
 ])

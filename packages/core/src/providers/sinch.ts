@@ -2,7 +2,7 @@ import { createHash, hash } from 'node:crypto'
 import { isObject } from '../is-object.ts'
 import { composeCallbackId } from './callback-id.ts'
 import type { Content, Message } from './message.ts'
-import { digest, fromBase64, fromIsoTime, fromUnixSeconds } from './proof.ts'
+import { digest, fromBase64, fromIsoTime, fromUnixSeconds, toUnixSeconds } from './proof.ts'
 import { assumed, documented, is2xx, observed, unknown } from './provider.ts'
 import type {
   CallbackFound,
@@ -94,7 +94,7 @@ function conversationProofs({ header, body }: Message): Proof[] | RejectReason {
 }
 
 function signConversation(request: OutgoingRequest, secret: string, at: Date): OutgoingRequest {
-  const timestamp = String(Math.floor(at.getTime() / 1000))
+  const timestamp = String(toUnixSeconds(at))
   const nonce = hash('sha256', Buffer.concat([request.body, Buffer.from(timestamp)]), 'hex').slice(0, 26)
   const signature = digest('hmac-sha256', Buffer.from(secret), conversationText(request.body, nonce, timestamp))
   return {

@@ -7,7 +7,7 @@ import type { Access, AccessOptions } from './access.ts'
 import { isCallbackId, nameByBytes } from './callback-id.ts'
 import { createMessage } from './message.ts'
 import type { Message } from './message.ts'
-import { digest, fits, holds } from './proof.ts'
+import { digest, fits, holds, toUnixSeconds } from './proof.ts'
 import type {
   Answer,
   CallbackFound,
@@ -359,11 +359,7 @@ function noncesOf(proofs: Proof[], keys: AccountKey[]): string[] {
 /** In whole seconds, as providers write times and their own samples compare them. */
 function isTimely({ signedAt }: Proof, toleranceSeconds: number | undefined, receivedAt: Date): boolean {
   if (signedAt === undefined || toleranceSeconds === undefined) return true
-  return Math.abs(wholeSeconds(receivedAt) - wholeSeconds(signedAt)) <= toleranceSeconds
-}
-
-function wholeSeconds(time: Date): number {
-  return Math.floor(time.getTime() / 1000)
+  return Math.abs(toUnixSeconds(receivedAt) - toUnixSeconds(signedAt)) <= toleranceSeconds
 }
 
 function explain({ scheme, keys }: Settings, message: Message): ProofExplanation[] {

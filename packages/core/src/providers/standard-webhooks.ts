@@ -1,6 +1,14 @@
 import { jsonContent } from './message.ts'
 import type { Message } from './message.ts'
-import { digest, ed25519PublicKey, fromBase64, fromIsoTime, fromUnixSeconds, signEd25519 } from './proof.ts'
+import {
+  digest,
+  ed25519PublicKey,
+  fromBase64,
+  fromIsoTime,
+  fromUnixSeconds,
+  signEd25519,
+  toUnixSeconds,
+} from './proof.ts'
 import { documented, is2xx, unknown } from './provider.ts'
 import type { CallbackFound, Key, OutgoingRequest, Proof, ProviderRequest, RejectReason } from './provider.ts'
 import { definePreset } from './source.ts'
@@ -58,7 +66,7 @@ function signedText(id: string, timestamp: string, body: Buffer): Buffer {
 
 function sign(request: OutgoingRequest, secret: string, at: Date): OutgoingRequest {
   const prefix = prefixOf((name) => request.headers[name])
-  const timestamp = String(Math.floor(at.getTime() / 1000))
+  const timestamp = String(toUnixSeconds(at))
   const signed = signedText(request.headers[`${prefix}-id`] ?? '', timestamp, request.body)
   return {
     ...request,

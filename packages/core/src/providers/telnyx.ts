@@ -1,7 +1,7 @@
 import { isObject } from '../is-object.ts'
 import { jsonAt, jsonContent } from './message.ts'
 import type { Message } from './message.ts'
-import { ed25519PublicKey, fromBase64, fromIsoTime, fromUnixSeconds, signEd25519 } from './proof.ts'
+import { ed25519PublicKey, fromBase64, fromIsoTime, fromUnixSeconds, signEd25519, toUnixSeconds } from './proof.ts'
 import { assumed, documented, is2xx, unknown } from './provider.ts'
 import type { CallbackFound, OutgoingRequest, Proof, RejectReason } from './provider.ts'
 import samples from './samples/telnyx.json' with { type: 'json' }
@@ -30,7 +30,7 @@ function proofs({ header, body }: Message): Proof[] | RejectReason {
 
 /** `secret` is the private key: its 32 bytes as base64. */
 function sign(request: OutgoingRequest, secret: string, at: Date): OutgoingRequest {
-  const timestamp = String(Math.floor(at.getTime() / 1000))
+  const timestamp = String(toUnixSeconds(at))
   const signature = signEd25519(fromBase64(secret), signedText(timestamp, request.body)).toString('base64')
   return {
     ...request,

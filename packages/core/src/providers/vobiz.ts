@@ -3,7 +3,7 @@ import { isObject } from '../is-object.ts'
 import { composeCallbackId } from './callback-id.ts'
 import { callbackElements, jsonAt, jsonContent, queryOf } from './message.ts'
 import type { Content, Fields, Json, Message } from './message.ts'
-import { digest, fromBase64, fromHex, fromIsoTime, fromUnixSeconds } from './proof.ts'
+import { digest, fromBase64, fromHex, fromIsoTime, fromUnixSeconds, toUnixSeconds } from './proof.ts'
 import { assumed, documented, is2xx, unknown } from './provider.ts'
 import type {
   CallbackFound,
@@ -419,7 +419,7 @@ function signedBodies({ body, json }: Message): Buffer[] {
 }
 
 function signLegacy(request: OutgoingRequest, secret: string, at: Date): OutgoingRequest {
-  const timestamp = String(Math.floor(at.getTime() / 1000))
+  const timestamp = String(toUnixSeconds(at))
   const signed = Buffer.concat([Buffer.from(`${timestamp}.`), request.body])
   const signature = digest('hmac-sha256', Buffer.from(secret), signed).toString('hex')
   return {

@@ -5,7 +5,7 @@ import { hashClaim, isHashOf, parseJwt, proofOf, signedHash, signJwt, timeProble
 import type { Jwt } from './jwt.ts'
 import { fieldsContent, queryOf } from './message.ts'
 import type { Content, Fields, Message } from './message.ts'
-import { digest, fromHex, fromIsoTime, fromUnixSeconds } from './proof.ts'
+import { digest, fromHex, fromIsoTime, fromUnixSeconds, toUnixSeconds } from './proof.ts'
 import { documented, unknown } from './provider.ts'
 import type { Algorithm, CallbackFound, OutgoingRequest, Proof, RejectReason, Sample, Scheme } from './provider.ts'
 import samples from './samples/vonage.json' with { type: 'json' }
@@ -79,7 +79,7 @@ function signWithJwt(request: OutgoingRequest, secret: string, at: Date): Outgoi
   const query = Buffer.from(queryOf(url))
   const content = method === 'GET' ? fieldsContent([...new URLSearchParams(query.toString())], query).payload! : body
   const claims = {
-    iat: Math.floor(at.getTime() / 1000),
+    iat: toUnixSeconds(at),
     jti: randomUUID(),
     iss: 'Vonage',
     payload_hash: hashClaim(content),
@@ -135,7 +135,7 @@ function smsSignedAt(fields: Fields): Date {
 function signSms(algorithm: SmsAlgorithm, request: OutgoingRequest, secret: string, at: Date): OutgoingRequest {
   const added: Fields = [
     ['nonce', randomUUID()],
-    ['timestamp', String(Math.floor(at.getTime() / 1000))],
+    ['timestamp', String(toUnixSeconds(at))],
   ]
   const withSig = (fields: Fields): [string, string][] => {
     const all = [...fields, ...added]
