@@ -330,7 +330,7 @@ describe('what is wrong is said when the configuration is loaded', () => {
     ['one id for a whole batch', { ...token, batch: '', callbackId: { header: 'x-id' } }, 'would share it'],
     ['a batch that is no pointer', { ...token, batch: 'results' }, 'must be a JSON pointer'],
     ['a method that is none', { ...token, methods: ['get'] }, 'methods'],
-    ['a public key that is none', signed({ algorithm: 'ed25519' }, { secrets: 'AAAA' }), 'has 32 bytes'],
+    ['a public key that is none', signed({ algorithm: 'ed25519' }, { secrets: 'AAAA' }), 'is base64 of 32 bytes'],
     ['a secret that is no hex', signed({ secretEncoding: 'hex' }, { secrets: 'xyz-secret' }), 'it must be hex'],
   ]
   test.each(cases)('%s', (_name, options, text) => {

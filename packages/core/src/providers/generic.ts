@@ -1,12 +1,20 @@
-import { createPrivateKey, createPublicKey, sign as signWith } from 'node:crypto'
-import type { KeyObject } from 'node:crypto'
 import { z } from 'zod'
 import { optionProblems } from '../checked-options.ts'
 import type { Resolve, SourceDefinition } from '../config.ts'
 import { composeCallbackId } from './callback-id.ts'
 import { elementsAtPointer, parsePointer, textAtPointer } from './json-pointer.ts'
 import type { Content, Json, Message } from './message.ts'
-import { digest, fromBase64, fromHex, fromIsoTime, fromUnixSeconds, toUnixSeconds } from './proof.ts'
+import {
+  digest,
+  ED25519_PUBLIC,
+  ed25519PublicKey,
+  fromBase64,
+  fromHex,
+  fromIsoTime,
+  fromUnixSeconds,
+  signEd25519,
+  toUnixSeconds,
+} from './proof.ts'
 import { assumed, documented, is2xx, unknown } from './provider.ts'
 import type {
   Algorithm,
@@ -325,19 +333,14 @@ function entriesOf(value: string, { prefix = '', separator }: { prefix?: string;
     .map((entry) => entry.slice(prefix.length))
 }
 
-const SPKI_ED25519 = Buffer.from('302a300506032b6570032100', 'hex')
-const PKCS8_ED25519 = Buffer.from('302e020100300506032b657004220420', 'hex')
-const ED25519_KEY_BYTES = 32
-
 /** The key that a configured secret stands for. Throws an error that names no value. */
 function toKey(secret: string, { algorithm, secretEncoding }: GenericSignature): Key {
   const encoding = secretEncoding ?? (algorithm === 'ed25519' ? 'base64' : 'text')
   const bytes = decodeSecret(secret, encoding)
   if (bytes.length === 0) throw new Error(`it must be ${encoding}`)
   if (algorithm !== 'ed25519') return bytes
-  const raw = bytes.subarray(0, SPKI_ED25519.length).equals(SPKI_ED25519) ? bytes.subarray(SPKI_ED25519.length) : bytes
-  if (raw.length !== ED25519_KEY_BYTES) throw new Error('an Ed25519 public key has 32 bytes')
-  return createPublicKey({ key: Buffer.concat([SPKI_ED25519, raw]), format: 'der', type: 'spki' })
+  const isDer = bytes.subarray(0, ED25519_PUBLIC.length).equals(ED25519_PUBLIC)
+  return ed25519PublicKey(isDer ? bytes.subarray(ED25519_PUBLIC.length) : bytes, encoding)
 }
 
 function decodeSecret(secret: string, encoding: 'text' | 'hex' | 'base64'): Buffer {
@@ -346,16 +349,10 @@ function decodeSecret(secret: string, encoding: 'text' | 'hex' | 'base64'): Buff
 }
 
 function makeSignature(options: GenericSignature, secret: string, signed: Buffer): Buffer {
-  if (options.algorithm === 'ed25519') return signWith(null, signed, toPrivateKey(secret))
+  if (options.algorithm === 'ed25519') return signEd25519(fromBase64(secret), signed)
   // Forgeries are made with random base64, which is no hex.
   const key = decodeSecret(secret, options.secretEncoding ?? 'text')
   return digest(options.algorithm, key.length > 0 ? key : Buffer.from(secret), signed)
-}
-
-function toPrivateKey(secret: string): KeyObject {
-  const raw = fromBase64(secret)
-  if (raw.length !== ED25519_KEY_BYTES) throw new Error('an Ed25519 private key is 32 bytes, as base64')
-  return createPrivateKey({ key: Buffer.concat([PKCS8_ED25519, raw]), format: 'der', type: 'pkcs8' })
 }
 
 const UNIX_MS = /^\d{1,14}$/

@@ -26,13 +26,14 @@ export function digest(algorithm: Exclude<Algorithm, 'ed25519'>, key: Buffer, si
   return createHmac(algorithm.slice('hmac-'.length), key).update(signed).digest()
 }
 
-// Node reads keys in DER: these come before the 32 bytes (RFC 8410).
-const ED25519_PUBLIC = Buffer.from('302a300506032b6570032100', 'hex')
+/** What stands before the 32 bytes of a public key in DER (RFC 8410), as Node reads it. */
+export const ED25519_PUBLIC = Buffer.from('302a300506032b6570032100', 'hex')
+/** The same for a private key. */
 const ED25519_PRIVATE = Buffer.from('302e020100300506032b657004220420', 'hex')
 
-/** The public key that these bytes are. Throws if they are not 32. */
-export function ed25519PublicKey(bytes: Buffer): KeyObject {
-  if (bytes.length !== 32) throw new Error('an Ed25519 public key is base64 of 32 bytes')
+/** The public key that these bytes are; `encoding` is how they were written. Throws if they are not 32. */
+export function ed25519PublicKey(bytes: Buffer, encoding = 'base64'): KeyObject {
+  if (bytes.length !== 32) throw new Error(`an Ed25519 public key is ${encoding} of 32 bytes`)
   return createPublicKey({ key: Buffer.concat([ED25519_PUBLIC, bytes]), format: 'der', type: 'spki' })
 }
 
