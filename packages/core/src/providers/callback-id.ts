@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto'
+import { hash } from 'node:crypto'
 import type { PreviousName } from './provider.ts'
 
 const MAX_LENGTH = 512
@@ -20,7 +20,7 @@ export function composeCallbackId(first: string | undefined, ...rest: (string | 
 
 /** No field can make such a name: a "=" would be escaped. */
 function shortened(name: string): string {
-  const end = `:sha256=${createHash('sha256').update(name).digest('hex')}`
+  const end = `:sha256=${hash('sha256', name)}`
   return name.slice(0, MAX_LENGTH - end.length) + end
 }
 
@@ -34,7 +34,7 @@ const BODY_WINDOW_SECONDS = 600
 
 /** The name of a callback that only its bytes name: their hash and the window of time. */
 export function nameByBytes(bytes: Buffer, receivedAt: Date): { callbackId: string; previousName: PreviousName } {
-  const bodyHash = createHash('sha256').update(bytes).digest('hex')
+  const bodyHash = hash('sha256', bytes)
   const window = Math.floor(receivedAt.getTime() / 1000 / BODY_WINDOW_SECONDS)
   return {
     callbackId: `body:${bodyHash}:${window}`,

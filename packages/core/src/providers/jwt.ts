@@ -1,4 +1,4 @@
-import { createHash, timingSafeEqual } from 'node:crypto'
+import { hash, timingSafeEqual } from 'node:crypto'
 import { isObject } from '../is-object.ts'
 import { digest, fromBase64Url, fromHex, toUnixSeconds } from './proof.ts'
 import type { Proof, RejectReason, SignedHash, VerifiedBy } from './provider.ts'
@@ -88,7 +88,7 @@ function isSameHash(presented: string, expected: string): boolean {
 
 /** What {@link isHashOf} looks for. */
 export function hashClaim(bytes: Buffer | string): string {
-  return createHash('sha256').update(bytes).digest('hex')
+  return hash('sha256', bytes)
 }
 
 /** A token as a provider makes it. */

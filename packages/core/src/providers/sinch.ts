@@ -1,4 +1,4 @@
-import { createHash, hash } from 'node:crypto'
+import { hash } from 'node:crypto'
 import { isObject } from '../is-object.ts'
 import { composeCallbackId } from './callback-id.ts'
 import type { Content, Message } from './message.ts'
@@ -34,7 +34,7 @@ function requestText(
   timestamp: string,
 ): Buffer {
   const { method, url, body } = request
-  const bodyHash = body.length === 0 ? '' : createHash('md5').update(body).digest('base64')
+  const bodyHash = body.length === 0 ? '' : hash('md5', body, 'base64')
   return Buffer.from([method, bodyHash, contentType ?? '', `x-timestamp:${timestamp}`, pathOf(url)].join('\n'))
 }
 
