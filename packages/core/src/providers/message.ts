@@ -115,6 +115,15 @@ export function fieldsContent(fields: Fields, raw: Buffer): Content {
   }
 }
 
+/** The first of `names` that has a text. */
+export function firstText(text: Content['text'], names: readonly string[]): string | undefined {
+  for (const name of names) {
+    const found = text(name)
+    if (found !== undefined) return found
+  }
+  return undefined
+}
+
 /** A JSON value as content. */
 export function jsonContent(json: Json): Content {
   return { text: (...path) => jsonText(json, path), raw: json.raw, payload: undefined }

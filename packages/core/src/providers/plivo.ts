@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { composeCallbackId } from './callback-id.ts'
-import { createMessage } from './message.ts'
+import { createMessage, firstText } from './message.ts'
 import type { Content, Fields, Message } from './message.ts'
 import { digest, fromBase64 } from './proof.ts'
 import { assumed, documented, is2xx, unknown } from './provider.ts'
@@ -158,7 +158,7 @@ const TYPE_FIELDS = ['Event', 'DialAction', 'ConferenceAction', 'Status', 'CallS
 function split({ content }: Message): CallbackFound[] | RejectReason {
   if (typeof content === 'string') return content
   const { text, raw, payload } = content
-  const type = TYPE_FIELDS.map((name) => text(name)).find((value) => value !== undefined) ?? ''
+  const type = firstText(text, TYPE_FIELDS) ?? ''
   return [{ kind: 'found', callbackId: nameOf(text), type, callId: text('CallUUID'), raw, payload }]
 }
 

@@ -2,7 +2,7 @@ import { hash } from 'node:crypto'
 import { parse as parseQuery, stringify as stringifyQuery } from 'node:querystring'
 import { isObject } from '../is-object.ts'
 import { composeCallbackId } from './callback-id.ts'
-import { callbackElements, createMessage, jsonContent } from './message.ts'
+import { callbackElements, createMessage, firstText, jsonContent } from './message.ts'
 import type { Content, Fields, Json, Message } from './message.ts'
 import { digest, fromBase64, fromIsoTime, fromUnixSeconds } from './proof.ts'
 import { assumed, documented, is2xx, observed, unknown } from './provider.ts'
@@ -212,14 +212,6 @@ const TYPE_FIELDS = [
   'type',
 ]
 
-function typeOf(text: Text): string {
-  for (const name of TYPE_FIELDS) {
-    const found = text(name)
-    if (found !== undefined) return found
-  }
-  return ''
-}
-
 const MAIL_TIME = /^(?:[A-Z][a-z]{2}, )?(\d{1,2}) ([A-Z][a-z]{2}) (\d{4}) (\d\d:\d\d:\d\d) (?:([+-]\d{4})|GMT|UTC)$/
 const MONTHS = ['Jan', 'Feb', 'Mar', 'Apr', 'May', 'Jun', 'Jul', 'Aug', 'Sep', 'Oct', 'Nov', 'Dec']
 
@@ -243,7 +235,7 @@ export function splitForm({ content, json }: Message, token?: string): CallbackF
     {
       kind: 'found',
       callbackId: token ?? nameByFields(text),
-      type: typeOf(text),
+      type: firstText(text, TYPE_FIELDS) ?? '',
       callId: text('CallSid'),
       occurredAt: timeOf(text),
       raw,
@@ -265,7 +257,7 @@ function jsonCallback(json: Json, token: string | undefined): CallbackFound {
   return {
     kind: 'found',
     callbackId: (text('specversion') && text('id')) || (token ?? nameByFields(text)),
-    type: typeOf(text),
+    type: firstText(text, TYPE_FIELDS) ?? '',
     callId: text('CallSid'),
     occurredAt: timeOf(text),
     raw,

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { isObject } from '../is-object.ts'
 import { composeCallbackId } from './callback-id.ts'
-import { callbackElements, jsonAt, jsonContent, queryOf } from './message.ts'
+import { callbackElements, firstText, jsonAt, jsonContent, queryOf } from './message.ts'
 import type { Content, Fields, Json, Message } from './message.ts'
 import { digest, fromBase64, fromHex, fromIsoTime, fromUnixSeconds, toUnixSeconds } from './proof.ts'
 import { assumed, documented, is2xx, unknown } from './provider.ts'
@@ -33,15 +33,6 @@ interface Named {
   type: string
   callId?: string | undefined
   occurredAt?: Date | undefined
-}
-
-/** The first of these fields that has a text. */
-function firstOf(text: Text, ...names: string[]): string | undefined {
-  for (const name of names) {
-    const found = text(name)
-    if (found !== undefined) return found
-  }
-  return undefined
 }
 
 /** A split for requests that are one JSON object each. */
@@ -129,9 +120,9 @@ function splitRecording({ content, form, query, json, method }: Message): Callba
   const names =
     typeof json === 'string' ? (method === 'GET' ? query : asFields(form)).map(([name]) => name) : keysOf(json)
   const isTranscription = names.some((name) => /^transcription/i.test(name))
-  const recordingId = firstOf(text, 'RecordingID', 'recording_id')
-  const callId = firstOf(text, 'CallUUID', 'call_uuid')
-  const event = firstOf(text, 'Event', 'event')
+  const recordingId = firstText(text, ['RecordingID', 'recording_id'])
+  const callId = firstText(text, ['CallUUID', 'call_uuid'])
+  const event = firstText(text, ['Event', 'event'])
   if (recordingId === undefined && callId === undefined && event === undefined) {
     return [{ kind: 'unreadable', reason: 'callback_id_missing', raw }]
   }
@@ -333,7 +324,7 @@ function fromHexOrBase64(text: string): Buffer {
 
 /** What the body says goes before the headers, which are not signed. */
 const splitTrunk = splitObject((text, { header }) => {
-  const type = firstOf(text, 'Event', 'event') ?? (header('x-vobiz-event') || undefined)
+  const type = firstText(text, ['Event', 'event']) ?? (header('x-vobiz-event') || undefined)
   const requestId = text('RequestID') ?? (header('x-vobiz-request-id') || undefined)
   return {
     // Both events of a call have the same request id.
