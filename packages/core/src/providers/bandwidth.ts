@@ -1,6 +1,6 @@
 import { isObject } from '../is-object.ts'
 import { composeCallbackId } from './callback-id.ts'
-import { callbackElements, jsonContent } from './message.ts'
+import { callbackElements, envelopeAt, jsonContent } from './message.ts'
 import type { Json, Message } from './message.ts'
 import { fromIsoTime } from './proof.ts'
 import { assumed, documented, is2xx, unknown } from './provider.ts'
@@ -64,12 +64,7 @@ const messaging: Scheme = {
   },
   methods: ['POST'],
   split,
-  envelope: (callbacks) =>
-    Buffer.concat([
-      Buffer.from('['),
-      ...callbacks.flatMap((callback, index) => (index === 0 ? [callback] : [Buffer.from(','), callback])),
-      Buffer.from(']'),
-    ]),
+  envelope: (callbacks) => envelopeAt([], callbacks),
   delivery: {
     timeoutMs: 10_000,
     retryDelaysMs: [5_000, 30_000, 120_000, 600_000],

@@ -3,6 +3,7 @@ import { optionProblems } from '../checked-options.ts'
 import type { Resolve, SourceDefinition } from '../config.ts'
 import { composeCallbackId } from './callback-id.ts'
 import { elementsAtPointer, parsePointer, textAtPointer } from './json-pointer.ts'
+import { envelopeAt } from './message.ts'
 import type { Content, Json, Message } from './message.ts'
 import {
   digest,
@@ -249,7 +250,7 @@ function createScheme(options: GenericOptions, text: SignedText | undefined): Sc
     methods: options.methods ?? ['POST'],
     ...(signature && text && { signature: createSignature(signature, text, coverage(options, text)) }),
     split: createSplit(options, batch),
-    ...(batch && { envelope: (callbacks: Buffer[]) => envelope(batch, callbacks) }),
+    ...(batch && { envelope: (callbacks: Buffer[]) => envelopeAt(batch, callbacks) }),
   }
 }
 
@@ -458,12 +459,6 @@ function createType(from: GenericOptions['type'] = ''): (place: Place) => string
       .map((pick) => pick(place))
       .filter((text) => text !== undefined)
       .join('.')
-}
-
-function envelope(path: string[], callbacks: Buffer[]): Buffer {
-  const inner = callbacks.flatMap((callback, index) => (index === 0 ? [callback] : [Buffer.from(','), callback]))
-  const opening = path.map((name) => `{${JSON.stringify(name)}:`).join('')
-  return Buffer.concat([Buffer.from(`${opening}[`), ...inner, Buffer.from(`]${'}'.repeat(path.length)}`)])
 }
 
 const profile: Omit<Scheme, 'split' | 'signature'> = {

@@ -1,6 +1,6 @@
 import { isObject } from '../is-object.ts'
 import { composeCallbackId } from './callback-id.ts'
-import { callbackElements, jsonContent } from './message.ts'
+import { callbackElements, envelopeAt, jsonContent } from './message.ts'
 import type { Content, Json, Message } from './message.ts'
 import { fromIsoTime } from './proof.ts'
 import { assumed, documented, is2xx, unknown } from './provider.ts'
@@ -77,12 +77,7 @@ export const infobip = definePreset({
       },
       methods: ['POST'],
       split,
-      envelope: (callbacks) =>
-        Buffer.concat([
-          Buffer.from('{"results":['),
-          ...callbacks.flatMap((callback, index) => (index === 0 ? [callback] : [Buffer.from(','), callback])),
-          Buffer.from(']}'),
-        ]),
+      envelope: (callbacks) => envelopeAt(['results'], callbacks),
       delivery: {
         timeoutMs: 10_000,
         retryDelaysMs: [60_000, 120_000, 300_000],

@@ -135,6 +135,13 @@ export function callbackElements(json: Json, key?: string): Json[] | 'too_many_c
   return Array.isArray(array) && array.length > MAX_CALLBACKS ? 'too_many_callbacks' : jsonElements(json, key)
 }
 
+/** A body with `callbacks` in an array, under the names of `path`, one in the other; without any, the body is the array. */
+export function envelopeAt(path: readonly string[], callbacks: readonly Buffer[]): Buffer {
+  const inner = callbacks.flatMap((callback, index) => (index === 0 ? [callback] : [Buffer.from(','), callback]))
+  const opening = path.map((name) => `{${JSON.stringify(name)}:`).join('')
+  return Buffer.concat([Buffer.from(`${opening}[`), ...inner, Buffer.from(`]${'}'.repeat(path.length)}`)])
+}
+
 /** The elements of the array at `key` of a document that is an object, or of a document that is an array (no `key`). */
 export function jsonElements(json: Json, key?: string): Json[] | undefined {
   const array = key === undefined ? json.value : ownValue(json.value, key)

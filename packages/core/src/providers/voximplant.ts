@@ -7,7 +7,7 @@ import { depthWithin, elementsOf, member, withoutMembers } from '../json-slices.
 import type { Element, Slice } from '../json-slices.ts'
 import { resolveAccess } from './access.ts'
 import type { Access } from './access.ts'
-import { MAX_CALLBACKS, withoutByteOrderMark } from './message.ts'
+import { envelopeAt, MAX_CALLBACKS, withoutByteOrderMark } from './message.ts'
 import { fromIsoTime } from './proof.ts'
 import { documented, unknown } from './provider.ts'
 import type {
@@ -173,9 +173,7 @@ function createSource(settings: Settings): Source {
   }
 }
 
-function envelope(callbacks: Buffer[]): Buffer {
-  return Buffer.from(`{"callbacks":[${callbacks.map((callback) => callback.toString('latin1')).join(',')}]}`, 'latin1')
-}
+const envelope = (callbacks: Buffer[]) => envelopeAt(['callbacks'], callbacks)
 
 function read(settings: Settings, request: ProviderRequest): Reading {
   const { body, receivedAt } = request
