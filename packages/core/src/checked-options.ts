@@ -16,10 +16,11 @@ export const configTexts = z.union([configText, z.array(configText)], {
 /** Of an attempt. A lease holds the delivery for as long. */
 export const timeoutMs = z.int().min(100).max(600_000)
 
-/** What is wrong with `options`, in words that show no value. */
-export function optionProblems(schema: z.ZodType, options: unknown): string[] {
-  const { error } = schema.safeParse(options)
-  return (error?.issues ?? []).map(({ path, message }) => `${path.join('.') || 'the options'}: ${message}`)
+/** Whether `options` are as the schema has them. What is wrong is told to `problem`, in words that show no value. */
+export function areValid(schema: z.ZodType, options: unknown, problem: (text: string) => void): boolean {
+  const { success, error } = schema.safeParse(options)
+  for (const { path, message } of error?.issues ?? []) problem(`${path.join('.') || 'the options'}: ${message}`)
+  return success
 }
 
 /** The options with their defaults. `usable` stands for them after a problem, with which nothing is loaded anyway. */
@@ -29,7 +30,5 @@ export function checked<Schema extends z.ZodType>(
   usable: z.input<Schema>,
   problem: (text: string) => void,
 ): z.output<Schema> {
-  const problems = optionProblems(schema, options)
-  problems.forEach(problem)
-  return schema.parse(problems.length === 0 ? options : usable)
+  return schema.parse(areValid(schema, options, problem) ? options : usable)
 }

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { optionProblems } from '../checked-options.ts'
+import { areValid } from '../checked-options.ts'
 import type { Resolve, SourceDefinition } from '../config.ts'
 import { composeCallbackId } from './callback-id.ts'
 import { elementsAtPointer, parsePointer, textAtPointer } from './json-pointer.ts'
@@ -123,7 +123,7 @@ const selectors = z.preprocess(
 )
 
 const { scheme: _scheme, ...usualOptions } = sourceOptions
-const shape = z.strictObject({
+const schema = z.strictObject({
   ...usualOptions,
   methods: z
     .array(z.enum(['GET', 'POST', 'PUT']))
@@ -156,9 +156,7 @@ function createGeneric(options: GenericOptions): SourceDefinition {
 }
 
 function resolveGeneric(options: GenericOptions, resolve: Resolve): Source | undefined {
-  const misshapen = optionProblems(shape, options)
-  misshapen.forEach(resolve.problem)
-  if (misshapen.length > 0) return undefined
+  if (!areValid(schema, options, resolve.problem)) return undefined
   const text = options.signature && parseSignedText(options.signature.text)
   if (text !== undefined && 'problem' in text) {
     resolve.problem(`signature.text ${text.problem}`)

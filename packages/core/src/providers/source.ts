@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { z } from 'zod'
-import { configText, configTexts, optionProblems } from '../checked-options.ts'
+import { areValid, configText, configTexts } from '../checked-options.ts'
 import type { ConfigText, Resolve, SourceDefinition } from '../config.ts'
 import { resolveAccess } from './access.ts'
 import type { Access, AccessOptions } from './access.ts'
@@ -87,11 +87,8 @@ export interface Preset<SchemeName extends string = string> {
 export function definePreset<SchemeName extends string>(provider: Provider<SchemeName, Scheme>): Preset<SchemeName> {
   const preset = (options: SourceOptions<SchemeName>): SourceDefinition => ({
     provider: provider.name,
-    resolve(resolve) {
-      const problems = optionProblems(presetOptions, options)
-      problems.forEach(resolve.problem)
-      return problems.length > 0 ? undefined : resolveSource(provider, options, resolve)
-    },
+    resolve: (resolve) =>
+      areValid(presetOptions, options, resolve.problem) ? resolveSource(provider, options, resolve) : undefined,
   })
   return Object.assign(preset, { provider })
 }

@@ -1,6 +1,6 @@
 import { hash, randomBytes, timingSafeEqual } from 'node:crypto'
 import { z } from 'zod'
-import { configText, configTexts, optionProblems } from '../checked-options.ts'
+import { areValid, configText, configTexts } from '../checked-options.ts'
 import type { ConfigText, Resolve, SourceDefinition } from '../config.ts'
 import { isObject } from '../is-object.ts'
 import { depthWithin, elementsOf, member, withoutMembers } from '../json-slices.ts'
@@ -89,7 +89,7 @@ export interface VoximplantOptions extends CommonOptions {
   dropFields?: string[]
 }
 
-const shape = z.strictObject({
+const schema = z.strictObject({
   ...commonOptions,
   accounts: z.array(z.strictObject({ accountId: configText, apiKey: configTexts, salts: configTexts })).optional(),
   dropFields: z.array(z.string()).optional(),
@@ -104,9 +104,7 @@ function defineSource(options: VoximplantOptions): SourceDefinition {
 }
 
 function resolveSource(options: VoximplantOptions, resolve: Resolve): Source | undefined {
-  const problems = optionProblems(shape, options)
-  problems.forEach(resolve.problem)
-  if (problems.length > 0) return undefined
+  if (!areValid(schema, options, resolve.problem)) return undefined
   const access = resolveAccess(options, resolve)
   const accounts = (options.accounts ?? []).flatMap(({ accountId, apiKey, salts }) => {
     // An account may have no salt: the key alone is then what nobody else knows.
