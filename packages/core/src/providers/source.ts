@@ -130,8 +130,9 @@ export function resolveSource(
   const keys = resolveKeys(scheme, options, resolve)
   if (keys.length === 0 && !access.wasSet) {
     // Addresses alone are no values that could be unset, so they switch a source on only where nothing else could.
-    const couldBeSet = [options.secrets, options.accounts, options.urlTokens, options.basicAuth, options.bearerTokens]
-    if (couldBeSet.some((value) => value !== undefined) || options.headers !== undefined) return undefined
+    const { secrets, accounts, urlTokens, basicAuth, bearerTokens, headers } = options
+    const couldBeSet = [secrets, accounts, urlTokens, basicAuth, bearerTokens, headers]
+    if (couldBeSet.some((value) => value !== undefined)) return undefined
     if (!access.isRestricted) {
       resolve.problem(`nothing proves a request: give ${scheme.signature ? 'secrets, ' : ''}urlTokens or basicAuth`)
       return undefined
@@ -270,19 +271,16 @@ interface Proven {
 type Verdict = ({ ok: true } & Proven) | { ok: false; reason: RejectReason }
 
 function read(settings: Settings, message: Message, takesAll: boolean): Reading {
-  const { body } = message
+  // Of a GET the URL says all.
+  const body = message.method === 'GET' ? Buffer.alloc(0) : message.body
   const verdict = verify(settings, message)
-  if (!verdict.ok && !takesAll) return { kind: 'refused', as: 'forged', reason: verdict.reason, body: kept(message) }
+  if (!verdict.ok && !takesAll) return { kind: 'refused', as: 'forged', reason: verdict.reason, body }
   const found = settings.scheme.split(message)
-  if (typeof found === 'string') return { kind: 'refused', as: 'unreadable', reason: found, body: kept(message) }
+  if (typeof found === 'string') return { kind: 'refused', as: 'unreadable', reason: found, body }
   const proven: Proven & { wouldRefuse?: RejectReason } = verdict.ok
     ? verdict
     : { accountId: '', covers: 'none', wouldRefuse: verdict.reason }
   return { kind: 'read', callbacks: found.map((callback) => toCallback(callback, proven, message)) }
-
-  function kept({ method }: Message): Buffer {
-    return method === 'GET' ? Buffer.alloc(0) : body
-  }
 }
 
 function toCallback(
