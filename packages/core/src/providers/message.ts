@@ -6,7 +6,8 @@ import type { ProviderRequest, RejectReason } from './provider.ts'
 // A request's body and query as presets read them. Forms and JSON are told apart by the bytes, not by the Content-Type,
 // which several providers set wrongly.
 
-const MAX_DEPTH = 64
+/** How deep a callback may nest. */
+export const MAX_DEPTH = 64
 /** Providers send dozens. */
 const MAX_FIELDS = 1000
 const INTEGER = /^-?\d+$/

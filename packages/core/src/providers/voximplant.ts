@@ -7,7 +7,8 @@ import { depthWithin, elementsOf, member, withoutMembers } from '../json-slices.
 import type { Element, Slice } from '../json-slices.ts'
 import { resolveAccess } from './access.ts'
 import type { Access } from './access.ts'
-import { envelopeAt, MAX_CALLBACKS, withoutByteOrderMark } from './message.ts'
+import { isCallbackId } from './callback-id.ts'
+import { envelopeAt, MAX_CALLBACKS, MAX_DEPTH, withoutByteOrderMark } from './message.ts'
 import { fromIsoTime } from './proof.ts'
 import { documented, unknown } from './provider.ts'
 import type {
@@ -40,13 +41,10 @@ export const demoCredentials = {
 
 /** Voximplant's ids have up to 19 digits. What is many times longer is refused rather than indexed. */
 const MAX_ID_LENGTH = 128
-const MAX_DEPTH = 64
 /** Of the whole request: one callback that nests too deep must not cost the others. */
 const MAX_REQUEST_DEPTH = 1000
 const MD5_HEX = /^[0-9a-f]{32}$/i
 const INTEGER = /^(?:0|-?[1-9]\d*)$/
-// oxlint-disable-next-line no-control-regex -- control characters are what is looked for
-const PRINTABLE = /^[^\u0000-\u001f\u007f]+$/
 
 /** Without these nothing could be verified or named. */
 const NEEDED_FIELDS = ['callbacks', 'callback_id', 'type', 'account_id', 'hash']
@@ -123,9 +121,7 @@ function resolveSource(options: VoximplantOptions, resolve: Resolve): Source | u
   return createSource({
     accounts: accounts.map(({ accountId, apiKey, salts }) => ({
       accountId: accountId[0]!,
-      secrets: salts.flatMap((salt) =>
-        apiKey.map((key) => ({ salt, apiKey: key, prefix: salt + accountId[0]! + key })),
-      ),
+      prefixes: salts.flatMap((salt) => apiKey.map((key) => salt + accountId[0]! + key)),
       isDemo: apiKey.includes(demoCredentials.apiKey),
     })),
     access,
@@ -136,8 +132,8 @@ function resolveSource(options: VoximplantOptions, resolve: Resolve): Source | u
 
 interface Account {
   accountId: string
-  /** Each combination of live secrets; `prefix` is everything that is hashed before the callback_id. */
-  secrets: { salt: string; apiKey: string; prefix: string }[]
+  /** All that is hashed before the callback_id, for each combination of live secrets. */
+  prefixes: string[]
   isDemo: boolean
 }
 
@@ -275,8 +271,8 @@ function verify(
   if (typeof claimed !== 'string' || claimed === '') return { ok: false, reason: 'hash_missing' }
   if (!MD5_HEX.test(claimed)) return { ok: false, reason: 'hash_mismatch' }
   let isVerified = false
-  for (const { accountId, secrets } of accounts) {
-    const index = secrets.findIndex(({ prefix }) => isSameHash(hash('md5', prefix + callbackId), claimed))
+  for (const { accountId, prefixes } of accounts) {
+    const index = prefixes.findIndex((prefix) => isSameHash(hash('md5', prefix + callbackId), claimed))
     if (index === -1) continue
     isVerified = true
     // The parts are hashed without separators, so one hash can fit two accounts: the body then says which it is.
@@ -306,8 +302,8 @@ function explain({ accounts }: Settings, { body }: ProviderRequest): ProofExplan
     if (callbackId === undefined) return []
     const id = unquoted(json, callbackId)
     const presented = claimed === undefined ? '' : unquoted(json, claimed)
-    return accounts.flatMap(({ accountId, secrets }) =>
-      secrets.map(({ prefix }, index) => {
+    return accounts.flatMap(({ accountId, prefixes }) =>
+      prefixes.map((prefix, index) => {
         const expected = hash('md5', prefix + id)
         return {
           accountId,
@@ -336,7 +332,7 @@ function sign(
   const authorized = access.authorize(request, forged)
   const account = accounts[0]
   if (account === undefined) return authorized
-  const prefix = forged ? randomBytes(32).toString('base64') : (secret ?? account.secrets[0]!.prefix)
+  const prefix = forged ? randomBytes(32).toString('base64') : (secret ?? account.prefixes[0]!)
   const { body } = authorized
   let signed = ''
   let at = 0
@@ -358,8 +354,7 @@ function sign(
  * anything but a number or a string.
  */
 function exactId(json: Buffer, place: Slice | undefined, value: unknown): string | undefined {
-  if (typeof value === 'string')
-    return value.length <= MAX_ID_LENGTH && value.isWellFormed() && PRINTABLE.test(value) ? value : undefined
+  if (typeof value === 'string') return value.length <= MAX_ID_LENGTH && isCallbackId(value) ? value : undefined
   if (typeof value !== 'number' || place === undefined) return undefined
   const digits = json.toString('latin1', place.start, place.end)
   return digits.length <= MAX_ID_LENGTH && INTEGER.test(digits) ? digits : undefined
