@@ -13,6 +13,9 @@ export const configTexts = z.union([configText, z.array(configText)], {
   error: 'must be a text, env(...), or a list of these',
 })
 
+/** The name of a header (RFC 9110, token). */
+export const HEADER_NAME = /^[\w!#$%&'*+.^`|~-]+$/
+
 /** Of an attempt. A lease holds the delivery for as long. */
 export const timeoutMs = z.int().min(100).max(600_000)
 

@@ -2,7 +2,7 @@ import { createSecureContext } from 'node:tls'
 import { isIP } from 'node:net'
 import { z } from 'zod'
 import type { ConfigText, ResolveAction } from './config.ts'
-import { checked, configText, configTexts, timeoutMs } from './checked-options.ts'
+import { checked, configText, HEADER_NAME, configTexts, timeoutMs } from './checked-options.ts'
 import type { ActionDefinition } from './handlers.ts'
 import { mayConnect, refusalOf } from './outgoing-addresses.ts'
 import { addressList } from './providers/access.ts'
@@ -129,7 +129,6 @@ function urlProblem(
 /** What belongs to the connection, or is written by `forward` itself. */
 const RESERVED_HEADERS =
   /^(?:connection|content-length|expect|host|idempotency-key|keep-alive|proxy-.*|ringback-.*|te|trailer|transfer-encoding|upgrade|webhook-(?:id|timestamp|signature))$/
-const HEADER_NAME = /^[a-z0-9!#$%&'*+.^_`|~-]+$/
 /** What Node sends; a line end would begin a header of its own. */
 const HEADER_VALUE = /^[\t\u0020-\u007e\u0080-\u00ff]*$/
 

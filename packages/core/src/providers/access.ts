@@ -1,5 +1,6 @@
 import { timingSafeEqual, hash } from 'node:crypto'
 import { BlockList, isIP } from 'node:net'
+import { HEADER_NAME } from '../checked-options.ts'
 import type { ConfigText, Resolve } from '../config.ts'
 import type { OutgoingRequest, ProviderRequest, RejectReason, VerifiedBy } from './provider.ts'
 
@@ -46,7 +47,6 @@ interface Credential {
 /** What a path holds as it is (RFC 3986): another spelling of the same token would not be found. */
 const PATH_TOKEN = /^[\w.~!$&'()*+,;=:@-]+$/
 const BEARER_TOKEN = /^[\u0021-\u007e]+$/
-const HEADER_NAME = /^[\w!#$%&'*+.^`|~-]+$/
 /** As Node reads it, without white space at its ends. */
 const HEADER_VALUE = /^[\u0021-\u007e\u0080-\u00ff](?:[\t\u0020-\u007e\u0080-\u00ff]*[\u0021-\u007e\u0080-\u00ff])?$/
 

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { areValid } from '../checked-options.ts'
+import { areValid, HEADER_NAME } from '../checked-options.ts'
 import type { Resolve, SourceDefinition } from '../config.ts'
 import { composeCallbackId } from './callback-id.ts'
 import { elementsAtPointer, parsePointer, textAtPointer } from './json-pointer.ts'
@@ -104,7 +104,7 @@ const DEFAULT_TOLERANCE_SECONDS = 300
 const MAX_SIGNATURES = 10
 const MAX_ENTRIES = 100
 
-const headerName = z.string().regex(/^[\w!#$%&'*+.^`|~-]+$/, 'must be the name of a header')
+const headerName = z.string().regex(HEADER_NAME, 'must be the name of a header')
 const pointer = z
   .string()
   .refine((text) => parsePointer(text) !== undefined, 'must be a JSON pointer such as "/data/id" (RFC 6901)')
