@@ -6,6 +6,7 @@ import { databaseUrlProblem } from './database-url.ts'
 import type { Logger } from './log.ts'
 import type { Registry } from './metrics.ts'
 import { MAX_STORE_SHARDS, redisUrlProblem } from './queue/redis-url.ts'
+import { withTimeout } from './with-timeout.ts'
 
 // What every long-running process of Ringback shares: its part of the environment, its end, its operator's port.
 
@@ -112,14 +113,10 @@ export async function closeWithin(
   { ms, part, log }: { ms: number; part: string; log: Logger },
   close: () => Promise<unknown> | undefined,
 ): Promise<void> {
-  const { promise: late, reject } = Promise.withResolvers<never>()
-  const timer = setTimeout(() => reject(new Error(`not closed within ${ms} ms`)), ms)
   try {
-    await Promise.race([close(), late])
+    await withTimeout(Promise.resolve(close()), ms, `not closed within ${ms} ms`)
   } catch (error) {
     log.warn({ part, error: (error as Error).message }, 'close.incomplete')
-  } finally {
-    clearTimeout(timer)
   }
 }
 

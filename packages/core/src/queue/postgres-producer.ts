@@ -1,12 +1,13 @@
 import { createPostgresBackend, withBackend } from 'bullmq'
 import type { Queue } from 'bullmq'
 import { Pool } from 'pg'
+import { withTimeout } from '../with-timeout.ts'
+import { lazily } from './lazily.ts'
 import { SafeClient, serverConfig } from './postgres-client.ts'
 import { createPostgresLossDetector, postgresIdentity } from './postgres-loss.ts'
 import { queueOptions, stateOf } from './producer.ts'
 import type { Producer, ProducerOptions } from './producer.ts'
 import type { QueueName, QueueServer } from './server.ts'
-import { lazily, withTimeout } from './time-limit.ts'
 
 const PostgresBacked = withBackend(createPostgresBackend)
 

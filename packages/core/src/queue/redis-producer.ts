@@ -1,3 +1,5 @@
+import { withTimeout } from '../with-timeout.ts'
+import { lazily } from './lazily.ts'
 import { createFastClient } from './redis-client.ts'
 import type { Producer, QueueState, ProducerOptions } from './producer.ts'
 import { queueOptions, stateOf } from './producer.ts'
@@ -5,7 +7,6 @@ import { connectRedisShard } from './redis-shard.ts'
 import type { RedisShard } from './redis-shard.ts'
 import { shardCount, shardPrefix } from './server.ts'
 import type { QueueName, QueueServer } from './server.ts'
-import { lazily, withTimeout } from './time-limit.ts'
 
 interface Place {
   connected: () => Promise<RedisShard>
@@ -58,8 +59,8 @@ export function createRedisProducer<Data extends object>(
     return { connected: get, current, isAway: false }
   }
 
-  const tooSlow = (ms: number) => `the ${name} queue did not answer within ${ms} ms`
-  const within = <Result>(work: Promise<Result>, ms: number) => withTimeout(work, ms, tooSlow(timeoutMs))
+  const tooSlow = `the ${name} queue did not answer within ${timeoutMs} ms`
+  const within = <Result>(work: Promise<Result>, ms: number) => withTimeout(work, ms, tooSlow)
 
   type Work = (shard: RedisShard) => Promise<void>
   /** Does it on the only shard, which is all that there is nearly everywhere. */

@@ -1,9 +1,11 @@
 import type { Redis } from 'ioredis'
+import { withTimeout } from '../with-timeout.ts'
 import { memoryUsage } from './fullness.ts'
 import { createFastClient, masters, parseInfo } from './redis-client.ts'
 import type { QueueServer } from './server.ts'
 
 const TIMEOUT_MS = 1000
+const CONNECT_TIMEOUT_MS = 2000
 const CROWDED_FROM = 0.7
 const OLDEST_VERSION = [6, 2] as const
 
@@ -13,7 +15,8 @@ export async function unsafeQueueSettings(server: QueueServer): Promise<string[]
   const client = createFastClient(server.url, TIMEOUT_MS)
   client.on('error', () => {}) // connect and the commands below fail with the same error
   try {
-    await within(client.connect())
+    // Sentinels that are away are asked without an end.
+    await withTimeout(client.connect(), CONNECT_TIMEOUT_MS, 'no answer')
     const servers = masters(client)
     const found = await Promise.all(
       servers.map(async (redis) => {
@@ -31,14 +34,6 @@ export async function unsafeQueueSettings(server: QueueServer): Promise<string[]
 
 const unreadable = ({ message }: Error) =>
   `its settings cannot be read (${message}): see to "appendonly yes", "appendfsync always" and "maxmemory-policy noeviction"`
-
-/** Sentinels that are away are asked without an end. */
-function within(connecting: Promise<void>): Promise<void> {
-  const late = new Promise<never>((_resolve, reject) => {
-    setTimeout(() => reject(new Error('no answer')), 2 * TIMEOUT_MS).unref()
-  })
-  return Promise.race([connecting, late])
-}
 
 async function problemsOf(redis: Redis): Promise<string[]> {
   const info = parseInfo(await redis.info())

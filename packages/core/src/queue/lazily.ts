@@ -1,11 +1,3 @@
-/** `work`, or a rejection with `message` if it takes longer. */
-export function withTimeout<Result>(work: Promise<Result>, timeoutMs: number, message: string): Promise<Result> {
-  return new Promise((resolve, reject) => {
-    const timer = setTimeout(() => reject(new Error(message)), timeoutMs)
-    work.then(resolve, reject).finally(() => clearTimeout(timer))
-  })
-}
-
 /** Makes something at its first use, and again after a failure, for what failed once never recovers. */
 export function lazily<Thing>(make: () => Promise<Thing>): {
   get: () => Promise<Thing>
