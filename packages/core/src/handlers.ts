@@ -67,9 +67,9 @@ export type HandlerAction =
  * An action as the configuration has it. `resolve` is called once, when that is loaded. It reports what is wrong by
  * `problem` and returns an action all the same: the configuration is then not loaded.
  */
-export interface ActionDefinition {
-  kind: HandlerAction['kind']
-  resolve: (resolve: ResolveAction) => HandlerAction
+export interface ActionDefinition<Action extends HandlerAction = HandlerAction> {
+  kind: Action['kind']
+  resolve: (resolve: ResolveAction) => Action
 }
 
 const logOptions = z.strictObject({ level: z.enum(['info', 'warn', 'error']).default('info'), message: z.string() })

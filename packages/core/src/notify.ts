@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import type { ConfigText, ResolveAction } from './config.ts'
 import { checked, configText, configTexts, timeoutMs } from './checked-options.ts'
+import type { ActionDefinition } from './handlers.ts'
 import { addressList } from './providers/access.ts'
 import type { AddressList } from './providers/access.ts'
 import { redisUrlProblem } from './queue/redis-url.ts'
@@ -134,14 +135,8 @@ export interface QueueAction {
   timeoutMs: number
 }
 
-/** An action that waits for the environment. */
-interface Resolvable<Action extends { kind: string }> {
-  kind: Action['kind']
-  resolve: (resolve: ResolveAction) => Action
-}
-
 /** Sends a mail. A reply of the server that begins with 4, and whatever keeps it from answering, is tried again. */
-export function email(options: EmailOptions): Resolvable<EmailAction> {
+export function email(options: EmailOptions): ActionDefinition<EmailAction> {
   return {
     kind: 'email',
     resolve: (resolve) => {
@@ -159,17 +154,17 @@ export function email(options: EmailOptions): Resolvable<EmailAction> {
 }
 
 /** Posts a message by an incoming webhook of Slack. */
-export function slack(options: WebhookOptions): Resolvable<WebhookAction> {
+export function slack(options: WebhookOptions): ActionDefinition<WebhookAction> {
   return webhook('slack', options)
 }
 
 /** Posts an adaptive card by a workflow of Microsoft Teams, "When a Teams webhook request is received". */
-export function teams(options: WebhookOptions): Resolvable<WebhookAction> {
+export function teams(options: WebhookOptions): ActionDefinition<WebhookAction> {
   return webhook('teams', options)
 }
 
 /** Posts a message by a webhook of Discord. It mentions nobody. */
-export function discord(options: WebhookOptions): Resolvable<WebhookAction> {
+export function discord(options: WebhookOptions): ActionDefinition<WebhookAction> {
   return webhook('discord', options)
 }
 
@@ -177,7 +172,7 @@ export function discord(options: WebhookOptions): Resolvable<WebhookAction> {
  * Triggers an incident by PagerDuty's Events API v2, one for each event. Ringback's own alerts trigger one for each
  * alert, which resolves itself when the alert does.
  */
-export function pagerduty(options: PagerDutyOptions): Resolvable<PagerDutyAction> {
+export function pagerduty(options: PagerDutyOptions): ActionDefinition<PagerDutyAction> {
   return {
     kind: 'pagerduty',
     resolve: (resolve) => {
@@ -193,7 +188,7 @@ export function pagerduty(options: PagerDutyOptions): Resolvable<PagerDutyAction
  * Adds a job to a BullMQ queue of your own, on Redis: its data is the event. The job's id is the delivery's idempotency
  * key, so that an attempt that is repeated adds nothing as long as the job is kept.
  */
-export function queue(options: QueueOptions): Resolvable<QueueAction> {
+export function queue(options: QueueOptions): ActionDefinition<QueueAction> {
   return {
     kind: 'queue',
     resolve: (resolve) => {
@@ -211,7 +206,7 @@ export function queue(options: QueueOptions): Resolvable<QueueAction> {
   }
 }
 
-function webhook(kind: WebhookAction['kind'], options: WebhookOptions): Resolvable<WebhookAction> {
+function webhook(kind: WebhookAction['kind'], options: WebhookOptions): ActionDefinition<WebhookAction> {
   return {
     kind,
     resolve: (resolve) => {
