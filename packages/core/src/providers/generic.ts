@@ -383,9 +383,9 @@ interface Place {
   header: Message['header']
 }
 
-type Pick = (place: Place) => string | undefined
+type Lookup = (place: Place) => string | undefined
 
-function createPick(from: Selector): Pick {
+function createLookup(from: Selector): Lookup {
   if ('json' in from && from.json !== undefined) {
     const path = parsePointer(from.json)!
     return ({ json }) => json && textAtPointer(json, path)
@@ -401,8 +401,8 @@ function createPick(from: Selector): Pick {
 function createSplit(options: GenericOptions, batch: string[] | undefined): Scheme['split'] {
   const callbackId = options.callbackId && createNaming([options.callbackId].flat())
   const type = createType(options.type)
-  const occurredAt = options.occurredAt && createPick(options.occurredAt)
-  const callId = options.callId && createPick(options.callId)
+  const occurredAt = options.occurredAt && createLookup(options.occurredAt)
+  const callId = options.callId && createLookup(options.callId)
 
   function find(place: Place): CallbackFound {
     const { raw, payload } = place.content
@@ -439,11 +439,11 @@ function contentOf(json: Json): Content {
 }
 
 /** One id stays as the provider wrote it; several are put together so that a missing one is not mistaken for another. */
-function createNaming(from: Selector[]): Pick {
-  const picks = from.map(createPick)
-  if (picks.length === 1) return picks[0]!
+function createNaming(from: Selector[]): Lookup {
+  const lookups = from.map(createLookup)
+  if (lookups.length === 1) return lookups[0]!
   return (place) => {
-    const [first, ...rest] = picks.map((pick) => pick(place))
+    const [first, ...rest] = lookups.map((lookUp) => lookUp(place))
     const last = rest.findLastIndex((text) => text !== undefined)
     return composeCallbackId(first, ...rest.slice(0, last + 1).map((text) => text ?? ''))
   }
@@ -451,10 +451,10 @@ function createNaming(from: Selector[]): Pick {
 
 function createType(from: GenericOptions['type'] = ''): (place: Place) => string {
   if (typeof from === 'string') return () => from
-  const picks = [from].flat().map(createPick)
+  const lookups = [from].flat().map(createLookup)
   return (place) =>
-    picks
-      .map((pick) => pick(place))
+    lookups
+      .map((lookUp) => lookUp(place))
       .filter((text) => text !== undefined)
       .join('.')
 }
