@@ -1,7 +1,7 @@
 import { isObject } from '../is-object.ts'
 import { depthWithin, documentSlice, elementsOf, member } from '../json-slices.ts'
 import type { Slice } from '../json-slices.ts'
-import type { ProviderRequest, RejectReason } from './provider.ts'
+import type { OutgoingRequest, ProviderRequest, RejectReason } from './provider.ts'
 
 // A request's body and query as presets read them. Forms and JSON are told apart by the bytes, not by the Content-Type,
 // which several providers set wrongly.
@@ -78,6 +78,12 @@ export function createMessage(request: ProviderRequest): Message {
       return (content ??= contentOf(this))
     },
   }
+}
+
+/** An outgoing request as its receiver will read it, so that a preset signs by the code that verifies. */
+export function outgoingMessage(request: OutgoingRequest, at: Date): Message {
+  const header = (name: string) => request.headers[name]
+  return createMessage({ ...request, header, remoteAddress: undefined, receivedAt: at })
 }
 
 /** What stands after the "?", without the fragment. */

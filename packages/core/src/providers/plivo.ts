@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { composeCallbackId } from './callback-id.ts'
-import { createMessage, firstText } from './message.ts'
+import { firstText, outgoingMessage } from './message.ts'
 import type { Content, Fields, Message } from './message.ts'
 import { digest, fromBase64 } from './proof.ts'
 import { assumed, documented, is2xx, unknown } from './provider.ts'
@@ -104,8 +104,7 @@ function nonceSignature(version: Version): Signature {
     },
     sign(request, secret, at) {
       const nonce = Array.from(randomBytes(20), (byte) => byte % 10).join('')
-      const unused = { header: () => undefined, remoteAddress: undefined, receivedAt: at }
-      const content = version.signedText(createMessage({ ...request, ...unused }))
+      const content = version.signedText(outgoingMessage(request, at))
       const text = typeof content === 'string' ? '' : content.text
       const signature = digest('hmac-sha256', Buffer.from(secret), text + version.separator + nonce).toString('base64')
       return { ...request, headers: { ...request.headers, [nonceHeader]: nonce, [header]: signature } }

@@ -2,7 +2,7 @@ import { hash } from 'node:crypto'
 import { parse as parseQuery, stringify as stringifyQuery } from 'node:querystring'
 import { isObject } from '../is-object.ts'
 import { composeCallbackId } from './callback-id.ts'
-import { callbackElements, createMessage, firstText, jsonContent } from './message.ts'
+import { callbackElements, firstText, jsonContent, outgoingMessage } from './message.ts'
 import type { Content, Fields, Json, Message } from './message.ts'
 import { digest, fromBase64, fromIsoTime, fromUnixSeconds } from './proof.ts'
 import { assumed, documented, is2xx, observed, unknown } from './provider.ts'
@@ -121,8 +121,7 @@ export function urlSignature(
     },
     sign(request, secret, at) {
       const url = hasForm(request) || request.body.length === 0 ? request.url : withBodyHash(request)
-      const unused = { header: () => undefined, remoteAddress: undefined, receivedAt: at }
-      const content = signedContent(createMessage({ ...request, url, ...unused }), signedValues[0])
+      const content = signedContent(outgoingMessage({ ...request, url }, at), signedValues[0])
       const text = url + (typeof content === 'string' ? '' : content.text)
       const signature = digest('hmac-sha1', Buffer.from(secret), text).toString('base64')
       return { ...request, url, headers: { ...request.headers, [headerName]: signature } }
