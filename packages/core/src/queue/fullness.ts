@@ -1,9 +1,6 @@
 // A Redis over its maxmemory refuses the workers' scripts too, so that nothing would ever drain. Producers stop before
 // that, and what may wait stops earlier.
 
-/** How much of what a server may use it uses: 0 to 1, and 0 where it has no limit. */
-export type ReadUsage = () => Promise<number>
-
 export interface Fullness {
   /** Throws while the server is nearly full: from 90 % until it is under 85 %. Costs nothing: it asks in the background. */
   check: () => void
@@ -18,8 +15,11 @@ const OPEN_UNDER = 0.85
 const ROOM_UNDER = 0.7
 const REFRESH_INTERVAL_MS = 500
 
-/** Lets everything through until `readUsage` has answered for the first time. */
-export function createFullness(readUsage: ReadUsage): Fullness {
+/**
+ * Lets everything through until `readUsage` has answered for the first time.
+ * @param readUsage how much of what the server may use it uses: 0 to 1, and 0 where it has no limit
+ */
+export function createFullness(readUsage: () => Promise<number>): Fullness {
   let usage = 0
   let isClosed = false
   let askedAt = -Infinity

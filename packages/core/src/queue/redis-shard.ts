@@ -3,7 +3,6 @@ import { Queue } from 'bullmq'
 import type { JobJson, QueueOptions } from 'bullmq'
 import type { Redis } from 'ioredis'
 import { createFullness, memoryUsage } from './fullness.ts'
-import type { Fullness } from './fullness.ts'
 import { COUNTER_TTL_MS, createLossDetector } from './loss.ts'
 import { connectionTo, parseInfo } from './redis-client.ts'
 import type { RedisClient } from './redis-client.ts'
@@ -85,7 +84,8 @@ export async function connectRedisShard(options: RedisShardOptions): Promise<Red
       await replicated(() => queue.backend.addJob(job, id))
     },
     async probe() {
-      await checkFullness(fullness)
+      await fullness.refresh()
+      fullness.check()
       await replicated(write)
     },
     async hasRoom() {
@@ -105,11 +105,6 @@ export async function connectRedisShard(options: RedisShardOptions): Promise<Red
     },
     close: () => queue.close(),
   }
-}
-
-async function checkFullness(fullness: Fullness): Promise<void> {
-  await fullness.refresh()
-  fullness.check()
 }
 
 /** How many replicas have all that this connection wrote; waits for `wanted` of them, up to `ms`. */
