@@ -301,49 +301,17 @@ export function resolveConfig(
   const problem = (text: string) => void problems.push(text)
   const parsed = parseDefinition(loaded, problem)
   if (parsed === undefined) throw new ConfigError(problems)
-  const sources = new Map<string, Source>()
-  const sourcesOff: string[] = []
-  const trustedProxies = createResolve(environment, problem)
-    .optional(parsed.trustedProxies)
-    .flatMap((text) => text.split(',').map((range) => range.trim()))
-  const origin = {
-    publicBaseUrl: read(environment, 'PUBLIC_BASE_URL', problem),
-    trustedProxies: addressList(trustedProxies, (text) => problem(`trustedProxies: ${text}`)),
-  }
-  if (origin.publicBaseUrl !== undefined && !isBaseUrl(origin.publicBaseUrl)) {
-    problems.push('PUBLIC_BASE_URL must begin with https:// or http:// and have no query')
-  }
+  const { origin, knowsPublicUrl } = resolveOrigin(parsed, environment, problem)
   const digestKey = read(environment, 'CREDENTIAL_DIGEST_KEY', problem)
-  const knowsPublicUrl = origin.publicBaseUrl !== undefined || trustedProxies.length > 0
-  if (OWN_SOURCE in parsed.sources) {
-    problem(`sources.${OWN_SOURCE}: the name stands for Ringback's own events; choose another`)
-  }
-  for (const [name, source] of Object.entries(parsed.sources)) {
-    const ofSource = createResolve(environment, (text) => problem(`sources.${name}: ${text}`))
-    const resolved = source.resolve({ ...ofSource, knowsPublicUrl })
-    if (resolved === undefined) sourcesOff.push(name)
-    else sources.set(name, resolved)
-  }
+  const { sources, sourcesOff } = resolveSources(parsed, environment, knowsPublicUrl, problem)
   const names = parsed.handlers.map(({ name }) => name)
   for (const name of new Set(names.filter((candidate, index) => names.indexOf(candidate) !== index))) {
-    problems.push(`handlers: two are named "${name}"; a delivery belongs to one of them by its name`)
+    problem(`handlers: two are named "${name}"; a delivery belongs to one of them by its name`)
   }
-  const configured = Object.keys((loaded as ConfigDefinition).sources)
-  const handlers = (withHandlers ? parsed.handlers : []).map((handler) => {
-    const {
-      required,
-      optional,
-      problem: ofHandler,
-    } = createResolve(environment, (text) => problem(`handlers.${handler.name}: ${text}`))
-    for (const pattern of patternsOfNoSource(handler.on.source, configured)) {
-      ofHandler(`on.source: "${pattern}" is no source; there are ${[...configured, OWN_SOURCE].join(', ')}`)
-    }
-    const run = handler.run.resolve({ required, optional, problem: ofHandler })
-    if (run.kind === 'forward' && run.as === 'received' && letsAlertsThrough(handler.on)) {
-      ofHandler(`as: 'received' sends the request as it came, and alerts came by none: choose another for them`)
-    }
-    return { ...handler, run, limits: limitsOf({ ...handler, run }) }
-  })
+  const sourceNames = Object.keys((loaded as ConfigDefinition).sources)
+  const handlers = (withHandlers ? parsed.handlers : []).map((handler) =>
+    resolveHandler(handler, sourceNames, environment, problem),
+  )
   if (problems.length > 0) throw new ConfigError(problems)
   return {
     sources,
@@ -355,11 +323,71 @@ export function resolveConfig(
   }
 }
 
+type Definition = z.output<typeof definition>
+type Problem = (text: string) => void
+
+function resolveOrigin(
+  parsed: Definition,
+  environment: Environment,
+  problem: Problem,
+): { origin: OriginSettings; knowsPublicUrl: boolean } {
+  const trustedProxies = createResolve(environment, problem)
+    .optional(parsed.trustedProxies)
+    .flatMap((text) => text.split(',').map((range) => range.trim()))
+  const publicBaseUrl = read(environment, 'PUBLIC_BASE_URL', problem)
+  const origin = {
+    publicBaseUrl,
+    trustedProxies: addressList(trustedProxies, (text) => problem(`trustedProxies: ${text}`)),
+  }
+  if (publicBaseUrl !== undefined && !isBaseUrl(publicBaseUrl)) {
+    problem('PUBLIC_BASE_URL must begin with https:// or http:// and have no query')
+  }
+  return { origin, knowsPublicUrl: publicBaseUrl !== undefined || trustedProxies.length > 0 }
+}
+
+function resolveSources(
+  parsed: Definition,
+  environment: Environment,
+  knowsPublicUrl: boolean,
+  problem: Problem,
+): Pick<Config, 'sources' | 'sourcesOff'> {
+  const sources = new Map<string, Source>()
+  const sourcesOff: string[] = []
+  if (OWN_SOURCE in parsed.sources) {
+    problem(`sources.${OWN_SOURCE}: the name stands for Ringback's own events; choose another`)
+  }
+  for (const [name, source] of Object.entries(parsed.sources)) {
+    const ofSource = createResolve(environment, (text) => problem(`sources.${name}: ${text}`))
+    const resolved = source.resolve({ ...ofSource, knowsPublicUrl })
+    if (resolved === undefined) sourcesOff.push(name)
+    else sources.set(name, resolved)
+  }
+  return { sources, sourcesOff }
+}
+
+/** `sourceNames` are those of all sources, also of those that are off or wrong. */
+function resolveHandler(
+  handler: Definition['handlers'][number],
+  sourceNames: string[],
+  environment: Environment,
+  problem: Problem,
+): Handler {
+  const ofHandler = createResolve(environment, (text) => problem(`handlers.${handler.name}: ${text}`))
+  for (const pattern of patternsOfNoSource(handler.on.source, sourceNames)) {
+    ofHandler.problem(`on.source: "${pattern}" is no source; there are ${[...sourceNames, OWN_SOURCE].join(', ')}`)
+  }
+  const run = handler.run.resolve(ofHandler)
+  if (run.kind === 'forward' && run.as === 'received' && letsAlertsThrough(handler.on)) {
+    ofHandler.problem(`as: 'received' sends the request as it came, and alerts came by none: choose another for them`)
+  }
+  return { ...handler, run, limits: limitsOf({ ...handler, run }) }
+}
+
 /**
- * What of it has the right form: with that it is found what else is wrong. Undefined where there are no sources to go on
- * with.
+ * Reports what has the wrong form and gives the rest, so that what else is wrong with that is reported too. Undefined
+ * where the sources are not readable at all.
  */
-function parseDefinition(loaded: unknown, problem: (text: string) => void): z.output<typeof definition> | undefined {
+function parseDefinition(loaded: unknown, problem: Problem): Definition | undefined {
   const parsed = definition.safeParse(loaded)
   if (parsed.success) return parsed.data
   const { issues } = parsed.error
@@ -425,10 +453,7 @@ function variableError({
   return code === 'invalid_type' && expected === 'number' ? 'must be a number' : undefined
 }
 
-function createResolve(
-  environment: Environment,
-  problem: (text: string) => void,
-): Omit<Resolve, 'knowsPublicUrl'> & ResolveAction {
+function createResolve(environment: Environment, problem: Problem): Omit<Resolve, 'knowsPublicUrl'> & ResolveAction {
   const value = (text: ConfigText) =>
     typeof text === 'string' ? text : read(environment, text.fromEnvironment, problem)
   const set = (texts: ConfigText[]) => {
@@ -459,7 +484,7 @@ function createResolve(
   }
 }
 
-function read(environment: Environment, name: string, problem: (text: string) => void): string | undefined {
+function read(environment: Environment, name: string, problem: Problem): string | undefined {
   if (environment[name]) return environment[name]
   const file = environment[`${name}_FILE`]
   if (!file) return undefined
