@@ -57,6 +57,7 @@ export function createCounts<Entry extends object>({ kind, intervalMs, add, log 
     },
     async close(): Promise<void> {
       clearTimeout(timer)
+      // What failed before goes first, by itself; then what has been counted since.
       await send()
         .then(send)
         .catch((error: Error) => log.error({ kind, error: error.message }, 'counts.lost'))

@@ -11,14 +11,9 @@ import { createCounts } from './counts.ts'
 // callback goes at once; loaded, one job carries dozens and its cost is shared between them. While the queue is away,
 // groups go to the spool.
 
-/** Makes parts durable. */
-interface Enqueue {
-  /** Resolves when all `parts` are durable. Rejects, within the deadline, if they may not be. */
-  (parts: GroupPart[]): Promise<void>
-}
-
 export interface Enqueuer {
-  enqueue: Enqueue
+  /** Resolves when all `parts` are durable. Rejects, within the deadline, if they may not be. */
+  enqueue: (parts: GroupPart[]) => Promise<void>
   /** Counts a refusal that is not kept. The counts follow within about a second. */
   countDropped: (source: string, reason: string) => void
   /** Whether the queue has failed and not answered a probe since. */
@@ -56,7 +51,7 @@ const GROUP_ID_TIME_LENGTH = 'group-00000000-0000'.length
 /** What comes so long after the last group goes at once: nobody is expected to come with it. */
 const PAUSE_MS = 5
 const PROBE_INTERVAL_MS = 250
-/** How often it is looked for what has waited as long as it may. */
+/** How often parts that have waited past the deadline are looked for. */
 const OVERDUE_INTERVAL_MS = 50
 /** What a sync of the spool may take on a busy disk. */
 const SPOOL_RESERVE_MS = 150
@@ -147,8 +142,8 @@ export function createEnqueuer({
   }
 
   /**
-   * In the order in which groups are sent, by which they are stored: within a millisecond UUIDs come in any. A clock that is
-   * set back is not waited for.
+   * Ids grow in the order in which groups are sent, for they are stored in the order of their ids, and UUIDv7s of one
+   * millisecond come in any order. After a clock was set back the next id is taken as it is.
    */
   function nextGroupId(): string {
     const before = lastGroupId
@@ -199,7 +194,7 @@ export function createEnqueuer({
     await spool!.append({ id, at: Date.now(), job })
   }
 
-  /** Otherwise nothing would be left of its deadline for the spool, should the queue be away: a slow queue is not waited for. */
+  /** Whether the queue may be tried: should it not answer, there must be time left before the deadline to write to the spool. */
   function hasTimeForQueue({ arrivedAt }: Ticket): boolean {
     return performance.now() - arrivedAt < deadlineMs - addTimeoutMs - SPOOL_RESERVE_MS
   }

@@ -18,7 +18,7 @@ export interface HttpLimits {
   silenceMs: number
   /** Between two requests. */
   keepAliveMs: number
-  /** How often it is looked which connections have taken too long. */
+  /** How often connections that have taken too long are looked for. */
   checkIntervalMs: number
   maxHeaderBytes: number
   /** With so many, those between two requests are closed to make room, and one more is refused. */
