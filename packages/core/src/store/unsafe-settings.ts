@@ -34,14 +34,7 @@ export async function unsafeDatabaseSettings(
   return [
     ...durability(server),
     ...versionAndEncoding(server),
-    ...(skewMs > MAX_SKEW_MS
-      ? [
-          {
-            problem: `the clocks of this machine and of the database are ${Math.round(skewMs / 1000)} s apart, so times of events, retries and leases are wrong`,
-            mend: 'keep both in step by NTP',
-          },
-        ]
-      : []),
+    ...clocks(skewMs),
     ...(await connections(sql, server, { connectionsPerWorker, workerPool })),
     ...(await invalidIndexes(sql)),
     ...(await forgottenSlots(sql)),
@@ -131,6 +124,16 @@ function versionAndEncoding({ version, versionNumber, encoding }: Server): Unsaf
     })
   }
   return found
+}
+
+function clocks(skewMs: number): UnsafeSetting[] {
+  if (skewMs <= MAX_SKEW_MS) return []
+  return [
+    {
+      problem: `the clocks of this machine and of the database are ${Math.round(skewMs / 1000)} s apart, so times of events, retries and leases are wrong`,
+      mend: 'keep both in step by NTP',
+    },
+  ]
 }
 
 /** Whether the workers that are there could all open what they may, and whether anything is left already. */
