@@ -1,7 +1,7 @@
 import type { IncomingMessage, RequestListener, Server, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 
-/** The newest response of a connection. Only a property costs nothing: this is done for every request. */
+/** The newest response of a connection: a property, for it is set with every request and must cost nothing. */
 const NEWEST = Symbol('newest response')
 
 interface Connection extends Socket {

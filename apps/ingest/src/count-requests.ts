@@ -15,7 +15,7 @@ export interface AnsweredRequest {
 /** Refused for what the sender sent; the other failures are Ringback's own, or a line that broke. */
 const REFUSALS = new Set<Outcome['kind']>(['forged', 'unreadable', 'too_large', 'method_not_allowed'])
 
-/** Counts requests by source and minute. What names no source is counted as one: anybody could make up names. */
+/** Counts requests by source and minute. Those whose URL names no source are counted under '': anybody could make up names. */
 export function createCountRequests(
   counts: Pick<Counts<QueuedCounts>, 'entry'>,
   now: () => number,

@@ -65,7 +65,7 @@ export interface Ingest {
 }
 
 const MAX_BODY_BYTES = 1024 * 1024
-/** Of bodies that are still coming in, all together; twice that of small ones. A container of 512 MB bears that. */
+/** What unfinished bodies may hold together; small ones may come to twice that. A container of 512 MB bears it. */
 const MAX_READING_BYTES = 96 * 1024 * 1024
 /** Vobiz waits 3 s, others 2 s: the answer leaves well before, whatever is down. */
 const DEADLINE_MS = 1000

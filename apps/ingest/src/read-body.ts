@@ -15,14 +15,14 @@ export interface IngestEnv {
   Bindings: Partial<HttpBindings>
 }
 
-/** Callbacks are hardly ever larger: they are still read while large bodies take all the room that is for them. */
+/** Hardly any callback is larger. Up to this size bodies are still read when large ones have taken all their room. */
 const SMALL_BYTES = 64 * 1024
 
 /**
- * A function that reads a request's body as the bytes that came, at most `maxBytes` of them. While bodies that are not
- * complete hold more than `maxTotalBytes` between them, one that grows beyond 64 KiB is given up, and beyond twice as much
- * every one that goes on: senders who never finish what they began cannot fill the memory. Never throws. Nothing else may
- * read the body.
+ * A function that reads a request's body as the bytes that came, at most `maxBytes` of them. While unfinished bodies hold
+ * more than `maxTotalBytes` together, any that grows beyond 64 KiB is given up; while they hold more than twice that, any
+ * that grows at all: senders who never finish what they began cannot fill the memory. Never throws. Nothing else may read
+ * the body.
  *
  * Under the Node server the chunks are taken from the request behind Hono: `c.req.text()` would lose a byte order mark
  * and invalid UTF-8, and `arrayBuffer()` copies.

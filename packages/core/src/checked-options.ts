@@ -19,14 +19,17 @@ export const HEADER_NAME = /^[\w!#$%&'*+.^`|~-]+$/
 /** Of an attempt. A lease holds the delivery for as long. */
 export const timeoutMs = z.int().min(100).max(600_000)
 
-/** Whether `options` are as the schema has them. What is wrong is told to `problem`, in words that show no value. */
+/** Whether `options` fit the schema. What is wrong is reported to `problem`, in words that show no value. */
 export function areValid(schema: z.ZodType, options: unknown, problem: (text: string) => void): boolean {
   const { success, error } = schema.safeParse(options)
   for (const { path, message } of error?.issues ?? []) problem(`${path.join('.') || 'the options'}: ${message}`)
   return success
 }
 
-/** The options with their defaults. `usable` stands for them after a problem, with which nothing is loaded anyway. */
+/**
+ * The options with their defaults. Where they are wrong, `usable` is taken in their place, so that the caller can go on to
+ * its other problems: nothing is loaded then.
+ */
 export function checked<Schema extends z.ZodType>(
   schema: Schema,
   options: unknown,

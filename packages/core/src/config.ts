@@ -255,7 +255,7 @@ const alerts = z.strictObject({
   disabled: z.array(z.enum(ALERT_KINDS)).default(defaultAlerts.disabled),
 })
 
-/** Kinds that only this process is needed for. */
+/** Kinds that need nothing outside this process. */
 const LOCAL_KINDS = new Set<HandlerAction['kind']>(['log', 'code'])
 
 /** Another machine is spared when it fails; what runs here is limited only where that is asked for. */

@@ -3,12 +3,12 @@ import type { DestinationStream, Logger } from 'pino'
 
 export type { Logger } from 'pino'
 
-/** Of lines that nobody reads: what comes beyond them is dropped. */
+/** What is kept of the log while nobody reads it; further lines are dropped. */
 const MAX_UNREAD_BYTES = 16 * 1024 * 1024
 
 /** Fields that no line shows. */
 const HIDDEN = ['headers', 'body', 'raw', 'payload', 'apiKey', 'salt', 'password', 'token']
-/** How far it is looked for them within what a field holds; what lies deeper is not shown. */
+/** How many levels of a field are searched for them; what lies deeper is not shown. */
 const DEPTH = 4
 
 /**

@@ -1,10 +1,10 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { getPriority, setPriority } from 'node:os'
 
-// Who waits, where there are more threads to run than cores: not what an answer waits for. Linux keeps a priority for each
-// thread, which os.setPriority sets by the thread's id; a new thread inherits that of the one that makes it.
+// Where there are more threads to run than cores, those go first for which an answer waits. Linux keeps a priority for
+// each thread, which os.setPriority sets by the thread's id; a new thread inherits that of the one that makes it.
 
-/** As `nice` has it: a tenth of a core that others would fill too, all of one that is idle. */
+/** A niceness: about a tenth of a core for which processes of normal priority compete, and all of an idle one. */
 const LOW = 10
 
 /** Lets other processes of the machine go first, with all threads. */

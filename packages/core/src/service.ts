@@ -10,7 +10,7 @@ import { withTimeout } from './with-timeout.ts'
 
 // What every long-running process of Ringback shares: its part of the environment, its end, its operator's port.
 
-/** Whatever is wrong with it, it is told what it must be. */
+/** `error` says what the value must be, whatever is wrong with it. */
 function number(error: string, isRight: (value: number) => boolean) {
   return z.coerce.number({ error }).refine(isRight, { error })
 }

@@ -86,7 +86,7 @@ function isSameHash(presented: string, expected: string): boolean {
   return a.length === b.length && timingSafeEqual(a, b)
 }
 
-/** What {@link isHashOf} looks for. */
+/** The SHA-256 of these bytes in hex, as claims hold it. */
 export function hashClaim(bytes: Buffer | string): string {
   return hash('sha256', bytes)
 }

@@ -297,7 +297,7 @@ export interface Signature {
   sign: (request: OutgoingRequest, secret: string, at: Date) => OutgoingRequest
 }
 
-/** One callback of a request whose proof is somebody else's business. */
+/** One callback as a scheme's `split` finds it, whether its request is genuine or not. */
 export type CallbackFound =
   | {
       kind: 'found'

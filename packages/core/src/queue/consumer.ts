@@ -46,7 +46,7 @@ const FORCED_CLOSE_MS = 1000
 /** Postgres: a query without an answer for so long is on a dead connection, and the next one takes a new one. */
 const POSTGRES_QUERY_TIMEOUT_MS = 5000
 const POSTGRES_CONNECT_TIMEOUT_MS = 5000
-/** How often it is looked for work in shards that nobody fills any more. */
+/** How often shards that nobody fills any more are searched for work. */
 const FORMER_SHARDS_INTERVAL_MS = 30_000
 
 /**

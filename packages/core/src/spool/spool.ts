@@ -54,7 +54,7 @@ interface Segment {
   isDamaged: boolean
 }
 
-/** A file of it is given up when it has been drained whole, so it is small. */
+/** Small, for a file is deleted only when it has been drained whole. */
 const SEGMENT_BYTES = 8 * 1024 * 1024
 const SUFFIX = '.groups'
 
@@ -73,7 +73,7 @@ export async function openSpool(folder: string, { maxBytes, log }: SpoolOptions)
   })
   let nextNumber = sealed.length === 0 ? 1 : numberOf(sealed.at(-1)!.path) + 1
   let active: { file: FileHandle; segment: Segment } | undefined
-  /** Of the last group that it could ever hold: a spool without room for another like it is full. */
+  /** The size of the last group that fits into `maxBytes` at all: without room for another of that size, the spool is full. */
   let lastBytes = 1
   let lastWork: Promise<unknown> = Promise.resolve()
 
