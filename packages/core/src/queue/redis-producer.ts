@@ -8,9 +8,10 @@ import type { RedisShard } from './redis-shard.ts'
 import { shardCount, shardPrefix } from './server.ts'
 import type { QueueName, QueueServer } from './server.ts'
 
-interface Place {
+/** A shard, connected at its first use. */
+interface LazyShard {
   connected: () => Promise<RedisShard>
-  /** Made, if it has been: to close. */
+  /** What has been connected or is being connected, if anything: to close. */
   current: () => Promise<RedisShard> | undefined
   /** Whether its server did not do the last thing it was asked for. */
   isAway: boolean
@@ -37,19 +38,19 @@ export function createRedisProducer<Data extends object>(
       throw error
     }
   })
-  const places = Array.from({ length: shardCount(server, name) }, (_, shard) => createPlace(shard))
-  const isSharded = places.length > 1
+  const shards = Array.from({ length: shardCount(server, name) }, (_, number) => createShard(number))
+  const isSharded = shards.length > 1
   // A frozen server must leave time for another.
   const tryMs = isSharded ? timeoutMs / 2 : timeoutMs
   let turn = 0
   let rechecking: NodeJS.Timeout | undefined
 
-  function createPlace(shard: number): Place {
+  function createShard(number: number): LazyShard {
     const { get, current } = lazily(async () =>
       connectRedisShard({
         client: await client.get(),
         name,
-        prefix: shardPrefix(server.prefix, shard),
+        prefix: shardPrefix(server.prefix, number),
         queueOptions: queueOptions(name),
         waitReplicas: server.waitReplicas ?? 0,
         timeoutMs: tryMs,
@@ -64,24 +65,25 @@ export function createRedisProducer<Data extends object>(
 
   type Work = (shard: RedisShard) => Promise<void>
   /** Does it on the only shard, which is all that there is nearly everywhere. */
-  const onOnly = (work: Work) => within(places[0]!.connected().then(work), timeoutMs)
+  const onOnly = (work: Work) => within(shards[0]!.connected().then(work), timeoutMs)
 
   /** Does it on one shard: on the next in turn that is not away, and if that fails on the one after, while time is left. */
   async function onNext(work: Work): Promise<void> {
     const deadline = performance.now() + timeoutMs
-    turn = (turn + 1) % places.length
-    const inTurn = [...places.slice(turn), ...places.slice(0, turn)]
+    turn = (turn + 1) % shards.length
+    const inTurn = [...shards.slice(turn), ...shards.slice(0, turn)]
+    const present = inTurn.filter(({ isAway }) => !isAway)
     let cause: unknown
-    for (const place of inTurn.some(({ isAway }) => !isAway) ? inTurn.filter(({ isAway }) => !isAway) : inTurn) {
+    for (const shard of present.length > 0 ? present : inTurn) {
       const leftMs = deadline - performance.now()
       if (leftMs <= 0) break
       try {
-        await within(place.connected().then(work), Math.min(tryMs, leftMs))
-        place.isAway = false
+        await within(shard.connected().then(work), Math.min(tryMs, leftMs))
+        shard.isAway = false
         return
       } catch (error) {
         cause = error
-        leaveOut(place)
+        leaveOut(shard)
       }
     }
     throw cause
@@ -89,30 +91,30 @@ export function createRedisProducer<Data extends object>(
 
   const onOne = isSharded ? onNext : onOnly
 
-  function leaveOut(place: Place): void {
-    place.isAway = true
+  function leaveOut(shard: LazyShard): void {
+    shard.isAway = true
     rechecking ??= setInterval(recheck, RECHECK_INTERVAL_MS).unref()
   }
 
   function recheck(): void {
-    const away = places.filter(({ isAway }) => isAway)
+    const away = shards.filter(({ isAway }) => isAway)
     if (away.length === 0) {
       clearInterval(rechecking)
       rechecking = undefined
     }
-    for (const place of away) {
+    for (const shard of away) {
       within(
-        place.connected().then((shard) => shard.probe()),
+        shard.connected().then((connected) => connected.probe()),
         tryMs,
       ).then(
-        () => (place.isAway = false),
+        () => (shard.isAway = false),
         () => {},
       )
     }
   }
 
   const onAll = <Result>(work: (shard: RedisShard) => Promise<Result>) =>
-    within(Promise.all(places.map((place) => place.connected().then(work))), timeoutMs)
+    within(Promise.all(shards.map((shard) => shard.connected().then(work))), timeoutMs)
 
   return {
     add: (id, data) => onOne((shard) => shard.add(id, data)),
@@ -132,7 +134,7 @@ export function createRedisProducer<Data extends object>(
       ),
     async close() {
       clearInterval(rechecking)
-      const closing = places.map(async ({ current }) => (await current()?.catch(() => undefined))?.close())
+      const closing = shards.map(async ({ current }) => (await current()?.catch(() => undefined))?.close())
       await Promise.allSettled(closing)
       const made = await client.current()?.catch(() => undefined)
       made?.disconnect()
