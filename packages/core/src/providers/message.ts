@@ -138,8 +138,8 @@ export function jsonContent(json: Json): Content {
 
 /** The elements as {@link jsonElements} has them, where each is a callback; or that they are more than {@link MAX_CALLBACKS}. */
 export function callbackElements(json: Json, key?: string): Json[] | 'too_many_callbacks' | undefined {
-  const array = key === undefined ? json.value : ownValue(json.value, key)
-  return Array.isArray(array) && array.length > MAX_CALLBACKS ? 'too_many_callbacks' : jsonElements(json, key)
+  const array = arrayOf(json, key)
+  return array !== undefined && array.length > MAX_CALLBACKS ? 'too_many_callbacks' : jsonElements(json, key)
 }
 
 /** A body with `callbacks` in an array, under the names of `path`, one in the other; without any, the body is the array. */
@@ -151,15 +151,20 @@ export function envelopeAt(path: readonly string[], callbacks: readonly Buffer[]
 
 /** The elements of the array at `key` of a document that is an object, or of a document that is an array (no `key`). */
 export function jsonElements(json: Json, key?: string): Json[] | undefined {
-  const array = key === undefined ? json.value : ownValue(json.value, key)
-  if (!Array.isArray(array)) return undefined
+  const array = arrayOf(json, key)
+  if (array === undefined) return undefined
   const slices = elementsOf(json.document, key)
   return slices.map((slice, index) => ({
-    value: array[index] as unknown,
+    value: array[index],
     document: json.document,
     slice,
     raw: json.document.subarray(slice.start, slice.end),
   }))
+}
+
+function arrayOf({ value }: Json, key?: string): unknown[] | undefined {
+  const found = key === undefined ? value : ownValue(value, key)
+  return Array.isArray(found) ? found : undefined
 }
 
 /** The value at `path`, parsed. */
