@@ -1,4 +1,4 @@
-import { setTimeout as sleep } from 'node:timers/promises'
+import { withTimeout } from '@ringback/core/queue/time-limit'
 import { connect } from '@ringback/core/store/connect'
 import type { Sql } from '@ringback/core/store/connect'
 
@@ -22,15 +22,10 @@ const PROBE_TIMEOUT_MS = 5000
 /** Writes over a connection of its own, so that the worker's other connections say nothing about it. Rejects within 5 s. */
 export async function probePostgres(databaseUrl: string, worker: string): Promise<void> {
   const sql = connect(databaseUrl, { max: 1, applicationName: 'ringback watchdog', longestStatementMs: 3000 })
-  const answered = new AbortController()
-  const late = sleep(PROBE_TIMEOUT_MS, undefined, { signal: answered.signal }).then(() => {
-    throw new Error(`Postgres has taken no write within ${PROBE_TIMEOUT_MS} ms`)
-  })
-  late.catch(() => undefined) // so that nobody need wait for it
+  const tooSlow = `Postgres has taken no write within ${PROBE_TIMEOUT_MS} ms`
   try {
-    await Promise.race([beat(sql, worker), late])
+    await withTimeout(beat(sql, worker), PROBE_TIMEOUT_MS, tooSlow)
   } finally {
-    answered.abort()
     sql.end({ timeout: 0 }).catch(() => undefined) // the connection is of no further use
   }
 }

@@ -1,4 +1,4 @@
-import { setTimeout as sleep } from 'node:timers/promises'
+import { withTimeout } from '@ringback/core/queue/time-limit'
 
 /**
  * Makes the function that tells whether every part answers within `timeoutMs`. A part that has not answered is not asked
@@ -6,14 +6,11 @@ import { setTimeout as sleep } from 'node:timers/promises'
  */
 export function createReady(parts: readonly (() => Promise<unknown>)[], timeoutMs: number): () => Promise<boolean> {
   const asks = parts.map(askOnce)
-  return async () => {
-    const waited = new AbortController()
-    const late = sleep(timeoutMs, false, { signal: waited.signal }).catch(() => false)
-    const answers = Promise.all(asks.map((ask) => ask())).then((all) => all.every(Boolean))
-    const isReady = await Promise.race([answers, late])
-    waited.abort()
-    return isReady
-  }
+  return () =>
+    withTimeout(Promise.all(asks.map((ask) => ask())), timeoutMs, 'not ready in time').then(
+      (answers) => answers.every(Boolean),
+      () => false,
+    )
 }
 
 function askOnce(part: () => Promise<unknown>): () => Promise<boolean> {

@@ -4,6 +4,7 @@ import type { ForwardAction } from '@ringback/core/forward'
 import { HandlerError } from '@ringback/core/handlers'
 import type { AttemptReport, HandledEvent, HandlerContext } from '@ringback/core/handlers'
 import type { Source } from '@ringback/core/providers/provider'
+import { valueAt } from '@ringback/core/value-at'
 import { maskSecrets, secretsOf } from './mask-secrets.ts'
 import { createOutgoingHttp } from './outgoing-http.ts'
 import type { OutgoingHttp, OutgoingRequest } from './outgoing-http.ts'
@@ -217,13 +218,15 @@ declare global {
   interface JSON {
     /** A number that prints as this text. TypeScript's library does not know it yet. */
     rawJSON(text: string): object
-    isRawJSON(value: unknown): boolean
   }
 }
 
 function formOf(payloadJson: string): URLSearchParams {
-  const payload = parseExact(payloadJson)
-  if (!isObject(payload)) throw new HandlerError('the payload is no object, so it has no fields', { retryable: false })
+  // An exact number is an object too, so that only the text tells.
+  if (!payloadJson.startsWith('{')) {
+    throw new HandlerError('the payload is no object, so it has no fields', { retryable: false })
+  }
+  const payload = parseExact(payloadJson) as Record<string, unknown>
   return new URLSearchParams(Object.entries(payload).map(([name, value]) => [name, asText(value)]))
 }
 
@@ -241,8 +244,8 @@ function fillUrl(template: string, forwarded: Forwarded): URL {
   const payload = parseExact(forwarded.payloadJson)
   const fields = { ...forwarded.event, payload, details: forwarded.source?.details(forwarded.event.type, payload) }
   const text = template.replaceAll(URL_TOKEN, (token, inRound?: string, inCurly?: string) => {
-    const name = (inRound ?? inCurly ?? '').trim()
-    const value = [payload, fields].map((from) => valueAt(from, name)).find((found) => found !== undefined)
+    const path = (inRound ?? inCurly ?? '').trim().split('.')
+    const value = [payload, fields].map((from) => valueAt(from, path)).find((found) => found !== undefined)
     if (value === undefined) throw new HandlerError(`the event has nothing for ${token}`, { retryable: false })
     return encodeURIComponent(asText(value).toWellFormed())
   })
@@ -251,18 +254,6 @@ function fillUrl(template: string, forwarded: Forwarded): URL {
     throw new HandlerError('a value would change the path of the URL', { retryable: false })
   }
   return new URL(text)
-}
-
-/** The value at a path of names with dots between them; undefined where there is none. */
-function valueAt(from: unknown, path: string): unknown {
-  return path.split('.').reduce<unknown>((value, key) => {
-    const isOwn = typeof value === 'object' && value !== null && Object.hasOwn(value, key)
-    return isOwn ? (value as Record<string, unknown>)[key] : undefined
-  }, from)
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value) && !JSON.isRawJSON(value)
 }
 
 /** Standard Webhooks, with every key, so that a receiver may change its secret. The time is that of the attempt. */

@@ -1,6 +1,7 @@
 import { HandlerError } from '@ringback/core/handlers'
 import type { HandledEvent, HandlerContext, QueueAction } from '@ringback/core/handlers'
 import { createFastClient } from '@ringback/core/queue/redis-client'
+import { lazily } from '@ringback/core/queue/time-limit'
 import { Queue } from 'bullmq'
 import type { JobsOptions } from 'bullmq'
 import type { Runner } from './runner.ts'
@@ -10,27 +11,17 @@ import { untilAborted } from './until-aborted.ts'
 
 /** Adds events to a queue of the user's. Connects for the first of them, and anew after a failure. */
 export function createQueue(action: QueueAction): Runner {
-  let connecting: Promise<Connection> | undefined
-
-  // A queue whose server was away when it was made never recovers, so a failed one is thrown away.
-  function connected(): Promise<Connection> {
-    connecting ??= connect(action).catch((error: unknown) => {
-      connecting = undefined
-      throw error
-    })
-    return connecting
-  }
-
+  const connection = lazily(() => connect(action))
   return {
     timeoutMs: action.timeoutMs,
     needsRequest: false,
     run: (event, context) =>
       untilAborted(
-        connected().then(({ queue }) => add(queue, action, event, context)),
+        connection.get().then(({ queue }) => add(queue, action, event, context)),
         context.signal,
         action.timeoutMs,
       ),
-    close: async () => (await connecting?.catch(() => undefined))?.close(),
+    close: async () => (await connection.current()?.catch(() => undefined))?.close(),
   }
 }
 
