@@ -5,6 +5,7 @@ import { HandlerError } from '@ringback/core/handlers'
 import type { AttemptReport, HandledEvent, HandlerContext } from '@ringback/core/handlers'
 import type { Source } from '@ringback/core/providers/provider'
 import { valueAt } from '@ringback/core/value-at'
+import { eventFields } from './event-fields.ts'
 import { maskSecrets, secretsOf } from './mask-secrets.ts'
 import { createOutgoingHttp } from './outgoing-http.ts'
 import type { OutgoingHttp, OutgoingRequest } from './outgoing-http.ts'
@@ -200,11 +201,7 @@ function headersToPassOn(headers: Record<string, string>): Record<string, string
 
 /** The event as JSON. The payload's text is put in as it is, so that its numbers keep their digits. */
 function eventJson({ event, payloadJson }: Forwarded): string {
-  const { id, source, accountId, type, callbackId, callId, verifiedBy } = event
-  const occurredAt = event.occurredAt.toISOString()
-  const receivedAt = event.receivedAt.toISOString()
-  const fields = { id, source, accountId, type, callbackId, callId, occurredAt, receivedAt, verifiedBy }
-  return `${JSON.stringify(fields).slice(0, -1)},"payload":${payloadJson}}`
+  return `${JSON.stringify(eventFields(event)).slice(0, -1)},"payload":${payloadJson}}`
 }
 
 /** JSON whose numbers print as they were written. */

@@ -4,6 +4,7 @@ import { createFastClient } from '@ringback/core/queue/redis-client'
 import { lazily } from '@ringback/core/queue/time-limit'
 import { Queue } from 'bullmq'
 import type { JobsOptions } from 'bullmq'
+import { eventFields } from './event-fields.ts'
 import type { Runner } from './runner.ts'
 import { untilAborted } from './until-aborted.ts'
 
@@ -71,19 +72,7 @@ async function add(
 
 /** What the job holds: the event as `forward` sends it as JSON, but that integers beyond 2^53 are strings. */
 export function jobData(event: HandledEvent): object {
-  const { id, source, accountId, type, callbackId, callId, occurredAt, receivedAt, verifiedBy, payload } = event
-  return {
-    id,
-    source,
-    accountId,
-    type,
-    callbackId,
-    callId,
-    occurredAt: occurredAt.toISOString(),
-    receivedAt: receivedAt.toISOString(),
-    verifiedBy,
-    payload,
-  }
+  return { ...eventFields(event), payload: event.payload }
 }
 
 function failureOf(cause: unknown): HandlerError {
