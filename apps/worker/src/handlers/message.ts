@@ -48,6 +48,18 @@ export function namesOf(event: HandledEvent): [label: string, value: string][] {
   ]
 }
 
+/** A message that is one text: its own, and below it what names the event. No longer than `maxLength` UTF-16 units. */
+export function textWithNames(
+  template: string | undefined,
+  event: HandledEvent,
+  { escape, maxLength }: { escape: (value: string) => string; maxLength: number },
+): string {
+  const names = namesOf(event)
+    .map(([label, value]) => `${label}: ${escape(value)}`)
+    .join(' · ')
+  return `${truncate(messageText(template, event, escape), maxLength - names.length - 1)}\n${names}`
+}
+
 /** `text` without control characters and line ends, cut to `maxLength` UTF-16 units. */
 export function oneLine(text: string, maxLength: number): string {
   return truncate(
