@@ -10,23 +10,24 @@ const BATCH = 5000
 export async function prune(sql: Sql, retention: Retention): Promise<void> {
   const { days, quarantineDays } = retention
   const deadLetterDays = Math.max(days, retention.deadLetterDays)
-  await deleteWhere('store_groups', "stored_at < now() - $1 * interval '1 day'", 7)
-  await deleteWhere('nonces', "received_at < now() - $1 * interval '1 day'", 90)
-  await deleteWhere('source_minutes', "minute < now() - $1 * interval '1 day'", 30)
-  await deleteWhere('delivery_minutes', "minute < now() - $1 * interval '1 day'", 30)
-  await deleteWhere('quarantine_dropped', "recorded_at < now() - $1 * interval '1 day'", quarantineDays)
-  await deleteWhere('kept_attempts', "event_received_at < now() - $1 * interval '1 day'", deadLetterDays)
-  await deleteWhere('kept_deliveries', "event_received_at < now() - $1 * interval '1 day'", deadLetterDays)
-  await deleteWhere('kept_events', "received_at < now() - $1 * interval '1 day'", deadLetterDays)
+  await deleteOld('store_groups', ['stored_at'], 7)
+  await deleteOld('nonces', ['received_at'], 90)
+  await deleteOld('source_minutes', ['minute'], 30)
+  await deleteOld('delivery_minutes', ['minute'], 30)
+  await deleteOld('quarantine_dropped', ['recorded_at'], quarantineDays)
+  await deleteOld('kept_attempts', ['event_received_at'], deadLetterDays)
+  await deleteOld('kept_deliveries', ['event_received_at'], deadLetterDays)
+  await deleteOld('kept_events', ['received_at'], deadLetterDays)
   // By both times: the one has the index, and an alert that is open stays.
-  const isOldAlert = "raised_at < now() - $1 * interval '1 day' and resolved_at < now() - $1 * interval '1 day'"
-  await deleteWhere('alerts', isOldAlert, days)
+  await deleteOld('alerts', ['raised_at', 'resolved_at'], days)
 
-  async function deleteWhere(table: string, condition: string, olderThanDays: number): Promise<void> {
+  /** Rows of which each of these times is older than `keptDays`. */
+  async function deleteOld(table: string, times: string[], keptDays: number): Promise<void> {
+    const condition = times.map((time) => `${time} < now() - $1 * interval '1 day'`).join(' and ')
     for (let deleted = BATCH; deleted === BATCH;) {
       const { count } = await sql.unsafe(
         `delete from ${table} where ctid = any (array(select ctid from ${table} where ${condition} limit ${BATCH}))`,
-        [olderThanDays],
+        [keptDays],
       )
       deleted = count
     }
