@@ -138,15 +138,15 @@ function addDestinationStates(registry: Registry, sql: Sql, handlers: string[]):
 
 function addQueueStates(registry: Registry, queues: Record<string, () => Promise<QueueState>>): void {
   const own = Object.entries(queues).map(([queue, state]) => ({ queue, read: readForScrape(state) }))
+  const readAll = () => Promise.all(own.map(async ({ queue, read }) => ({ queue, counts: await read() })))
   const registers = [registry]
-  const labelNames = ['queue', 'state'] as const
   const jobs = new Gauge({
     name: 'ringback_queue_jobs',
     help: 'Jobs of a queue that wait or are being processed, over all workers. None while the queue is away.',
-    labelNames,
+    labelNames: ['queue', 'state'] as const,
     registers,
     async collect() {
-      const states = await Promise.all(own.map(async ({ queue, read }) => ({ queue, counts: await read() })))
+      const states = await readAll()
       jobs.reset()
       for (const { queue, counts } of states) {
         if (counts === undefined) continue
@@ -161,7 +161,7 @@ function addQueueStates(registry: Registry, queues: Record<string, () => Promise
     labelNames: ['queue'] as const,
     registers,
     async collect() {
-      const states = await Promise.all(own.map(async ({ queue, read }) => ({ queue, counts: await read() })))
+      const states = await readAll()
       oldest.reset()
       for (const { queue, counts } of states) {
         if (counts !== undefined) oldest.set({ queue }, counts.oldestAgeMs / 1000)
