@@ -1,13 +1,13 @@
 import { parseEnvironment } from '@ringback/core/config'
 import { expect, test } from 'vitest'
 import { z } from 'zod'
-import { DEFAULT_RETENTION, retentionOf, retentionVariables } from './retention.ts'
+import { retentionOf, retentionVariables } from './retention.ts'
 
 const read = (environment: Record<string, string>) =>
   retentionOf(parseEnvironment(z.object(retentionVariables), environment))
 
 test('what is not said has its default', () => {
-  expect(read({})).toEqual(DEFAULT_RETENTION)
+  expect(read({})).toEqual({ days: 90, deadLetterDays: 365, quarantineDays: 90, nameDays: undefined })
   expect(read({ RETENTION_DAYS: '30', QUARANTINE_DAYS: '400', NAME_RETENTION_DAYS: '30' })).toEqual({
     days: 30,
     deadLetterDays: 365,

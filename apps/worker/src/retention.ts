@@ -36,7 +36,7 @@ export interface Retention {
 }
 
 /** What holds where no variable says anything else. */
-export const DEFAULT_RETENTION: Retention = { days: 90, deadLetterDays: 365, quarantineDays: 90, nameDays: undefined }
+export const DEFAULT_RETENTION = retentionOf(z.object(retentionVariables).parse({}))
 
 /** What the variables say. Throws where names would be forgotten before their events. */
 export function retentionOf(variables: {
