@@ -13,14 +13,11 @@ export interface Condition {
 }
 
 /** An alert that was raised and not resolved. */
-export interface OpenAlert {
+export interface OpenAlert extends Condition {
   id: string
   key: string
-  kind: AlertKind
-  subject: string
+  /** The most that there was of it. */
   occurrences: number
-  text: string
-  details: Record<string, unknown>
   raisedAt: Date
 }
 
