@@ -60,14 +60,14 @@ export function createStoreEvents(dependencies: StoreDependencies): (jobs: reado
   return (jobs) => {
     const readings = jobs.map((job) => readJob(deps, job))
     const named = readings.filter((reading) => 'group' in reading)
-    const inTurn = createTurn()
+    const inSequence = createSequence()
     const endings = new Map<NamedGroup, Promise<void>>()
     for (const batch of batches(named)) {
-      const together = batch.length > 1 ? inTurn(() => storeTogether(batch)) : Promise.resolve(false)
+      const together = batch.length > 1 ? inSequence(() => storeTogether(batch)) : Promise.resolve(false)
       for (const each of batch) {
         endings.set(
           each,
-          inTurn(async () => {
+          inSequence(async () => {
             if (!(await together)) await storeAlone(each)
           }),
         )
@@ -128,16 +128,16 @@ export function createStoreEvents(dependencies: StoreDependencies): (jobs: reado
   }
 }
 
-/** What takes longer is stuck, and nobody's turn waits for it any more. */
-const MAX_TURN_MS = 5000
+/** What takes longer is stuck, and what comes after it waits no more. */
+const MAX_STEP_MS = 5000
 
 /** Begins what it is given one after another, each when the one before has settled or is stuck. */
-function createTurn(): <Result>(work: () => Promise<Result>) => Promise<Result> {
+function createSequence(): <Result>(work: () => Promise<Result>) => Promise<Result> {
   let before: Promise<unknown> = Promise.resolve()
   return (work) => {
     const own = before.then(work)
-    const turn = before.then(() => sleep(MAX_TURN_MS, undefined, { ref: false }))
-    before = Promise.race([own.catch(() => undefined), turn])
+    const longest = before.then(() => sleep(MAX_STEP_MS, undefined, { ref: false }))
+    before = Promise.race([own.catch(() => undefined), longest])
     return own
   }
 }
