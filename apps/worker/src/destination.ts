@@ -35,8 +35,8 @@ const TRIAL_WAIT_MS = 1000
 const MAX_OPENING_FACTOR = 16
 
 /**
- * How many of `wanted` deliveries may begin at `now`, with `running` under way. The one that tries a half-open breaker
- * uses up no other's attempt.
+ * How many of `wanted` deliveries may begin at `now`, with `running` under way. One alone tries whether a breaker can close,
+ * and the others use up no attempt meanwhile.
  */
 export function admit(
   limits: Limits,
@@ -92,8 +92,8 @@ export interface Outcome {
 }
 
 /**
- * The row after attempts have ended, in their order. The state heeds only those that began in it: one that hung since before it
- * opened says nothing about a trial, nor about what came after that.
+ * The row after attempts have ended, in their order. Only those that began in the present state count for it: an attempt
+ * that has hung since before the breaker opened says nothing about a trial.
  */
 export function settle(
   breaker: BreakerPolicy | false,

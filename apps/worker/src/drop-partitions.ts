@@ -54,7 +54,7 @@ export function createDropPartitions(retention: Retention, log: Logger): (sql: S
     return true
   }
 
-  /** Whether the partition is in nobody's way any more; false where that takes longer than this run may wait. */
+  /** Detaches a partition, unless it is detached already. False where it is still in use after the time that this run may wait. */
   async function detach(sql: Sql, parent: string, week: string): Promise<boolean> {
     const name = `${parent}_${week}`
     const [attached] = await sql<{ isPending: boolean }[]>`

@@ -5,6 +5,7 @@ import type { Config, Handler } from '@ringback/core/config'
 import { HandlerError } from '@ringback/core/handlers'
 import type { AttemptReport, HandledEvent, HandlerContext } from '@ringback/core/handlers'
 import type { Logger } from '@ringback/core/log'
+import { parsePayload } from '@ringback/core/parse-payload'
 import { nextStep } from '@ringback/core/retry'
 import type { NextStep } from '@ringback/core/retry'
 import type { Sql } from '@ringback/core/store/connect'
@@ -15,7 +16,6 @@ import { admit, settle } from './destination.ts'
 import { addDestinations, countRunning, lockDestination, noteOutcomes, saveDestination } from './destinations-table.ts'
 import { createRunner } from './handlers/runner.ts'
 import type { Runner, StoredRequest } from './handlers/runner.ts'
-import { parsePayload } from '@ringback/core/parse-payload'
 import { verdictOn } from './postgres-errors.ts'
 import { createTurns, MAX_ATTEMPTS } from './turns.ts'
 import type { TurnLimits } from './turns.ts'
@@ -47,8 +47,8 @@ export interface FinishedAttempt {
 
 export interface DeliveryRunner {
   /**
-   * Processes the data of a deliveries job: one attempt of each delivery in it, unless it was made already. It tells `mayTake`
-   * how long those may take that it has begun.
+   * Processes the data of a deliveries job: one attempt of each delivery in it, unless it was made already. Whenever it
+   * begins some, `mayTake` is told how long they may take.
    */
   process: (data: unknown, mayTake?: (ms: number) => void) => Promise<void>
   /** Whether a handler has as many jobs in hand as it may: what is due for it can stay in Postgres. */
@@ -59,11 +59,11 @@ export interface DeliveryRunner {
   close: () => Promise<void>
 }
 
-/** Half of the jobs that a worker takes at once, and much less time than a job's deliveries are leased for. */
+/** A crowd is half of the jobs that a worker takes at once. A job waits for much less time than its deliveries are leased. */
 const TURNS: TurnLimits = { perHandler: 4, crowd: 32, maxWaitMs: 5000 }
 /** An attempt that is over is recorded within so long, however long the others of its job take. */
 const RECORD_INTERVAL_MS = 1000
-/** What has waited for its turn in vain, in Postgres. */
+/** How long the deliveries of a job that has waited for its turn in vain wait in Postgres. */
 const BUSY_WAIT_MS = 1000
 /** How long a job waits for its destination, in all and at once, before its deliveries wait in Postgres. */
 const MAX_WAIT_IN_HAND_MS = 10_000
@@ -191,37 +191,37 @@ async function attempt(
   const span = deps.tracing?.attempt(delivery.traceparent)
   const result = await runHandler(deps, own, delivery, { signal, traceparent: span?.traceparent })
   const durationMs = Math.round(performance.now() - beganAt)
+  const { id, eventReceivedAt, source, type, attempt: number, startedAt } = delivery
+  const { ok, report } = result
+  const error = result.ok ? undefined : result.error
   // Only what has limits has a destination that can be disabled.
   const isGone = !result.ok && result.isGone && handler.limits !== undefined
   const next: NextStep = isGone
     ? { kind: 'retry', delayMs: GONE_WAIT_MS }
     : nextStep(
         handler.retry,
-        { attempt: delivery.attempt - delivery.attemptsAtReplay, ageMs: delivery.ageMs },
+        { attempt: number - delivery.attemptsAtReplay, ageMs: delivery.ageMs },
         result,
         deps.random,
       )
   deps.log[next.kind === 'dead' ? 'error' : next.kind === 'retry' ? 'warn' : 'info'](
     {
       eventId: delivery.eventId,
-      deliveryId: delivery.id,
+      deliveryId: id,
       handler: handler.name,
-      attempt: delivery.attempt,
+      attempt: number,
       maxAttempts: handler.retry.maxAttempts,
-      outcome: result.ok ? 'succeeded' : 'failed',
-      ...(result.report.statusCode !== undefined && { statusCode: result.report.statusCode }),
-      ...(!result.ok && { error: result.error, next: next.kind }),
+      outcome: ok ? 'succeeded' : 'failed',
+      ...(report.statusCode !== undefined && { statusCode: report.statusCode }),
+      ...(!ok && { error, next: next.kind }),
       ...(next.kind === 'retry' && { retryInMs: next.delayMs }),
       durationMs,
     },
     'attempt.finished',
   )
-  span?.end(attributesOf(handler.name, delivery, result), { failed: !result.ok })
-  const { source, type, id, eventReceivedAt, startedAt } = delivery
-  const error = result.ok ? undefined : result.error
-  const { ok, report } = result
+  span?.end(attributesOf(handler.name, delivery, result), { failed: !ok })
   deps.onAttempt({ source, type, handler: handler.name, ok, error, durationMs, next: next.kind })
-  return { id, eventReceivedAt, attempt: delivery.attempt, startedAt, durationMs, ok, isGone, error, report, next }
+  return { id, eventReceivedAt, attempt: number, startedAt, durationMs, ok, isGone, error, report, next }
 }
 
 function attributesOf(handler: string, { id, eventId, source, attempt: number }: Claimed, { ok, report }: Result) {
@@ -331,8 +331,8 @@ function doneWithin(ms: number, signal: AbortSignal, work: Promise<unknown>): Pr
 }
 
 /**
- * Records attempts when they are over: all together, or where that takes long, those that are over each second, for a worker that
- * is killed has those made again that are not recorded. Resolves to what is left when the process is to end.
+ * Records attempts when they are over: all together, or, while some take long, each second those that are over. What is not
+ * recorded when a worker is killed is made again. Resolves to the attempts that are still open when the process is to end.
  */
 async function recordAsTheyEnd(
   deps: RunDependencies,

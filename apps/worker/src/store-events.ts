@@ -142,7 +142,7 @@ function createSequence(): <Result>(work: () => Promise<Result>) => Promise<Resu
   }
 }
 
-/** Of JSON text in one statement. */
+/** Characters of JSON in one statement. */
 const MAX_BATCH_LENGTH = 1024 * 1024
 
 /** Neighbours that may go into one statement. Behind all of them each of ingest's own reports, by itself. */
@@ -211,7 +211,7 @@ function ageMs({ callbacks }: Group): number | undefined {
   return id === null ? undefined : Math.max(0, Date.now() - Number.parseInt(id[1]! + id[2]!, 16))
 }
 
-/** One job for each handler. What cannot be enqueued is left to the scanner; if that fails too, it finds it half a minute later. */
+/** One job for each handler. What cannot be enqueued is left to the scanner, which finds it at once, or when its lease has run out. */
 async function enqueueAll(
   { sql, enqueueDeliveries, log }: StoreDependencies,
   deliveries: Stored['deliveries'],
@@ -229,10 +229,10 @@ async function enqueueAll(
 
 /** While Postgres is away. */
 const LONGEST_PAUSE_MS = 2000
-/** Of a group that Postgres does not store although it is there, before others have their turn. */
+/** How often a group is tried that Postgres does not store although it answers, before it goes back to the queue. */
 const TRIES_IN_HAND = 3
 const POSTPONED_MS = 10_000
-/** Once is no more than a worker that was killed. */
+/** From so many on it is logged: one is no more than a worker that was killed. */
 const SUSPECT_STALLS = 2
 /** For a job that this version can't read: it waits until a newer worker takes it. */
 const UNREADABLE_MS = 30_000
@@ -354,7 +354,7 @@ async function unlessRefused({ log }: StoreDependencies, groupId: string, store:
   }
 }
 
-/** Such a group goes the way of any other, but it is none that people count. */
+/** A group that holds a canary and nothing else is stored as any other, and not counted. */
 function isOnlyCanary({ callbacks, quarantined, dropped }: Group): boolean {
   return callbacks === '[]' && quarantined === '[]' && dropped === '[]'
 }

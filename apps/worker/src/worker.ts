@@ -52,7 +52,7 @@ export interface WorkerOptions {
   postponedMs?: number
   /** After how long without any movement, while there is work and nothing hinders it, the worker is taken for stuck. */
   stuckAfterMs?: number
-  /** Called once, when it is stuck: is to end the process with a code that is not 0. */
+  /** Called once, when it is stuck; must end the process with a code that is not 0. */
   onStuck: () => void
   /** Ends a start that is waiting. */
   stopping?: AbortSignal

@@ -262,9 +262,9 @@ async function lookForQuarantined({ sql, config }: LookDependencies): Promise<Co
 }
 
 /**
- * Whether counts of requests can have come since source `s` has been quiet. They come some seconds after the canaries, by the same
- * queue: of a time that an ingest's canaries do not tell of, nothing is known of what it counted. One of several that has been
- * silent for an hour is taken for gone.
+ * Whether every ingest's counts of the time in which source `s` is quiet have come. Counts come some seconds after canaries, by
+ * the same queue: while the canaries of an ingest are missing, its counts may be missing too. One of several ingests that has
+ * been silent for an hour is taken for gone.
  */
 function isKnownSince(sql: TransactionSql, quietMinutes: number) {
   return sql`
@@ -280,7 +280,7 @@ function isKnownSince(sql: TransactionSql, quietMinutes: number) {
     )`
 }
 
-/** Of an ingest `i`: not of one that ended in good order, nor of one whose host has started another since: it was replaced. */
+/** Whether canaries of ingest `i` should come: not if it ended in good order, nor if another has taken its place on its host. */
 function isExpected(sql: TransactionSql) {
   return sql`
     i.left_at is null
