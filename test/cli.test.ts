@@ -95,7 +95,7 @@ test.each([
   [['replay', '01a20100-2034-72e6-8f19-104d6f900fe4'], /There is no event and no delivery 01a20100/],
   [['events', '--since', 'yesterday'], /must be a time.*or an age/],
   [['events', '--limit', '0'], /whole number from 1/],
-  [['events', 'show', '1'], /"1" is no event's id/],
+  [['events', 'show', '1'], /"1" is no id/],
   [['send', 'nobody', 'x'], /no sender for "nobody"/],
   [['send', 'voximplant', 'x', '--url', 'nowhere'], /--url is no URL/],
   [['send', 'voximplant', 'x', '--url', 'ftp:/x'], /--url is no URL of http or https, such as/],

@@ -32,6 +32,14 @@ export function timeOrAge(text: string): Date {
   )
 }
 
+/** Reads an id; `listedBy` is the command whose ids are meant. */
+export function idFrom(listedBy: string): (text: string) => string {
+  return (text) => {
+    if (z.uuid().safeParse(text).success) return text
+    throw new Error(`"${text}" is no id: ids are those that "ringback ${listedBy}" prints`)
+  }
+}
+
 /** A pattern in which `*` stands for any characters, for SQL's `like`. */
 export function likePattern(type: string): string {
   return type.replaceAll(/[\\%_]/g, String.raw`\$&`).replaceAll('*', '%')

@@ -4,15 +4,16 @@ import type { Command } from 'commander'
 import { and, asc, eq } from 'drizzle-orm'
 import type { PostgresJsDatabase } from 'drizzle-orm/postgres-js'
 import type { Sql } from '@ringback/core/store/connect'
-import { z } from 'zod'
 import { changeDeliveries, countDeliveries } from '../change-deliveries.ts'
 import type { Change, Changed, Counted, Which } from '../change-deliveries.ts'
 import { fieldValue, fromDeliveries, STATUSES } from '../delivery-filter.ts'
 import type { DeliveryFilter, FieldValue, Status } from '../delivery-filter.ts'
 import { withDatabase, withSql } from '../environment.ts'
 import { assertNotOnlyKept } from '../kept.ts'
-import { timeOrAge, wholeNumber } from '../options.ts'
+import { idFrom, timeOrAge, wholeNumber } from '../options.ts'
 import { print, showNextPage, showProgress, table, wantsJson } from '../output.ts'
+
+const deliveryId = idFrom('deliveries list')
 
 /** `ringback deliveries list`, `show`, `retry` and `cancel` */
 export function addDeliveriesCommand(program: Command): void {
@@ -20,7 +21,7 @@ export function addDeliveriesCommand(program: Command): void {
 
   withFilters(command.command('list'))
     .description('deliveries, the newest first')
-    .option('--before <id>', 'the page after the delivery with this id', uuid)
+    .option('--before <id>', 'the page after the delivery with this id', deliveryId)
     .option('--limit <n>', 'how many', wholeNumber(1, 10_000), 50)
     .action(
       async ({ before, limit, ...options }: FilterOptions & { before?: string; limit: number }, self: Command) => {
@@ -34,7 +35,7 @@ export function addDeliveriesCommand(program: Command): void {
   command
     .command('show')
     .description('one delivery with its attempts')
-    .argument('<id>', 'the id of a delivery', uuid)
+    .argument('<id>', 'the id of a delivery', deliveryId)
     .action(async (id: string, _options: unknown, self: Command) => {
       const value = await withDatabase((database) => show(database, id))
       print(self, value, JSON.stringify(value, undefined, 2))
@@ -84,12 +85,7 @@ function withBulkOptions(command: Command, name: Change): Command {
   return withFilters(command.argument('[ids...]', 'which; all that the options name where none is given'))
     .option('--yes', 'do it; without it, what the options name is only counted')
     .option('--rate <n>', `how many a second to ${name} at most`, wholeNumber(1, 100_000))
-    .option('--after <id>', 'go on after this id, as a run that was stopped says', uuid)
-}
-
-function uuid(text: string): string {
-  if (z.uuid().safeParse(text).success) return text
-  throw new Error(`"${text}" is no id: ids are those that "ringback deliveries list" prints`)
+    .option('--after <id>', 'go on after this id, as a run that was stopped says', deliveryId)
 }
 
 function filterOf({ status, ...rest }: FilterOptions): DeliveryFilter {
@@ -213,7 +209,7 @@ function whichOf(ids: string[], options: FilterOptions, filter: DeliveryFilter):
   const { status, ...others } = options
   const isFiltered = Object.keys(others).length > 0
   if (ids.length > 0 && isFiltered) throw new Error('Name ids or filters, not both; only --status goes with ids')
-  if (ids.length > 0) return { ids: ids.map(uuid) }
+  if (ids.length > 0) return { ids: ids.map(deliveryId) }
   if (isFiltered || status !== undefined) return { filter }
   throw new Error(
     'Name ids, or say which by --source, --type, --handler, --status, --since, --until, --field or --error',

@@ -11,12 +11,13 @@ import { Option } from 'commander'
 import type { Command } from 'commander'
 import { and, asc, desc, eq, gt, inArray, like } from 'drizzle-orm'
 import type { PostgresJsDatabase } from 'drizzle-orm/postgres-js'
-import { z } from 'zod'
 import { withDatabase } from '../environment.ts'
 import { followEvents } from '../follow-events.ts'
 import { before } from '../keyset.ts'
 import { print, showNextPage, table, wantsJson } from '../output.ts'
-import { likePattern, timeOrAge, wholeNumber } from '../options.ts'
+import { idFrom, likePattern, timeOrAge, wholeNumber } from '../options.ts'
+
+const eventId = idFrom('events')
 
 const FOLLOW_EXPLANATION = `
 --follow shows each event that is stored from now on, once, however long ago it was received; with --since also those that
@@ -46,16 +47,11 @@ export function addEventsCommand(program: Command): void {
   command
     .command('show')
     .description('one event with its payload, duplicates, deliveries and attempts')
-    .argument('<id>')
+    .argument('<id>', 'the id of an event', eventId)
     .action(async (id: string, _options: unknown, self: Command) => {
-      const value = await withDatabase((database) => show(database, eventId(id)))
+      const value = await withDatabase((database) => show(database, id))
       print(self, value, JSON.stringify(value, undefined, 2))
     })
-}
-
-function eventId(text: string): string {
-  if (z.uuid().safeParse(text).success) return text
-  throw new Error(`"${text}" is no event's id: ids are those that "ringback events" prints`)
 }
 
 interface ListOptions {

@@ -5,16 +5,17 @@ import type { Command } from 'commander'
 import { and, asc, desc, eq, gt, isNull, lt } from 'drizzle-orm'
 import type { PostgresJsDatabase } from 'drizzle-orm/postgres-js'
 import { drizzle } from 'drizzle-orm/postgres-js'
-import { z } from 'zod'
 import { maskTokens } from '../doctor/mask-url.ts'
 import { readConfig, withDatabase, withSql } from '../environment.ts'
 import { before } from '../keyset.ts'
-import { timeOrAge, wholeNumber } from '../options.ts'
+import { idFrom, timeOrAge, wholeNumber } from '../options.ts'
 import { print, showNextPage, showProgress, table, wantsJson } from '../output.ts'
 import { requestsOf } from '../quarantined-request.ts'
 import type { Quarantined } from '../quarantined-request.ts'
 import { release } from '../release.ts'
 import type { Released } from '../release.ts'
+
+const refusalId = idFrom('quarantine list')
 
 /** `ringback quarantine list`, `show` and `release` */
 export function addQuarantineCommand(program: Command): void {
@@ -36,7 +37,7 @@ export function addQuarantineCommand(program: Command): void {
   command
     .command('show')
     .description('one refusal: the request, the exact text that was signed, and the digest expected of it')
-    .argument('<id>')
+    .argument('<id>', 'the id of a refusal', refusalId)
     .action(async (id: string, _options: unknown, self: Command) => {
       const row = await withDatabase((database) => one(database, id))
       const value = { ...row, body: row.body.toString('utf8'), proofs: await proofsOf(row) }
@@ -84,11 +85,6 @@ interface Page {
   limit: number
 }
 
-function refusalId(text: string): string {
-  if (z.uuid().safeParse(text).success) return text
-  throw new Error(`"${text}" is no id: ids are those that "ringback quarantine list" prints`)
-}
-
 function newest(database: PostgresJsDatabase, filter: Filter, page: Page): Promise<Quarantined[]> {
   const { id, receivedAt } = quarantine
   const { before: cursor, limit } = page
@@ -130,10 +126,7 @@ function cells(row: Listed, { released = false }: Filter) {
 }
 
 async function one(database: PostgresJsDatabase, id: string): Promise<Quarantined> {
-  const [row] = await database
-    .select()
-    .from(quarantine)
-    .where(eq(quarantine.id, refusalId(id)))
+  const [row] = await database.select().from(quarantine).where(eq(quarantine.id, id))
   if (row === undefined)
     throw new Error(`Nothing with the id ${id} is in quarantine; it may be older than what is kept`)
   return row

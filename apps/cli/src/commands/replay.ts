@@ -1,8 +1,8 @@
 import type { Sql } from '@ringback/core/store/connect'
 import type { Command } from 'commander'
-import { z } from 'zod'
 import { withSql } from '../environment.ts'
 import { assertNotOnlyKept } from '../kept.ts'
+import { idFrom } from '../options.ts'
 import { table, wantsJson } from '../output.ts'
 
 /** `ringback replay` */
@@ -10,11 +10,9 @@ export function addReplayCommand(program: Command): void {
   program
     .command('replay')
     .description("run an event's deliveries again, or one delivery: more attempts, never a second event")
-    .argument('<id>', 'the id of an event or of a delivery')
+    .argument('<id>', 'the id of an event or of a delivery', idFrom('events'))
     .option('--handler <name>', 'only the delivery of this handler')
     .action(async (id: string, { handler }: { handler?: string }, command: Command) => {
-      if (!z.uuid().safeParse(id).success)
-        throw new Error(`"${id}" is no id: ids are those that "ringback events" prints`)
       const replayed = await withSql((sql) => replay(sql, id, handler))
       if (wantsJson(command)) for (const delivery of replayed) console.log(JSON.stringify(delivery))
       else if (replayed.length === 0) console.log('Nothing to replay: all of it is still being tried')
