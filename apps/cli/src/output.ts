@@ -10,6 +10,25 @@ export function print(command: Command, value: unknown, text: string): void {
   console.log(wantsJson(command) ? JSON.stringify(value) : text)
 }
 
+type Cells = Record<string, string | number>
+
+/** A list: JSON with one row a line, or a table for people, who read `none` where it is empty. */
+export function printList<Row>(
+  command: Command,
+  rows: readonly Row[],
+  { cells, none }: { cells: (row: Row) => Cells; none: string },
+): void {
+  if (wantsJson(command)) for (const row of rows) console.log(JSON.stringify(row))
+  else console.log(rows.length > 0 ? table(rows.map(cells)) : none)
+}
+
+const SHOWN_ERROR_LENGTH = 60
+
+/** An error as it is shown in a table: its beginning, on one line. */
+export function errorCell(error: string | null): string {
+  return (error ?? '').replaceAll(/\s+/g, ' ').slice(0, SHOWN_ERROR_LENGTH)
+}
+
 /** Progress of long work: on standard error, so that the result can be piped, and only where somebody watches. */
 export function showProgress(text: string): void {
   if (process.stderr.isTTY) process.stderr.write(`\r\u001b[K${text}`)
@@ -23,7 +42,7 @@ export function showNextPage(command: Command, shown: readonly { id: string }[],
 }
 
 /** Rows in columns as wide as their longest value. */
-export function table(rows: Record<string, string | number>[]): string {
+export function table(rows: Cells[]): string {
   const names = Object.keys(rows[0] ?? {})
   const widths = names.map((name) => Math.max(name.length, ...rows.map((row) => String(row[name]).length)))
   const line = (cells: (string | number)[]) =>

@@ -11,7 +11,7 @@ import type { DeliveryFilter, FieldValue, Status } from '../delivery-filter.ts'
 import { withDatabase, withSql } from '../environment.ts'
 import { assertNotOnlyKept } from '../kept.ts'
 import { idFrom, timeOrAge, wholeNumber } from '../options.ts'
-import { print, showNextPage, showProgress, table, wantsJson } from '../output.ts'
+import { errorCell, print, printList, showNextPage, showProgress } from '../output.ts'
 
 const deliveryId = idFrom('deliveries list')
 
@@ -26,8 +26,7 @@ export function addDeliveriesCommand(program: Command): void {
     .action(
       async ({ before, limit, ...options }: FilterOptions & { before?: string; limit: number }, self: Command) => {
         const found = await withSql((sql) => newest(sql, filterOf(options), { before, limit }))
-        if (wantsJson(self)) for (const delivery of found) console.log(JSON.stringify(delivery))
-        else console.log(found.length > 0 ? table(found.map(cells)) : 'No deliveries')
+        printList(self, found, { cells, none: 'No deliveries' })
         showNextPage(self, found, limit)
       },
     )
@@ -120,8 +119,6 @@ function newest(
     limit ${limit}`
 }
 
-const SHOWN_ERROR_LENGTH = 60
-
 function cells({ id, createdAt, source, type, handler, status, attempts: made, nextAttemptAt, lastError }: Listed) {
   return {
     id,
@@ -132,7 +129,7 @@ function cells({ id, createdAt, source, type, handler, status, attempts: made, n
     status,
     attempts: made,
     next: nextAttemptAt?.toISOString() ?? '',
-    error: (lastError ?? '').replaceAll(/\s+/g, ' ').slice(0, SHOWN_ERROR_LENGTH),
+    error: errorCell(lastError),
   }
 }
 

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Sql } from '@ringback/core/store/connect'
 import type { Command } from 'commander'
 import { withSql } from '../environment.ts'
-import { print, showProgress, table, wantsJson } from '../output.ts'
+import { errorCell, print, printList, showProgress } from '../output.ts'
 
 /** `ringback destinations list`, `enable` and `disable` */
 export function addDestinationsCommand(program: Command): void {
@@ -12,9 +12,7 @@ export function addDestinationsCommand(program: Command): void {
     .command('list')
     .description('each handler with the state of its breaker and what waits for it')
     .action(async (_options: unknown, self: Command) => {
-      const found = await withSql(list)
-      if (wantsJson(self)) for (const destination of found) console.log(JSON.stringify(destination))
-      else console.log(found.length > 0 ? table(found.map(cells)) : 'No destinations')
+      printList(self, await withSql(list), { cells, none: 'No destinations' })
     })
 
   command
@@ -71,8 +69,6 @@ function list(sql: Sql): Promise<Destination[]> {
     order by handler`
 }
 
-const SHOWN_ERROR_LENGTH = 60
-
 function cells(destination: Destination): Record<string, string | number> {
   const { handler, state, since, openUntil, consecutiveFailures, pending, due, lastSuccessAt, lastError } = destination
   return {
@@ -84,7 +80,7 @@ function cells(destination: Destination): Record<string, string | number> {
     pending,
     due,
     'last success': lastSuccessAt?.toISOString() ?? '',
-    'last error': (lastError ?? '').replaceAll(/\s+/g, ' ').slice(0, SHOWN_ERROR_LENGTH),
+    'last error': errorCell(lastError),
   }
 }
 

@@ -14,7 +14,7 @@ import type { PostgresJsDatabase } from 'drizzle-orm/postgres-js'
 import { withDatabase } from '../environment.ts'
 import { followEvents } from '../follow-events.ts'
 import { before } from '../keyset.ts'
-import { print, showNextPage, table, wantsJson } from '../output.ts'
+import { print, printList, showNextPage, wantsJson } from '../output.ts'
 import { idFrom, likePattern, timeOrAge, wholeNumber } from '../options.ts'
 
 const eventId = idFrom('events')
@@ -96,8 +96,7 @@ async function list(database: PostgresJsDatabase, options: ListOptions, command:
     // UUIDv7: by id is by time of receipt, and by the primary key.
     .orderBy(desc(events.id))
     .limit(options.limit)
-  if (wantsJson(command)) for (const event of found) console.log(JSON.stringify(event))
-  else console.log(found.length > 0 ? table(found.map(cells)) : 'No events')
+  printList(command, found, { cells, none: 'No events' })
   showNextPage(command, found, options.limit)
 }
 
@@ -112,11 +111,8 @@ async function follow(database: PostgresJsDatabase, options: ListOptions, comman
   }
 }
 
-function cells({
-  receivedAt,
-  ...event
-}: { receivedAt: Date } & Record<string, string | number | Date>): Record<string, string | number> {
-  return { received: receivedAt.toISOString(), ...(event as Record<string, string | number>) }
+function cells({ receivedAt, ...event }: Pick<typeof events.$inferSelect, keyof typeof summary>) {
+  return { received: receivedAt.toISOString(), ...event }
 }
 
 async function show(database: PostgresJsDatabase, id: string) {

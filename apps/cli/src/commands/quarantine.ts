@@ -9,7 +9,7 @@ import { maskTokens } from '../doctor/mask-url.ts'
 import { readConfig, withDatabase, withSql } from '../environment.ts'
 import { before } from '../keyset.ts'
 import { idFrom, timeOrAge, wholeNumber } from '../options.ts'
-import { print, showNextPage, showProgress, table, wantsJson } from '../output.ts'
+import { print, printList, showNextPage, showProgress, wantsJson } from '../output.ts'
 import { requestsOf } from '../quarantined-request.ts'
 import type { Quarantined } from '../quarantined-request.ts'
 import { release } from '../release.ts'
@@ -27,10 +27,8 @@ export function addQuarantineCommand(program: Command): void {
     .option('--before <id>', 'the page after the refusal with this id', refusalId)
     .option('--limit <n>', 'how many', wholeNumber(1, 10_000), 50)
     .action(async (filter: Filter & Page, self: Command) => {
-      const found = (await withDatabase((database) => newest(database, filter, filter))).map(listed)
-      if (wantsJson(self)) for (const row of found) console.log(JSON.stringify(row))
-      else if (found.length === 0) console.log('Nothing is in quarantine')
-      else console.log(table(found.map((row) => cells(row, filter))))
+      const found = (await withDatabase((database) => newest(database, filter))).map(listed)
+      printList(self, found, { cells: (row) => cells(row, filter), none: 'Nothing is in quarantine' })
       showNextPage(self, found, filter.limit)
     })
 
@@ -85,9 +83,9 @@ interface Page {
   limit: number
 }
 
-function newest(database: PostgresJsDatabase, filter: Filter, page: Page): Promise<Quarantined[]> {
+function newest(database: PostgresJsDatabase, options: Filter & Page): Promise<Quarantined[]> {
   const { id, receivedAt } = quarantine
-  const { before: cursor, limit } = page
+  const { before: cursor, limit, ...filter } = options
   return (
     database
       .select()

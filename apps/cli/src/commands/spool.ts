@@ -5,7 +5,7 @@ import { describeSpool, holdsGroups, openSpool, spoolFolders } from '@ringback/c
 import type { SpooledGroup } from '@ringback/core/spool'
 import type { Command } from 'commander'
 import { readDrainEnvironment, readEnvironment } from '../environment.ts'
-import { showProgress, table, wantsJson } from '../output.ts'
+import { printList, showProgress, wantsJson } from '../output.ts'
 
 const ADD_TIMEOUT_MS = 5000
 
@@ -17,9 +17,7 @@ export function addSpoolCommand(program: Command): void {
     .description('the spools in SPOOL_DIR, and what waits in each')
     .action(async (_options: unknown, self: Command) => {
       const dir = spoolDir(readEnvironment())
-      const spools = await describeAll(dir)
-      if (wantsJson(self)) for (const spool of spools) console.log(JSON.stringify(spool))
-      else console.log(spools.length > 0 ? table(spools.map(cells)) : `There is no spool in ${dir}`)
+      printList(self, await describeAll(dir), { cells, none: `There is no spool in ${dir}` })
     })
   command
     .command('drain')
