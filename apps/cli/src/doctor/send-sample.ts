@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { providers } from '@ringback/core/providers/all'
 import type { GenuineCallback, OutgoingRequest, SchemeProfile, Source } from '@ringback/core/providers/provider'
 import { fillSample } from '@ringback/core/providers/sample'
+import { received, unsignedRequest } from '../send/make-requests.ts'
 import type { Report } from './finding.ts'
 import { networkAdvice, statusAdvice, TIMEOUT_MS } from './probe-url.ts'
 
@@ -72,14 +73,8 @@ function sampleOf(
     report('problem', `There is no sample of ${source.provider}, scheme ${source.scheme}, to send`)
     return undefined
   }
-  const { method, query, headers, body } = fillSample(sample, at)
-  const search = new URLSearchParams(query).toString()
-  const unsigned = {
-    method,
-    url: search === '' ? url : `${url}?${search}`,
-    headers: { ...headers, 'user-agent': `${USER_AGENT}${randomUUID()}` },
-    body: source.envelope !== undefined && body.length > 0 ? source.envelope([body]) : body,
-  }
+  const request = unsignedRequest([fillSample(sample, at)], url, source)
+  const unsigned = { ...request, headers: { ...request.headers, 'user-agent': `${USER_AGENT}${randomUUID()}` } }
   try {
     return source.sign(unsigned, { at, secret })
   } catch {
@@ -89,17 +84,16 @@ function sampleOf(
   }
 }
 
-/** What the source itself makes of the sample. The address that it comes from is not known here. */
+/** What the source itself makes of the sample. */
 function readBack(
   source: Source,
   request: OutgoingRequest,
   receivedAt: Date,
 ): Pick<SentSample, 'callback' | 'isSigned'> {
-  const header = (name: string) => request.headers[name]
-  const received = { ...request, header, remoteAddress: undefined, receivedAt }
-  const reading = source.read(received, { trust: true })
+  const read = received(request, receivedAt)
+  const reading = source.read(read, { trust: true })
   const callback = reading.kind === 'read' ? reading.callbacks.find(({ kind }) => kind === 'genuine') : undefined
-  const proofs = source.explain(received)
+  const proofs = source.explain(read)
   const isSigned = proofs.length === 0 || proofs.some(({ matches, expected }) => matches || expected !== undefined)
   return { callback: callback as GenuineCallback | undefined, isSigned }
 }

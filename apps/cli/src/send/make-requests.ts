@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { queryOf } from '@ringback/core/providers/message'
-import type { OutgoingRequest, Reading, Sample, Source } from '@ringback/core/providers/provider'
+import type { OutgoingRequest, ProviderRequest, Reading, Sample, Source } from '@ringback/core/providers/provider'
 import { urlBelow } from '@ringback/core/providers/request-origin'
 import { fillSample } from '@ringback/core/providers/sample'
 import type { FilledSample } from '@ringback/core/providers/sample'
@@ -54,7 +54,7 @@ export function makeRequests(plan: PlannedRequest[], options: MakeOptions): (() 
 /** Whether signing puts a proof into each callback, so that genuine and forged ones can come in one request. */
 export function provesEach({ source, sample, url, secret, now }: Omit<MakeOptions, 'wrongContentType'>): boolean {
   if (source.envelope === undefined) return false
-  const unsigned = requestOf([fillSample(sample, now())], url, source)
+  const unsigned = unsignedRequest([fillSample(sample, now())], url, source)
   return !source.sign(unsigned, { at: now(), secret }).body.equals(unsigned.body)
 }
 
@@ -83,7 +83,7 @@ export function checkSecret(sourceName: string, options: Omit<MakeOptions, 'wron
 /** Whether another secret would change what is sent: not where only a password or the URL lets it in. */
 function carriesSignature({ source, sample, url, now }: Omit<MakeOptions, 'wrongContentType'>): boolean {
   const at = now()
-  const unsigned = requestOf([fillSample(sample, at)], url, source)
+  const unsigned = unsignedRequest([fillSample(sample, at)], url, source)
   const sign = () => source.sign(unsigned, { at, secret: randomBytes(32).toString('base64') })
   return areDifferent(sign(), sign())
 }
@@ -107,8 +107,12 @@ function signsNonce(options: MakeOptions): boolean {
 }
 
 function readBy(source: Source, request: OutgoingRequest, receivedAt: Date): Reading {
-  const header = (name: string) => request.headers[name]
-  return source.read({ ...request, header, remoteAddress: undefined, receivedAt })
+  return source.read(received(request, receivedAt))
+}
+
+/** A request as ingest has it, but for the address that it comes from: that is not known here. */
+export function received(request: OutgoingRequest, receivedAt: Date): ProviderRequest {
+  return { ...request, header: (name) => request.headers[name], remoteAddress: undefined, receivedAt }
 }
 
 function isRefused(source: Source, request: OutgoingRequest, receivedAt: Date): boolean {
@@ -119,7 +123,7 @@ function isRefused(source: Source, request: OutgoingRequest, receivedAt: Date): 
 /** Whether a forged request differs at all; not where the URL alone is the proof. */
 function canForge({ source, sample, url, secret, now }: MakeOptions): boolean {
   const at = now()
-  const unsigned = requestOf([fillSample(sample, at)], url, source)
+  const unsigned = unsignedRequest([fillSample(sample, at)], url, source)
   const forged = source.sign(unsigned, { at, secret, forged: true })
   const genuine = source.sign(unsigned, { at, secret })
   return areDifferent(forged, genuine)
@@ -169,7 +173,12 @@ function createContents(
   }
 }
 
-function requestOf(filled: FilledSample[], url: string, { envelope }: Pick<Source, 'envelope'>): OutgoingRequest {
+/** The request to `url` with these samples in it. */
+export function unsignedRequest(
+  filled: FilledSample[],
+  url: string,
+  { envelope }: Pick<Source, 'envelope'>,
+): OutgoingRequest {
   const { method, query, headers, body } = filled[0]!
   const search = new URLSearchParams(query).toString()
   return {
@@ -188,7 +197,7 @@ function signed(
 ): OutgoingRequest {
   const at = signingTime(isStale, now)
   const sign = (samples: FilledSample[], forged: boolean) =>
-    source.sign(requestOf(samples, publicUrlOf(url, publicBaseUrl), source), { at, secret, forged })
+    source.sign(unsignedRequest(samples, publicUrlOf(url, publicBaseUrl), source), { at, secret, forged })
   const { envelope } = source
   if (envelope === undefined || new Set(isForged).size === 1) return sign(filled, isForged[0]!)
   // Each callback proves itself here: sign each alone, and take it out of its envelope again.
