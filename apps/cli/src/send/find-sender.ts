@@ -5,6 +5,7 @@ import { providers } from '@ringback/core/providers/all'
 import type { Provider, Sample, Scheme, SchemeProfile, Source } from '@ringback/core/providers/provider'
 import { resolveSource } from '@ringback/core/providers/source'
 import { demoCredentials, voximplant } from '@ringback/core/providers/voximplant'
+import { valueAt } from '@ringback/core/value-at'
 
 // Whom to play: a configured source with its secrets, or a provider with a secret given for this one run.
 
@@ -152,8 +153,8 @@ export function findSample({ samples }: Pick<SchemeProfile, 'samples'>, event: s
   const own = ownValue(samples, event)
   if (own !== undefined) return own
   for (const [name, sample] of Object.entries(samples)) {
-    if (!isObject(sample.json) || !Object.hasOwn(sample.json, name)) continue
-    const members = Object.entries(sample.json)
+    if (valueAt(sample.json, [name]) === undefined) continue
+    const members = Object.entries(sample.json as object)
       .filter(([key]) => key !== name)
       .map(([key, value]) => [key, value === name ? event : value])
     return { ...sample, json: Object.fromEntries([...members, [event, {}]]) }
