@@ -1,5 +1,6 @@
 import { barChart } from './bar-chart.ts'
 import type { Bar } from './bar-chart.ts'
+import { whole } from './markdown.ts'
 import { HALF_LOAD } from './measure-all.ts'
 import type { Measurements, Runs } from './measure-all.ts'
 import { totalUs } from './measure-load.ts'
@@ -64,8 +65,4 @@ function chart<Run>(
   if (bars.length === 0) return undefined
   const sorted = bars.toSorted((a, b) => b.value - a.value)
   return { file, title, svg: barChart(title, NOTE, sorted, format) }
-}
-
-function whole(value: number): string {
-  return Math.round(value).toLocaleString('en')
 }

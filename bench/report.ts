@@ -1,5 +1,6 @@
 import { charts } from './charts.ts'
 import { naive } from './designs.ts'
+import { table, whole } from './markdown.ts'
 import { HALF_LOAD } from './measure-all.ts'
 import type { Measurements, Runs } from './measure-all.ts'
 import type { Floors } from './measure-floors.ts'
@@ -73,11 +74,6 @@ function section(title: string, body: string): string {
   return body === '' ? '' : `## ${title}\n\n${body}`
 }
 
-function table(columns: readonly string[], rows: readonly (readonly string[])[]): string {
-  if (rows.length === 0) return ''
-  return [columns, columns.map(() => '---'), ...rows].map((cells) => `| ${cells.join(' | ')} |`).join('\n')
-}
-
 function withNote(targetsTable: string): string {
   return targetsTable === ''
     ? ''
@@ -106,10 +102,10 @@ function loadTable(runs: Runs<LoadRun> | undefined): string {
         name,
         medianAndSpread(
           own.map((run) => run.eventsPerSecond),
-          thousands,
+          whole,
         ),
         times?.toFixed(2) ?? '',
-        thousands(middle((run) => run.answersPerSecond)),
+        whole(middle((run) => run.answersPerSecond)),
         `${middle((run) => run.p50Ms).toFixed(1)} / ${middle((run) => run.p99Ms).toFixed(1)}`,
         cpuCell(own.map(({ cpuUs }) => cpuUs)),
       ]
@@ -181,10 +177,6 @@ function idleCostTable({ idleCosts }: Results): string {
   ])
   if (rows.length === 0) return ''
   return `What each design takes while no request comes: CPU in percent of one core, of ingest + worker + Redis + Postgres.\n\n${table(['design', 'CPU %', 'Redis commands/s', 'Postgres transactions/s'], rows)}`
-}
-
-function thousands(value: number): string {
-  return Math.round(value).toLocaleString('en')
 }
 
 function signed(value: number): string {

@@ -1,4 +1,5 @@
 import { parseArgs } from 'node:util'
+import { table, whole } from './markdown.ts'
 import { runBench } from './run-bench.ts'
 import { POLL_SECONDS, START_SECONDS, TARGET_AGE_SECONDS, simulateBurst } from './simulate/burst.ts'
 import { GROUP, STAGES, perCore, readCosts } from './simulate/costs.ts'
@@ -29,23 +30,21 @@ await runBench(async () => {
 
 function capacityTable({ stages }: Costs): string {
   const sizes = [1, GROUP, 100]
-  return [
-    `| one core of | ${sizes.map((size) => `groups of ${size}, events/s`).join(' | ')} |`,
-    `| --- | ${sizes.map(() => '---').join(' | ')} |`,
-    ...STAGES.map((stage) => `| ${stage} | ${sizes.map((size) => count(perCore(stages[stage], size))).join(' | ')} |`),
-  ].join('\n')
+  return table(
+    ['one core of', ...sizes.map((size) => `groups of ${size}, events/s`)],
+    STAGES.map((stage) => [stage, ...sizes.map((size) => whole(perCore(stages[stage], size)))]),
+  )
 }
 
 function layoutTable(costs: Costs): string {
   const loads = LOADS.map((load) => `${load * 100} %: answer p50 / p99, stored p99, ms`)
-  return [
-    `| ingest | worker | Redis | Postgres cores | bound, events/s | by | ${loads.join(' | ')} |`,
-    `| --- | --- | --- | --- | --- | --- | ${LOADS.map(() => '---').join(' | ')} |`,
-    ...LAYOUTS.map((layout) => layoutRow(layout, costs)),
-  ].join('\n')
+  return table(
+    ['ingest', 'worker', 'Redis', 'Postgres cores', 'bound, events/s', 'by', ...loads],
+    LAYOUTS.map((layout) => layoutRow(layout, costs)),
+  )
 }
 
-function layoutRow(layout: Layout, costs: Costs): string {
+function layoutRow(layout: Layout, costs: Costs): (string | number)[] {
   const { ingests, workers, shards, postgresCores } = layout
   const [by, bound] = boundOf(layout, costs)
   const latencies = LOADS.map((load) => {
@@ -53,7 +52,7 @@ function layoutRow(layout: Layout, costs: Costs): string {
     const { ack, stored } = simulate(layout, costs, { rate: bound * load, seconds: SECONDS, random })
     return `${ack.p50.toFixed(1)} / ${ack.p99.toFixed(1)}, ${stored.p99.toFixed(1)}`
   })
-  return `| ${[ingests, workers, shards, postgresCores, count(bound), by, ...latencies].join(' | ')} |`
+  return [ingests, workers, shards, postgresCores, whole(bound), by, ...latencies]
 }
 
 /** The part that is busy first, in groups of the size that was measured, and what it bears. */
@@ -75,18 +74,15 @@ function burstTable({ stages }: Costs): string {
     ['2 to 8, by age', { least: 2, most: 8 }],
   ] as const
   return [
-    `${count(shape.burst)} events/s for ${shape.burstSeconds} s, ${count(shape.usual)} before and after; Postgres has 8 cores; the age is looked at each ${POLL_SECONDS} s,`,
+    `${whole(shape.burst)} events/s for ${shape.burstSeconds} s, ${whole(shape.usual)} before and after; Postgres has 8 cores; the age is looked at each ${POLL_SECONDS} s,`,
     `${TARGET_AGE_SECONDS} s is too old, and a new worker takes ${START_SECONDS} s to start.`,
     '',
-    '| workers | most of them | oldest callback, s | most that wait | drained after the burst, s |',
-    '| --- | --- | --- | --- | --- |',
-    ...rows.map(([name, workers]) => {
-      const { mostWorkers, greatestAge, greatestBacklog, drainedAfter } = simulateBurst({ ...shape, workers })
-      return `| ${[name, mostWorkers, greatestAge.toFixed(0), count(greatestBacklog), drainedAfter.toFixed(0)].join(' | ')} |`
-    }),
+    table(
+      ['workers', 'most of them', 'oldest callback, s', 'most that wait', 'drained after the burst, s'],
+      rows.map(([name, workers]) => {
+        const { mostWorkers, greatestAge, greatestBacklog, drainedAfter } = simulateBurst({ ...shape, workers })
+        return [name, mostWorkers, greatestAge.toFixed(0), whole(greatestBacklog), drainedAfter.toFixed(0)]
+      }),
+    ),
   ].join('\n')
-}
-
-function count(value: number): string {
-  return Math.round(value).toLocaleString('en')
 }

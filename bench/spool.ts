@@ -7,6 +7,7 @@ import { setImmediate } from 'node:timers/promises'
 import { Worker } from 'node:worker_threads'
 import { createLogger } from '@ringback/core/log'
 import { openSpool } from '@ringback/core/spool'
+import { table } from './markdown.ts'
 import { median } from './statistics.ts'
 
 // What a group costs on its way to the disk: Ringback's segments, against SQLite in a thread of its own and on the main
@@ -94,10 +95,8 @@ for (let round = 1; round <= ROUNDS; round++) {
   for (const [name, open] of Object.entries(designs)) runs.get(name)!.push(await measure(open))
 }
 console.log(`Medians of ${ROUNDS} rounds; groups of 30 KB.\n`)
-console.log('| design | groups/s | CPU us/group | event loop blocked, at most, ms |\n| --- | --- | --- | --- |')
-for (const [name, own] of runs) {
+const rows = [...runs].map(([name, own]) => {
   const of = (part: keyof Run) => median(own.map((run) => run[part]))
-  console.log(
-    `| ${name} | ${Math.round(of('perSecond'))} | ${Math.round(of('cpuUs'))} | ${of('longestBlockMs').toFixed(1)} |`,
-  )
-}
+  return [name, Math.round(of('perSecond')), Math.round(of('cpuUs')), of('longestBlockMs').toFixed(1)]
+})
+console.log(table(['design', 'groups/s', 'CPU us/group', 'event loop blocked, at most, ms'], rows))
