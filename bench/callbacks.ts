@@ -2,13 +2,21 @@ import { open } from 'node:fs/promises'
 import { signCallbackId } from '@ringback/core/providers/voximplant'
 
 /** Not the demo's, with which ingest would listen on loopback only. */
-export const credentials = {
+const credentials = {
   accountId: '4711001',
   apiKey: '0f8fad5b-d9cb-469f-a165-70867728950e',
   salt: 'salt-of-the-benchmark',
 }
 
-const TEXT =
+/** The same for the programs that are measured. */
+export const credentialVariables = {
+  VOXIMPLANT_ACCOUNT_ID: credentials.accountId,
+  VOXIMPLANT_API_KEY: credentials.apiKey,
+  VOXIMPLANT_SALT: credentials.salt,
+}
+
+/** Of a message of ordinary length. */
+export const TEXT =
   'Hello, this is a message of ordinary length about an appointment: please call back before noon tomorrow, or answer ' +
   'with YES to keep it and NO to cancel it. Thank you, and have a good day.'
 

@@ -5,7 +5,7 @@ import { connect } from '@ringback/core/store/connect'
 import { migrate } from '@ringback/core/store/migrate'
 import { runMigrations } from 'graphile-worker'
 import postgres from 'postgres'
-import { credentials } from './callbacks.ts'
+import { credentialVariables } from './callbacks.ts'
 import { startProgram, untilReady } from './program.ts'
 import type { Program } from './program.ts'
 import { freePort } from './servers.ts'
@@ -33,12 +33,11 @@ export interface Design {
   prepare: (databaseUrl: string) => Promise<void>
 }
 
-const ringbackPrograms = { ingest: 'apps/ingest/src/main.ts', worker: 'apps/worker/src/main.ts' }
-
 export const ringback: Design = {
   name: 'Ringback',
   database: 'bench_ringback',
-  ...ringbackPrograms,
+  ingest: 'apps/ingest/src/main.ts',
+  worker: 'apps/worker/src/main.ts',
   usesRedis: true,
   prepare: migrateRingback,
 }
@@ -51,9 +50,9 @@ export const ringbackEverysec: Design = {
 }
 
 export const ringbackWithoutRedis: Design = {
+  ...ringback,
   name: 'Ringback without Redis',
   database: 'bench_ringback_without_redis',
-  ...ringbackPrograms,
   usesRedis: false,
   async prepare(databaseUrl) {
     await migrateRingback(databaseUrl)
@@ -141,7 +140,6 @@ export interface RunningDesign {
   url: string
   databaseUrl: string
   ingest: Program
-  worker: Program | undefined
   /** All of a kind, the first included. */
   urls: string[]
   ingests: Program[]
@@ -187,9 +185,7 @@ export async function startDesign(
         SPOOL_DIR: join(servers.dir, 'spool'),
         DATABASE_URL: databaseUrl,
         REDIS_URL: design.usesRedis ? servers.redisUrl : undefined,
-        VOXIMPLANT_ACCOUNT_ID: credentials.accountId,
-        VOXIMPLANT_API_KEY: credentials.apiKey,
-        VOXIMPLANT_SALT: credentials.salt,
+        ...credentialVariables,
         ...design.environment,
       },
       logFile: join(servers.dir, `${design.database}-${file.replaceAll('/', '-')}-${started}.log`),
@@ -219,7 +215,6 @@ export async function startDesign(
     url: urls[0]!,
     databaseUrl,
     ingest: programs[0]!,
-    worker: workers[0],
     urls,
     ingests: programs,
     workers,

@@ -97,7 +97,7 @@ await runBench(async (resources) => {
   console.log(row)
   const cpu = {
     ingest: cpuTimeUs(running.ingest.pid) - cpuBefore.ingest,
-    worker: cpuTimeUs(running.worker!.pid),
+    worker: cpuTimeUs(running.workers[0]!.pid),
     postgres: cpuTimeOfGroupUs(servers.postgresPid) - cpuBefore.postgres,
   }
   console.log('CPU seconds, without the killed worker:', {

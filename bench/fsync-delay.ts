@@ -1,6 +1,7 @@
 import { execFileSync } from 'node:child_process'
-import { existsSync, writeFileSync } from 'node:fs'
+import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { isInstalled } from './requirements.ts'
 
 /** Waits after each fsync of the program that it is preloaded into, as a slower disk would. */
 const SOURCE = `
@@ -25,8 +26,7 @@ int fdatasync(int fd) { return slowly("fdatasync", fd); }
 
 /** The C compiler on PATH, if there is one. */
 function compiler(): string | undefined {
-  const dirs = (process.env.PATH ?? '').split(':')
-  return ['cc', 'gcc', 'clang'].find((name) => dirs.some((dir) => existsSync(join(dir, name))))
+  return ['cc', 'gcc', 'clang'].find(isInstalled)
 }
 
 /** Why no fsync can be slowed down here; undefined if it can. */

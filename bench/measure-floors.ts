@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import { credentials } from './callbacks.ts'
+import { credentialVariables } from './callbacks.ts'
 import { bareHono, ringback } from './designs.ts'
 import { measureLoad } from './measure-load.ts'
 import type { Bodies } from './measure-load.ts'
@@ -38,9 +38,7 @@ export async function measureFloors(
         PATH: process.env.PATH,
         REDIS_URL: servers.redisUrl,
         DATABASE_URL: databaseUrl,
-        VOXIMPLANT_ACCOUNT_ID: credentials.accountId,
-        VOXIMPLANT_API_KEY: credentials.apiKey,
-        VOXIMPLANT_SALT: credentials.salt,
+        ...credentialVariables,
       },
       logFile: join(servers.dir, `floor-${name}.log`),
     })

@@ -22,6 +22,7 @@ export function assertRequirements(): void {
   )
 }
 
-function isInstalled(program: string): boolean {
+/** Whether a program is on PATH. */
+export function isInstalled(program: string): boolean {
   return (process.env.PATH ?? '').split(':').some((dir) => existsSync(`${dir}/${program}`))
 }

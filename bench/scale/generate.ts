@@ -1,4 +1,5 @@
 import type { Sql } from '@ringback/core/store/connect'
+import { TEXT } from '../callbacks.ts'
 
 /** Rows are spread evenly over as many days as the store keeps by default. */
 const DAYS = 90
@@ -32,10 +33,6 @@ export async function generate(sql: Sql, range: { from: number; to: number }): P
   await sql`select fold_event_counts()`
   return (performance.now() - startedAt) / 1000
 }
-
-const TEXT =
-  'Hello, this is a message of ordinary length about an appointment: please call back before noon tomorrow, or answer ' +
-  'with YES to keep it and NO to cancel it. Thank you, and have a good day.'
 
 /**
  * Every other callback_id counts up, as with Voximplant; the others are random, as with most, which is the hard case for an
