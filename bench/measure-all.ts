@@ -81,12 +81,7 @@ export async function measureAll(
     for (let round = 1; round <= sideRounds; round++) {
       const floors = await measureFloors(resources, servers, { bodies: await bodiesOf(1), seconds, connections })
       results.floors.push(floors)
-      progress(
-        'floors',
-        round,
-        sideRounds,
-        JSON.stringify(floors, (_, value) => round1(value)),
-      )
+      progress('floors', round, sideRounds, inShort(floors))
     }
   }
 
@@ -137,15 +132,14 @@ export async function measureAll(
   async function measureLatencies(): Promise<void> {
     const designs = LATENCY_DESIGNS[profile]
     const bodies = await bodiesOf(1)
-    const times = sideRounds
     const runSeconds = { quick: 2, default: 3, full: 10 }[profile]
     for (const design of designs) results.latencies[design.name] = []
-    for (let round = 1; round <= times; round++) {
+    for (let round = 1; round <= sideRounds; round++) {
       for (const design of inTurn(designs, round)) {
         const rates = ratesOf(await capacityOf(design))
         const latency = await measureLatency(resources, servers, design, { bodies, rates, seconds: runSeconds })
         results.latencies[design.name]!.push(latency)
-        progress('latency', round, times, `${design.name}: ${JSON.stringify(latency, (_, value) => round1(value))}`)
+        progress('latency', round, sideRounds, `${design.name}: ${inShort(latency)}`)
       }
     }
   }
@@ -179,6 +173,9 @@ function progress(section: string, round: number, rounds: number, text: string):
   console.error(`${String(seconds).padStart(4)} s  ${section} ${round}/${rounds}  ${text}`)
 }
 
-function round1(value: unknown): unknown {
-  return typeof value === 'number' ? Math.round(value * 100) / 100 : value
+/** As JSON whose numbers have two decimals. */
+function inShort(values: object): string {
+  return JSON.stringify(values, (_, value: unknown) =>
+    typeof value === 'number' ? Math.round(value * 100) / 100 : value,
+  )
 }

@@ -118,6 +118,11 @@ interface Plan {
   Plans?: Plan[]
 }
 
+interface Explained {
+  Plan: Plan
+  'Execution Time': number
+}
+
 async function measure(sql: postgres.Sql, query: Query): Promise<QueryTime> {
   const time = await timeOf(sql, query)
   console.error(`query: ${time.what}: ${time.ms?.toFixed(1) ?? 'too slow'} ms`)
@@ -127,7 +132,7 @@ async function measure(sql: postgres.Sql, query: Query): Promise<QueryTime> {
 async function timeOf(sql: postgres.Sql, { what, text }: Query): Promise<QueryTime> {
   try {
     const [explained] = await sql.unsafe(`explain (analyze, format json) ${text}`)
-    const [{ Plan: plan }] = explained!['QUERY PLAN'] as [{ Plan: Plan }]
+    const [{ Plan: plan, 'Execution Time': firstMs }] = explained!['QUERY PLAN'] as [Explained]
     const times: number[] = []
     let rows = 0
     for (let run = 0; run < RUNS; run++) {
@@ -135,7 +140,6 @@ async function timeOf(sql: postgres.Sql, { what, text }: Query): Promise<QueryTi
       rows = (await sql.unsafe(text)).length
       times.push(performance.now() - startedAt)
     }
-    const [firstMs] = [(explained!['QUERY PLAN'] as [{ 'Execution Time': number }])[0]['Execution Time']]
     return { what, ms: times.toSorted((a, b) => a - b)[RUNS >> 1], firstMs, rows, scans: scansOf(plan) }
   } catch (error) {
     const { code, message } = error as { code?: string; message: string }

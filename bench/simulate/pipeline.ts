@@ -18,8 +18,6 @@ export interface Latencies {
   ack: { p50: number; p99: number }
   /** From a request until its event is stored, milliseconds. */
   stored: { p50: number; p99: number }
-  /** Callbacks in a group, the mean. */
-  groupSize: number
 }
 
 /** As in apps/ingest/src/enqueue.ts and apps/worker/src/worker.ts. */
@@ -45,7 +43,6 @@ export function simulate(
   const fsync = costs.fsyncMs / 1000
   const acks: number[] = []
   const stores: number[] = []
-  const sizes: number[] = []
 
   const servers = Array.from({ length: layout.shards }, () => createRedis(time, fsync))
   const database = createCores(time, layout.postgresCores)
@@ -62,7 +59,6 @@ export function simulate(
       inFlight = true
       const group = pending.slice(0, MAX_GROUP)
       pending = pending.slice(MAX_GROUP)
-      sizes.push(group.length)
       const shard = nextShard++ % layout.shards
       cpu.run(ingest.group * US, () => {
         servers[shard]!((redis.group + redis.event * group.length) * ADD_SHARE * US, () => {
@@ -107,7 +103,7 @@ export function simulate(
   }
   arrive()
   time.run()
-  return { ack: inMs(acks), stored: inMs(stores), groupSize: acks.length / sizes.length }
+  return { ack: inMs(acks), stored: inMs(stores) }
 }
 
 function inMs(seconds: number[]): { p50: number; p99: number } {
