@@ -1,12 +1,11 @@
-import { once } from 'node:events'
 import { createServer } from 'node:http'
 import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http'
-import type { AddressInfo } from 'node:net'
 import { Webhook } from 'standardwebhooks'
 import { describe, expect, test } from 'vitest'
 import type { Config, HandlerDefinition } from '@ringback/core/config'
 import type { ForwardOptions } from '@ringback/core/forward'
 import { forward } from '@ringback/core/handlers'
+import { listen } from './support/listen.ts'
 import {
   aCallback,
   configWith,
@@ -40,16 +39,11 @@ async function startEndpoint(answers: Record<string, Answer>) {
     received.push({ method: request.method!, path, headers: request.headers, body })
     answers[path.split('?')[0]!]!(request, response, count)
   })
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
+  const { port, [Symbol.asyncDispose]: close } = await listen(server)
   return {
-    at: (path: string) => `http://127.0.0.1:${(server.address() as AddressInfo).port}${path}`,
+    at: (path: string) => `http://127.0.0.1:${port}${path}`,
     received: (path?: string) => received.filter((request) => path === undefined || request.path === path),
-    async [Symbol.asyncDispose]() {
-      server.closeAllConnections()
-      server.close()
-      await once(server, 'close')
-    },
+    [Symbol.asyncDispose]: close,
   }
 }
 

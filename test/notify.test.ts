@@ -9,6 +9,7 @@ import { Redis } from 'ioredis'
 import { describe, expect, inject, test } from 'vitest'
 import type { Config, HandlerDefinition } from '@ringback/core/config'
 import { code, discord, email, pagerduty, queue, slack, teams } from '@ringback/core/handlers'
+import { listen } from './support/listen.ts'
 import { localCertificate, mailUser, startMailServer } from './support/mail-server.ts'
 import type { MailServer } from './support/mail-server.ts'
 import {
@@ -379,18 +380,8 @@ async function startService(...statuses: number[]) {
     const status = statuses.length > 1 ? statuses.shift() : statuses[0]
     response.writeHead(status ?? 202).end(`you called ${path}`)
   })
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  return {
-    url: `http://127.0.0.1:${port}`,
-    requests,
-    async [Symbol.asyncDispose]() {
-      server.close()
-      server.closeAllConnections()
-      await once(server, 'close')
-    },
-  }
+  const { port, [Symbol.asyncDispose]: close } = await listen(server)
+  return { url: `http://127.0.0.1:${port}`, requests, [Symbol.asyncDispose]: close }
 }
 
 /** Takes connections and never says a word. */

@@ -1,8 +1,7 @@
-import { once } from 'node:events'
 import { createServer } from 'node:http'
 import type { IncomingHttpHeaders } from 'node:http'
-import type { AddressInfo } from 'node:net'
 import { expect, test } from 'vitest'
+import { listen } from './support/listen.ts'
 import { configFile, runApp } from './support/processes.ts'
 import type { RunningProcess } from './support/processes.ts'
 import { aCallback, eventually, freshDatabase, environmentFor } from './support/ringback.ts'
@@ -61,17 +60,12 @@ async function startCollector() {
         })
     }
   })
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
+  const { port, [Symbol.asyncDispose]: close } = await listen(server)
   return {
-    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    url: `http://127.0.0.1:${port}`,
     forwarded,
     named: (name: string) => spans.filter((span) => span.name === name),
-    async [Symbol.asyncDispose]() {
-      server.closeAllConnections()
-      server.close()
-      await once(server, 'close')
-    },
+    [Symbol.asyncDispose]: close,
   }
 }
 

@@ -1,6 +1,5 @@
-import { once } from 'node:events'
 import { createServer } from 'node:http'
-import type { AddressInfo } from 'node:net'
+import { listen } from '../support/listen.ts'
 
 /** The endpoint that the handler calls. It remembers each run. */
 export interface Receiver extends AsyncDisposable {
@@ -23,16 +22,6 @@ export async function startReceiver(): Promise<Receiver> {
       response.end()
     })
   })
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  return {
-    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/`,
-    firstAt,
-    runs: () => runs,
-    async [Symbol.asyncDispose]() {
-      server.close()
-      server.closeAllConnections()
-      await once(server, 'close')
-    },
-  }
+  const { port, [Symbol.asyncDispose]: close } = await listen(server)
+  return { url: `http://127.0.0.1:${port}/`, firstAt, runs: () => runs, [Symbol.asyncDispose]: close }
 }

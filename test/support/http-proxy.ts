@@ -1,6 +1,5 @@
-import { once } from 'node:events'
 import { createServer } from 'node:http'
-import type { AddressInfo } from 'node:net'
+import { listen } from './listen.ts'
 
 /** One request on its way. */
 export interface ProxiedRequest {
@@ -41,17 +40,11 @@ export async function httpProxy(behaviour: ProxyBehaviour = (request) => request
       return outgoing.writeHead(response.status).end(await response.bytes())
     })()
   })
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
+  const own = await listen(server)
   return {
-    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    url: `http://127.0.0.1:${own.port}`,
     passTo: (target) => void ({ port } = target),
-    async [Symbol.asyncDispose]() {
-      if (!server.listening) return
-      server.closeAllConnections()
-      server.close()
-      await once(server, 'close')
-    },
+    [Symbol.asyncDispose]: own[Symbol.asyncDispose],
   }
 }
 

@@ -1,11 +1,8 @@
-import { execFileSync } from 'node:child_process'
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import type { AddressInfo } from 'node:net'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { SMTPServer } from 'smtp-server'
 import type { SMTPServerOptions } from 'smtp-server'
+import { makeCertificate } from './certificate.ts'
 
 /** A mail as the server got it. */
 export interface ReceivedMail {
@@ -85,21 +82,10 @@ function refusal(responseCode: number | undefined): Error | null {
   return responseCode === undefined ? null : Object.assign(new Error('refused by the test'), { responseCode })
 }
 
-let certificate: { cert: string; key: string } | undefined
+let certificate: ReturnType<typeof makeCertificate> | undefined
 
-/** A certificate for 127.0.0.1 that is its own authority. */
-export function localCertificate(): { cert: string; key: string } {
-  certificate ??= makeCertificate()
+/** The mail server's own. */
+export function localCertificate(): ReturnType<typeof makeCertificate> {
+  certificate ??= makeCertificate('127.0.0.1')
   return certificate
-}
-
-function makeCertificate(): { cert: string; key: string } {
-  const folder = mkdtempSync(join(tmpdir(), 'ringback-certificate-'))
-  const [cert, key] = [join(folder, 'cert.pem'), join(folder, 'key.pem')]
-  const newKey = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-keyout', key]
-  const subject = ['-subj', '/CN=127.0.0.1', '-addext', 'subjectAltName=IP:127.0.0.1']
-  execFileSync('openssl', ['req', '-x509', '-days', '2', ...newKey, '-out', cert, ...subject], { stdio: 'pipe' })
-  const pem = { cert: readFileSync(cert, 'utf8'), key: readFileSync(key, 'utf8') }
-  rmSync(folder, { recursive: true })
-  return pem
 }

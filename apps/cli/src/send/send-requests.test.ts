@@ -1,9 +1,8 @@
-import { once } from 'node:events'
 import { createServer } from 'node:http'
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import type { AddressInfo } from 'node:net'
 import type { DeliveryRule } from '@ringback/core/providers/provider'
 import { expect, test } from 'vitest'
+import { listen } from '../../../../test/support/listen.ts'
 import { decide, sendAll } from './send-requests.ts'
 import type { RequestToSend, SendPlan } from './send-requests.ts'
 
@@ -35,17 +34,8 @@ async function receiver(answer: (seen: Seen, number: number) => number | undefin
     const status = answer(one, seen.length)
     if (status !== undefined) response.writeHead(status).end('{}')
   }
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  return {
-    seen,
-    origin: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
-    async [Symbol.asyncDispose]() {
-      server.closeAllConnections()
-      server.close()
-      await once(server, 'close')
-    },
-  }
+  const { port, [Symbol.asyncDispose]: close } = await listen(server)
+  return { seen, origin: `http://127.0.0.1:${port}`, [Symbol.asyncDispose]: close }
 }
 
 const rule: DeliveryRule = {

@@ -1,17 +1,13 @@
-import { execFileSync } from 'node:child_process'
-import { once } from 'node:events'
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { createServer } from 'node:http'
 import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http'
 import { createServer as createHttpsServer } from 'node:https'
 import type { ServerOptions } from 'node:https'
-import type { AddressInfo } from 'node:net'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import type { TLSSocket } from 'node:tls'
 import { HandlerError } from '@ringback/core/handlers'
 import { addressList } from '@ringback/core/providers/access'
 import { describe, expect, test } from 'vitest'
+import { makeCertificate } from '../../../../test/support/certificate.ts'
+import { listen } from '../../../../test/support/listen.ts'
 import { MAX_ATTEMPTS } from '../turns.ts'
 import { createOutgoingHttp, readRetryAfter } from './outgoing-http.ts'
 import type { Answer, OutgoingHttpOptions, OutgoingRequest } from './outgoing-http.ts'
@@ -27,32 +23,14 @@ async function startServer(listener: RequestListener, tls?: ServerOptions) {
   const server = tls === undefined ? createServer(take) : createHttpsServer(tls, take)
   let connections = 0
   server.on('connection', () => (connections += 1))
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
+  const { port, [Symbol.asyncDispose]: close } = await listen(server)
   return {
     port,
     url: new URL(`${tls === undefined ? 'http' : 'https'}://127.0.0.1:${port}/`),
     requests,
     connections: () => connections,
-    async [Symbol.asyncDispose]() {
-      server.closeAllConnections()
-      server.close()
-      await once(server, 'close')
-    },
+    [Symbol.asyncDispose]: close,
   }
-}
-
-/** A certificate for 127.0.0.1 that is its own authority. */
-function makeCertificate(name: string): { cert: string; key: string } {
-  const folder = mkdtempSync(join(tmpdir(), 'ringback-certificate-'))
-  const [cert, key] = [join(folder, 'cert.pem'), join(folder, 'key.pem')]
-  const subject = ['-subj', `/CN=${name}`, '-addext', 'subjectAltName=IP:127.0.0.1']
-  const newKey = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-keyout', key]
-  execFileSync('openssl', ['req', '-x509', '-days', '2', ...newKey, '-out', cert, ...subject], { stdio: 'pipe' })
-  const pem = { cert: readFileSync(cert, 'utf8'), key: readFileSync(key, 'utf8') }
-  rmSync(folder, { recursive: true })
-  return pem
 }
 
 interface SendOptions extends Partial<Omit<OutgoingHttpOptions, 'allowAddresses'>> {
