@@ -1,12 +1,12 @@
 import { expect, test } from 'vitest'
-import { runApp, runCli } from './support/processes.ts'
+import { ingestPort, runApp, runCli } from './support/processes.ts'
 import { eventually, freshDatabase, environmentFor } from './support/ringback.ts'
 import type { Database } from './support/ringback.ts'
 
 async function startBoth(environment: Record<string, string>) {
   const ingest = runApp('ingest', { ...environment, PORT: '0' })
   const worker = runApp('worker', environment)
-  const [, port] = await ingest.prints(/"port":(\d+),"sources"/)
+  const port = await ingestPort(ingest)
   await worker.prints(/worker\.started/)
   return { ingest, worker, url: `http://127.0.0.1:${port}/callbacks/voximplant` }
 }

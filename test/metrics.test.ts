@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { code } from '@ringback/core/handlers'
 import { createRegistry } from '@ringback/core/metrics'
-import { configFile, runApp } from './support/processes.ts'
+import { configFile, ingestPort, runApp } from './support/processes.ts'
 import type { RunningProcess } from './support/processes.ts'
 import {
   aCallback,
@@ -57,7 +57,7 @@ test('ingest and worker count on /metrics just what they did', async () => {
   await using file = await configFile(config)
   await using ingest = runApp('ingest', { ...environment, RINGBACK_CONFIG: file.path, PORT: '0' })
   await using worker = runApp('worker', { ...environment, RINGBACK_CONFIG: file.path })
-  const port = await numberIn(ingest, /"port":(\d+),"sources"/)
+  const port = await ingestPort(ingest)
   const [ofIngest, ofWorker] = await Promise.all([numberIn(ingest, opsPort), numberIn(worker, opsPort)])
 
   for (let id = 1; id <= 4; id++) await postCallbacks({ port }, aCallback(id))
@@ -160,7 +160,7 @@ test('what waits in the queue is seen, with its age', async () => {
   await using file = await configFile(config)
   await using ingest = runApp('ingest', { ...environment, RINGBACK_CONFIG: file.path, PORT: '0' })
   await using worker = runApp('worker', { ...environment, RINGBACK_CONFIG: file.path, WORKER_CONCURRENCY: '1' })
-  const port = await numberIn(ingest, /"port":(\d+),"sources"/)
+  const port = await ingestPort(ingest)
   const ofWorker = await numberIn(worker, opsPort)
   // Storing waits for this lock, so that the second job and the third have to wait for the first.
   await using lock = await lockEvents(database)

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { shardPrefix } from '@ringback/core/queue/server'
 import { expectStored, startLoad, storesMore } from './support/load.ts'
-import { runApp } from './support/processes.ts'
+import { ingestPort, runApp } from './support/processes.ts'
 import { startCluster } from './support/redis-servers.ts'
 import type { OwnRedis } from './support/redis-servers.ts'
 import { eventually, freshDatabase } from './support/ringback.ts'
@@ -19,9 +19,9 @@ test('a master of the cluster is killed under load: nothing acknowledged is lost
   }
   await using ingest = runApp('ingest', { ...environment, PORT: '0' })
   await using worker = runApp('worker', environment)
-  const [, port] = await ingest.prints(/"port":(\d+),"sources"/)
+  const port = await ingestPort(ingest)
   await worker.prints(/worker\.started/)
-  const load = startLoad(Number(port))
+  const load = startLoad(port)
   await storesMore(database, load, 500)
   await expectShardsOnAllMasters(await cluster.masters())
 

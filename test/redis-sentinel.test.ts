@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { expectStored, startLoad, storesMore } from './support/load.ts'
-import { runApp } from './support/processes.ts'
+import { ingestPort, runApp } from './support/processes.ts'
 import { startSentinels } from './support/redis-servers.ts'
 import { eventually, freshDatabase } from './support/ringback.ts'
 
@@ -12,9 +12,9 @@ test.each(['SIGKILL', 'SIGSTOP'] as const)(
     const environment = { DATABASE_URL: database.url, REDIS_URL: sentinels.url, REDIS_WAIT_REPLICAS: '1' }
     await using ingest = runApp('ingest', { ...environment, PORT: '0' })
     await using worker = runApp('worker', environment)
-    const [, port] = await ingest.prints(/"port":(\d+),"sources"/)
+    const port = await ingestPort(ingest)
     await worker.prints(/worker\.started/)
-    const load = startLoad(Number(port))
+    const load = startLoad(port)
     await storesMore(database, load, 300)
 
     sentinels.master.kill(signal)

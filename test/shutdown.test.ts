@@ -3,7 +3,7 @@ import { connect, createServer } from 'node:net'
 import type { AddressInfo, Socket } from 'node:net'
 import { describe, expect, inject, onTestFinished, test } from 'vitest'
 import { code } from '@ringback/core/handlers'
-import { configFile, runApp } from './support/processes.ts'
+import { configFile, ingestPort, runApp } from './support/processes.ts'
 import type { RunningProcess } from './support/processes.ts'
 import {
   aCallback,
@@ -43,11 +43,6 @@ async function surroundingsOf(database: Database): Promise<Surroundings> {
   return { environment, ways, [Symbol.asyncDispose]: () => kept.disposeAsync() }
 }
 
-async function ingestPort(ingest: RunningProcess): Promise<{ port: number }> {
-  const [, port] = await ingest.prints(/"port":(\d+),"sources"/)
-  return { port: Number(port) }
-}
-
 /** Ends a process as an orchestrator does, and checks that it takes no longer than it may. */
 async function terminate({ child, ended, output }: RunningProcess): Promise<void> {
   const startedAt = performance.now()
@@ -62,7 +57,7 @@ describe('SIGTERM to an ingest', () => {
     await using surroundings = await surroundingsOf(database)
     const { environment } = surroundings
     await using ingest = runApp('ingest', { ...environment, PORT: '0', SHUTDOWN_DELAY_MS: '3000' })
-    const { port } = await ingestPort(ingest)
+    const port = await ingestPort(ingest)
     const [, opsPort] = await ingest.prints(/"port":(\d+),"msg":"operators\.listening"/)
     const ready = async () =>
       Promise.all([port, opsPort].map(async (own) => (await fetch(`http://127.0.0.1:${own}/readyz`)).status))
@@ -81,7 +76,7 @@ describe('SIGTERM to an ingest', () => {
     await using surroundings = await surroundingsOf(database)
     const { environment, ways } = surroundings
     await using ingest = runApp('ingest', { ...environment, PORT: '0', SHUTDOWN_DELAY_MS: '5000' })
-    const { port } = await ingestPort(ingest)
+    const port = await ingestPort(ingest)
     await eventually(async () => expect((await postCallbacks({ port }, aCallback(1))).status).toBe(200))
     const slow = connect(port, '127.0.0.1').on('error', () => {}) // it is cut off
     slow.write('POST /callbacks/voximplant HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n')
@@ -97,7 +92,7 @@ describe('SIGTERM to an ingest', () => {
     await using surroundings = await surroundingsOf(database)
     const { environment } = surroundings
     await using ingest = runApp('ingest', { ...environment, PORT: '0', SHUTDOWN_DELAY_MS: '60000' })
-    const { port } = await ingestPort(ingest)
+    const port = await ingestPort(ingest)
     ingest.child.kill('SIGTERM')
     await eventually(async () => expect((await fetch(`http://127.0.0.1:${port}/readyz`)).status).toBe(503))
     ingest.child.kill('SIGTERM')
@@ -153,7 +148,7 @@ describe('SIGTERM to a worker', () => {
     const port = await ingestPort(ingest)
     await using worker = runApp('worker', environment)
     await worker.prints(/worker\.started/)
-    await eventually(async () => expect((await postCallbacks(port, aCallback(1))).status).toBe(200))
+    await eventually(async () => expect((await postCallbacks({ port }, aCallback(1))).status).toBe(200))
     await worker.prints(/groups\.stored/)
     for (const way of ways) await way[fault]()
     await terminate(worker)
@@ -181,7 +176,7 @@ describe('SIGTERM to a worker', () => {
     await worker.prints(/worker\.started/)
     // One job: its deliveries are begun together, and would be recorded together.
     const callbacks = [1, 2, 3].map((id) => aCallback(id))
-    await eventually(async () => expect((await postCallbacks(port, ...callbacks)).status).toBe(200))
+    await eventually(async () => expect((await postCallbacks({ port }, ...callbacks)).status).toBe(200))
     await eventually(async () => expect(await database.sql`select from attempts`).toHaveLength(3))
     await terminate(worker)
     expect(worker.output()).toMatch(/"count":1,"msg":"attempts\.left"/)

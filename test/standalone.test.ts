@@ -5,7 +5,7 @@ import { expect, inject, test } from 'vitest'
 import { connect } from '@ringback/core/store/connect'
 import { demoCredentials } from '@ringback/core/providers/voximplant'
 import { freePort } from './support/free-port.ts'
-import { runApp, temporaryFolder } from './support/processes.ts'
+import { ingestPort, runApp, temporaryFolder } from './support/processes.ts'
 import { aCallback, eventually, freshDatabase, postCallbacks, ownRedis } from './support/ringback.ts'
 
 // `npm start` without its first half, which brings Node.js and the dependencies; .ci/run does that half for real.
@@ -41,9 +41,9 @@ test('with nothing installed and nothing set: the printed callback is stored, su
     expect(await ringback.ended).toBe(0)
   }
   await using again = runApp('standalone', environment)
-  const [, port] = await again.prints(/"port":(\d+),"sources"/)
+  const port = await ingestPort(again)
   const [, databaseUrl] = await again.prints(/psql (\S+)/)
-  expect((await postCallbacks({ port: Number(port) }, callback)).status).toBe(200)
+  expect((await postCallbacks({ port }, callback)).status).toBe(200)
   const sql = connect(databaseUrl!, { max: 1, applicationName: 'ringback tests' })
   await eventually(async () => expect(await sql`select duplicates from events`).toEqual([{ duplicates: 1 }]))
   await eventually(async () => expect(await sql`select status from deliveries`).toEqual([{ status: 'succeeded' }]))
@@ -138,11 +138,9 @@ test('with servers of its own, it uses those', async () => {
     VOXIMPLANT_API_KEY: 'own',
     VOXIMPLANT_SALT: 'own',
   })
-  const [, port] = await ringback.prints(/"port":(\d+),"sources"/)
+  const port = await ingestPort(ringback)
   await ringback.prints(/psql/)
   expect(ringback.output()).not.toContain('demo')
-  expect(
-    (await postCallbacks({ port: Number(port) }, aCallback(1, { account_id: demoCredentials.accountId }))).status,
-  ).toBe(401)
+  expect((await postCallbacks({ port }, aCallback(1, { account_id: demoCredentials.accountId }))).status).toBe(401)
   await eventually(async () => expect(await database.sql`select from quarantine`).toHaveLength(1))
 })

@@ -2,7 +2,7 @@ import { createServer } from 'node:http'
 import type { IncomingHttpHeaders } from 'node:http'
 import { expect, test } from 'vitest'
 import { listen } from './support/listen.ts'
-import { configFile, runApp } from './support/processes.ts'
+import { configFile, ingestPort, runApp } from './support/processes.ts'
 import type { RunningProcess } from './support/processes.ts'
 import { aCallback, eventually, freshDatabase, environmentFor } from './support/ringback.ts'
 
@@ -112,7 +112,7 @@ test('a request, its group and its attempts can be followed from one to the othe
   }
   await using ingest = runApp('ingest', { ...environment, PORT: '0' })
   await using worker = runApp('worker', { ...environment, OTEL_SERVICE_NAME: 'our-worker' })
-  const port = Number((await ingest.prints(/"port":(\d+),"sources"/))[1])
+  const port = await ingestPort(ingest)
   await worker.prints(/worker\.started/)
 
   expect(await postWith(port, `00-${traceId}-${callerSpanId}-01`, aCallback(1), aCallback(2))).toBe(200)
@@ -173,7 +173,7 @@ test('without OTEL_* no callback carries a traceparent and no request gets one',
   const environment = { ...(await environmentFor(database)), LOG_LEVEL: 'info', RINGBACK_CONFIG: file.path }
   await using ingest = runApp('ingest', { ...environment, PORT: '0' })
   await using _worker = runApp('worker', environment)
-  const port = Number((await ingest.prints(/"port":(\d+),"sources"/))[1])
+  const port = await ingestPort(ingest)
   expect(await postWith(port, `00-${traceId}-${callerSpanId}-01`, aCallback(1))).toBe(200)
   await eventually(async () =>
     expect(await database.sql`select from deliveries where status <> 'pending'`).toHaveLength(2),

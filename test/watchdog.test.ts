@@ -1,5 +1,5 @@
 import { expect, inject, test } from 'vitest'
-import { configFile, runApp } from './support/processes.ts'
+import { configFile, ingestPort, runApp } from './support/processes.ts'
 import type { RunningProcess } from './support/processes.ts'
 import { aCallback, eventually, freshDatabase, postCallbacks, startWorker, environmentFor } from './support/ringback.ts'
 import type { Database } from './support/ringback.ts'
@@ -10,7 +10,7 @@ const STUCK_AFTER_SECONDS = '10'
 
 async function startIngestProcess(environment: Record<string, string>) {
   const app = runApp('ingest', { ...environment, PORT: '0' })
-  const port = Number((await app.prints(/"port":(\d+),"sources"/))[1])
+  const port = await ingestPort(app)
   return { port, [Symbol.asyncDispose]: () => app[Symbol.asyncDispose]() }
 }
 

@@ -60,6 +60,11 @@ export function runApp(app: string, environment: Record<string, string>, args: s
   }
 }
 
+/** The port on which an ingest, or a standalone, takes callbacks; waits until it says so. */
+export async function ingestPort({ prints }: RunningProcess): Promise<number> {
+  return Number((await prints(/"port":(\d+),"sources"/))[1])
+}
+
 /** Runs a command of the CLI to its end. */
 export async function runCli(
   environment: Record<string, string>,
