@@ -12,7 +12,7 @@ import { createConsumer, createProducer } from '@ringback/core/queue'
 import type { QueueJob, QueueServer } from '@ringback/core/queue'
 import { connect } from '@ringback/core/store/connect'
 import type { Sql } from '@ringback/core/store/connect'
-import { databaseOn, ownPostgres, standbyOf, switchTo } from './support/postgres-server.ts'
+import { databaseOn, ownPostgres, standbyOf } from './support/postgres-server.ts'
 import type { PostgresServer } from './support/postgres-server.ts'
 import {
   aCallback,
@@ -24,6 +24,7 @@ import {
   startWorker,
 } from './support/ringback.ts'
 import type { Database } from './support/ringback.ts'
+import { proxyTo } from './support/tcp-proxy.ts'
 
 /** What a statement may take here; a silent connection is given up 5 s later. */
 const LONGEST_STATEMENT_MS = 2000
@@ -159,23 +160,23 @@ test('Postgres is frozen for ever while another server answers at its address: s
   await using primary = await ownPostgres(['wal_level=replica', 'max_wal_senders=4'])
   await using database = await databaseOn(primary)
   await using standby = await standbyOf(primary)
-  await using way = await switchTo(primary.port)
+  await using way = await proxyTo(database.url)
   // From here on a commit is one on both, so that a failover loses nothing.
   await database.sql`alter system set synchronous_standby_names = 'standby'`
   await database.sql`select pg_reload_conf()`
   await eventually(async () =>
     expect(await database.sql`select from pg_stat_replication where sync_state = 'sync'`).toHaveLength(1),
   )
-  const queue =
-    database.queue.kind === 'postgres' ? { ...database.queue, url: way.urlOf(database.url) } : database.queue
-  await using ringback = await startAll(database, { databaseUrl: way.urlOf(database.url), queue })
+  const queue = database.queue.kind === 'postgres' ? { ...database.queue, url: way.url } : database.queue
+  await using ringback = await startAll(database, { databaseUrl: way.url, queue })
   await ringback.send(10)
   await ringback.isWell()
 
   primary.freeze()
-  const replica = connect(databaseUrlOn(standby, database), { max: 2, applicationName: 'ringback tests' })
+  const standbyUrl = databaseUrlOn(standby, database)
+  const replica = connect(standbyUrl, { max: 2, applicationName: 'ringback tests' })
   // Connections lead to a standby first, which takes no writes; then it is promoted.
-  way.leadTo(standby.port)
+  way.lead(standbyUrl)
   await ringback.send(3)
   await ringback.said('CONNECTION_SILENT')
   await replica`select pg_promote()`

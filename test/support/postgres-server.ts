@@ -1,8 +1,7 @@
 import { readFileSync, readdirSync } from 'node:fs'
 import { once } from 'node:events'
 import { chown, cp, mkdtemp, rm, stat, writeFile } from 'node:fs/promises'
-import { connect as connectSocket, createServer } from 'node:net'
-import type { AddressInfo, Socket } from 'node:net'
+import { connect as connectSocket } from 'node:net'
 import { join } from 'node:path'
 import { inject } from 'vitest'
 import { migrateQueue } from '@ringback/core/queue'
@@ -158,44 +157,4 @@ async function ownAll(folder: string, { uid, gid }: { uid: number; gid: number }
   for (const entry of readdirSync(folder, { recursive: true, encoding: 'utf8' }))
     await chown(join(folder, entry), uid, gid)
   await chown(folder, uid, gid)
-}
-
-/** A fixed address that leads to one server, and then to another: connections that exist stay where they are. */
-export interface Switch extends AsyncDisposable {
-  urlOf: (url: string) => string
-  leadTo: (port: number) => void
-}
-
-export async function switchTo(port: number): Promise<Switch> {
-  let target = port
-  const sockets = new Set<Socket>()
-  const server = createServer((downstream) => {
-    const upstream = connectSocket(target, '127.0.0.1')
-    for (const [from, to] of [
-      [downstream, upstream],
-      [upstream, downstream],
-    ] as const) {
-      sockets.add(from)
-      from.pipe(to)
-      from.on('error', () => {}) // 'close' follows
-      from.on('close', () => {
-        sockets.delete(from)
-        to.destroy()
-      })
-    }
-  })
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  return {
-    urlOf(url) {
-      const own = new URL(url)
-      own.port = String((server.address() as AddressInfo).port)
-      return own.href
-    },
-    leadTo: (other) => void (target = other),
-    async [Symbol.asyncDispose]() {
-      server.close()
-      for (const socket of sockets) socket.destroy()
-    },
-  }
 }
