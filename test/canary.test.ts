@@ -41,8 +41,6 @@ function aQueuedCallback(callbackId: string): GroupPart {
   return { kind: 'callbacks', json: JSON.stringify(queued(callbackId)) }
 }
 
-const storing = (database: Database) => storeOneByOne(database)
-
 test('a canary passes ingest, queue and worker to Postgres, and makes no event', async () => {
   await using database = await freshDatabase()
   await using _worker = await startWorker(database)
@@ -64,7 +62,7 @@ test('a canary passes ingest, queue and worker to Postgres, and makes no event',
 test('an ingest is heard of anew after a gap of a minute', async () => {
   await using database = await freshDatabase()
   const { sql } = database
-  const store = storing(database)
+  const store = storeOneByOne(database)
   const heardFor = async () => {
     const [row] = await sql<{ minutes: number }[]>`
       select floor(extract(epoch from now() - heard_since) / 60)::integer as minutes from ingests`
@@ -81,7 +79,7 @@ test('an ingest is heard of anew after a gap of a minute', async () => {
 
 test('canaries travel among callbacks, whose groups are stored once as ever', async () => {
   await using database = await freshDatabase()
-  const store = storing(database)
+  const store = storeOneByOne(database)
   const job = group(aQueuedCallback('1'), aCanary(), aQueuedCallback('2'), aCanary({ sentAt: Date.now() + 1 }))
   await Promise.all([store(job), store(job)])
   await store(job)
@@ -94,7 +92,7 @@ test('canaries travel among callbacks, whose groups are stored once as ever', as
 
 test('of canaries that come in any order the newest counts, and a wrong clock is got over', async () => {
   await using database = await freshDatabase()
-  const store = storing(database)
+  const store = storeOneByOne(database)
   const sent = async (fields: Partial<QueuedCanary>) => {
     await store(group(aCanary(fields)))
     const [row] = await database.sql`
@@ -114,7 +112,9 @@ test('of canaries that come in any order the newest counts, and a wrong clock is
 
 test('a canary that cannot be stored keeps nothing from being stored', async () => {
   await using database = await freshDatabase()
-  await storing(database)(group(aQueuedCallback('1'), { kind: 'canary', json: '{"ingest":null,"sentAt":"never"}' }))
+  await storeOneByOne(database)(
+    group(aQueuedCallback('1'), { kind: 'canary', json: '{"ingest":null,"sentAt":"never"}' }),
+  )
   expect(await database.sql`select from events`).toHaveLength(1)
   expect(await database.sql`select from ingests`).toHaveLength(0)
 })
@@ -299,7 +299,7 @@ describe('the alert', () => {
 
   test('of lost data is open for an hour', async () => {
     await using database = await freshDatabase()
-    await storing(database)(group(aCanary({ lost: 'the server lost 3 writes' })))
+    await storeOneByOne(database)(group(aCanary({ lost: 'the server lost 3 writes' })))
     expect(await alerts(database)).toEqual(['queue_data_lost:'])
     const [row] = await database.sql<{ text: string }[]>`select text from alerts where kind = 'queue_data_lost'`
     expect(row!.text).toContain('the server lost 3 writes')

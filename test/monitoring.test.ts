@@ -17,10 +17,12 @@ import {
   configWith,
   eventually,
   freshDatabase,
+  groupOf,
   idAt,
   log,
   post,
   postCallbacks,
+  queued,
   startIngest,
   startWorker,
   storeOneByOne,
@@ -66,24 +68,10 @@ async function noticesIn({ sql }: Database): Promise<string[]> {
 /** Stores callbacks that came at those times. */
 async function storeEventsAt(database: Database, ...events: (Partial<QueuedCallback> & { at: Date })[]): Promise<void> {
   const store = storeOneByOne(database)
-  const parts = events.map(({ at, ...fields }) => ({
-    kind: 'callbacks' as const,
-    json: JSON.stringify({
-      id: idAt(at.toISOString()),
-      source: 'vobiz',
-      accountId: '',
-      callbackId: randomUUIDv7(),
-      type: '',
-      verifiedBy: 'secret',
-      occurredAt: at.toISOString(),
-      method: 'POST',
-      url: '/',
-      headers: {},
-      raw: Buffer.from('{}').toString('base64'),
-      ...fields,
-    }),
-  }))
-  await store({ id: `group-${randomUUIDv7()}`, data: storeJob(parts) })
+  const callbacks = events.map(({ at, ...fields }) =>
+    queued(randomUUIDv7(), { id: idAt(at.toISOString()), source: 'vobiz', occurredAt: at.toISOString(), ...fields }),
+  )
+  await store(groupOf(callbacks))
 }
 
 const minutesAgo = (minutes: number) => new Date(Date.now() - minutes * 60_000)
