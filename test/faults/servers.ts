@@ -8,7 +8,7 @@ import { connect } from '@ringback/core/store/connect'
 import { migrate } from '@ringback/core/store/migrate'
 import { startPostgres } from '@ringback/standalone/embedded-postgres'
 import { freePort } from '../support/free-port.ts'
-import { ensureProgram } from '../support/programs.ts'
+import { ensureProgram, REDIS_SETTINGS } from '../support/programs.ts'
 import type { Program } from './supervise.ts'
 
 // Redis and Postgres as Ringback asks for them: what they have acknowledged is on the disk.
@@ -63,11 +63,6 @@ export async function prepareCluster(): Promise<PreparedCluster> {
   }
 }
 
-/** The database of a copied cluster. */
-export function databaseUrl(port: number): string {
-  return `postgres://ringback:ringback@127.0.0.1:${port}/ringback`
-}
-
 /** A Redis that loses nothing which it has acknowledged, with its files in a folder of its own. */
 export async function redisProgram(dir: string, port: number): Promise<Program> {
   const dataDir = join(dir, 'redis')
@@ -75,11 +70,7 @@ export async function redisProgram(dir: string, port: number): Promise<Program> 
   return {
     name: 'redis',
     command: ensureProgram('redis-server', { package: 'redis-server' }),
-    // oxfmt-ignore
-    args: [
-      '--port', String(port), '--bind', '127.0.0.1', '--dir', dataDir, '--save', '',
-      '--appendonly', 'yes', '--appendfsync', 'always', '--maxmemory-policy', 'noeviction',
-    ],
+    args: ['--port', String(port), '--bind', '127.0.0.1', '--dir', dataDir, ...REDIS_SETTINGS],
     logFile: join(dir, 'redis.log'),
   }
 }

@@ -3,12 +3,13 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { demoCredentials } from '@ringback/core/providers/voximplant'
+import { embeddedDatabaseUrl } from '@ringback/core/standalone'
 import { freePort } from '../support/free-port.ts'
 import { proxyTo } from '../support/tcp-proxy.ts'
 import type { TcpProxy } from '../support/tcp-proxy.ts'
 import { startReceiver } from './receiver.ts'
 import type { Receiver } from './receiver.ts'
-import { databaseUrl, redisProgram } from './servers.ts'
+import { redisProgram } from './servers.ts'
 import type { PreparedCluster } from './servers.ts'
 import { mountSmallDisk } from './small-disk.ts'
 import type { SmallDisk } from './small-disk.ts'
@@ -67,7 +68,7 @@ export async function startStand(resources: AsyncDisposableStack, options: Stand
   const redis = resources.use(supervise(await redisProgram(dir, ports.redis)))
   const receiver = resources.use(await startReceiver())
 
-  const straight = { databaseUrl: databaseUrl(ports.postgres), redisUrl: `redis://127.0.0.1:${ports.redis}` }
+  const straight = { databaseUrl: embeddedDatabaseUrl(ports.postgres), redisUrl: `redis://127.0.0.1:${ports.redis}` }
   const queueUrl = options.queue === 'redis' ? straight.redisUrl : straight.databaseUrl
   const links: Stand['links'] = {}
   const by = async (name: LinkName, url: string) =>

@@ -3,16 +3,14 @@ import { once } from 'node:events'
 import { chown, cp, mkdtemp, rm, stat, writeFile } from 'node:fs/promises'
 import { connect as connectSocket } from 'node:net'
 import { join } from 'node:path'
-import { inject } from 'vitest'
 import { migrateQueue } from '@ringback/core/queue'
-import type { QueueServer } from '@ringback/core/queue'
 import { connect } from '@ringback/core/store/connect'
 import { migrate } from '@ringback/core/store/migrate'
 import { startPostgres } from '@ringback/standalone/embedded-postgres'
 import type { EmbeddedPostgres } from '@ringback/standalone/embedded-postgres'
 import { freePort } from './free-port.ts'
 import { dataFolder } from './servers.ts'
-import { connectAsAdmin } from './ringback.ts'
+import { connectAsAdmin, queueFor } from './ringback.ts'
 import type { Database } from './ringback.ts'
 
 /** A Postgres of a test's own, to which anything may be done. */
@@ -123,10 +121,7 @@ export async function databaseOn(server: { url: string }, tablespace?: string): 
   const url = new URL(`/${name}`, server.url).href
   const sql = connect(url, { max: 5, applicationName: 'ringback tests' })
   await migrate(sql)
-  const queue: QueueServer =
-    inject('queue') === 'redis'
-      ? { kind: 'redis', url: inject('redisUrl'), prefix: `{${name}-${Date.now()}}` }
-      : { kind: 'postgres', url }
+  const queue = queueFor(url, `${name}-${Date.now()}`)
   await migrateQueue(queue)
   return { url, sql, queue, [Symbol.asyncDispose]: () => sql.end({ timeout: 1 }) }
 }

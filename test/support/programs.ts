@@ -1,6 +1,12 @@
 import { execFileSync, spawnSync } from 'node:child_process'
 import { join } from 'node:path'
 
+/** What Ringback asks of a Redis: that it loses nothing which it has acknowledged. */
+// oxfmt-ignore
+export const REDIS_SETTINGS = [
+  '--appendonly', 'yes', '--appendfsync', 'always', '--maxmemory-policy', 'noeviction', '--save', '',
+]
+
 /** Where Debian puts programs that are started as services; not every user has it in PATH. */
 const SERVICE_FOLDERS = ['/usr/sbin', '/usr/local/sbin']
 

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { Redis } from 'ioredis'
-import { ensureProgram } from './programs.ts'
+import { ensureProgram, REDIS_SETTINGS } from './programs.ts'
 import { eventually } from './ringback.ts'
 import { freePort } from './free-port.ts'
 
@@ -25,7 +25,6 @@ export interface OwnRedis extends AsyncDisposable {
   restart: (options?: { empty: boolean }) => Promise<void>
 }
 
-const SETTINGS = ['--appendonly', 'yes', '--appendfsync', 'always', '--maxmemory-policy', 'noeviction', '--save', '']
 const NODE_TIMEOUT_MS = 2000
 
 /** Starts a Redis with the settings that Ringback asks for, and `more`. */
@@ -38,7 +37,7 @@ export async function startRedis(more: string[] = []): Promise<OwnRedis> {
   let child: ChildProcess
 
   async function start(): Promise<void> {
-    child = spawn(program, ['--port', String(port), '--dir', dir, ...SETTINGS, ...more], { stdio: 'ignore' })
+    child = spawn(program, ['--port', String(port), '--dir', dir, ...REDIS_SETTINGS, ...more], { stdio: 'ignore' })
     await eventually(() => client.ping())
   }
   const isRunning = () => child.exitCode === null && child.signalCode === null

@@ -33,20 +33,23 @@ export async function freshDatabase(): Promise<Database> {
   await admin`create database ${admin(name)} template ${admin(template)}`
   const url = new URL(`/${name}`, templateUrl).href
   const sql = connect(url, { max: 5, applicationName: 'ringback tests' })
-  const queue: QueueServer =
-    inject('queue') === 'redis'
-      ? { kind: 'redis', url: inject('redisUrl'), prefix: `{${name}}` }
-      : { kind: 'postgres', url }
   return {
     url,
     sql,
-    queue,
+    queue: queueFor(url, name),
     async [Symbol.asyncDispose]() {
       await sql.end()
       await admin`drop database ${admin(name)} with (force)`
       await admin.end()
     },
   }
+}
+
+/** The queue of a database, where this project's tests have theirs. `name` keeps those of other databases apart from it. */
+export function queueFor(databaseUrl: string, name: string): QueueServer {
+  return inject('queue') === 'redis'
+    ? { kind: 'redis', url: inject('redisUrl'), prefix: `{${name}}` }
+    : { kind: 'postgres', url: databaseUrl }
 }
 
 /**

@@ -14,7 +14,7 @@ import { PostgreSqlContainer } from '@testcontainers/postgresql'
 import { RedisContainer } from '@testcontainers/redis'
 import type { TestProject } from 'vitest/node'
 import { freePort } from './free-port.ts'
-import { ensureProgram } from './programs.ts'
+import { ensureProgram, REDIS_SETTINGS } from './programs.ts'
 
 // Real servers for the service tests: those that TEST_DATABASE_URL and TEST_REDIS_URL name, else containers where there
 // is an engine that can have the images, else programs on this machine. Never those of DATABASE_URL and REDIS_URL.
@@ -124,19 +124,7 @@ async function redisServer(useContainers: boolean): Promise<Server> {
   })
   const port = await freePort()
   const dataDir = await mkdtemp(join(tmpdir(), 'ringback-redis-'))
-  const options = [
-    '--port',
-    String(port),
-    '--dir',
-    dataDir,
-    '--appendonly',
-    'yes',
-    '--appendfsync',
-    'always',
-    '--maxmemory-policy',
-    'noeviction',
-  ]
-  const server = spawn(program, options, { stdio: 'ignore' })
+  const server = spawn(program, ['--port', String(port), '--dir', dataDir, ...REDIS_SETTINGS], { stdio: 'ignore' })
   await accepts(port)
   return {
     url: `redis://127.0.0.1:${port}`,
