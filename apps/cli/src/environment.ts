@@ -23,7 +23,7 @@ const Variables = z.object({
   PORT: variables.port.default(3000),
 })
 
-/** What decides which configuration there is; the servers' own form is no matter of it. */
+/** What decides which configuration is loaded. Whether the servers' URLs can be read is not looked at for that. */
 const ConfigVariables = z.object({
   RINGBACK_CONFIG: variables.configFile,
   DATABASE_URL: z.string().optional(),
@@ -44,7 +44,7 @@ export function readEnvironment(environment: Environment = process.env) {
   }
 }
 
-/** The same. Nobody's spool is drained into the database of `npm start` for want of a variable. */
+/** The same, where a spool of one's own needs a server that is named: lest it be drained into the database of `npm start`. */
 export function readDrainEnvironment(environment: Environment = process.env) {
   const named = Variables.refine((read) => read.SPOOL_DIR === undefined || !isBesideStandalone(read), {
     path: ['REDIS_URL'],
@@ -54,7 +54,7 @@ export function readDrainEnvironment(environment: Environment = process.env) {
   return readEnvironment(environment)
 }
 
-/** Compose's ingest has only REDIS_URL: it is told of no demo credentials. */
+/** Whether no server is named. Compose's ingest has only REDIS_URL, and is not given the demo credentials. */
 function isBesideStandalone(read: { DATABASE_URL?: string | undefined; REDIS_URL?: string | undefined }): boolean {
   return read.DATABASE_URL === undefined && read.REDIS_URL === undefined
 }
