@@ -1,4 +1,4 @@
-import { withTimeout } from '@ringback/core/queue/time-limit'
+import { withTimeout } from '@ringback/core/with-timeout'
 import { connect } from '@ringback/core/store/connect'
 import type { Sql } from '@ringback/core/store/connect'
 

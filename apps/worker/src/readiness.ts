@@ -1,4 +1,4 @@
-import { withTimeout } from '@ringback/core/queue/time-limit'
+import { withTimeout } from '@ringback/core/with-timeout'
 
 /**
  * Makes the function that tells whether every part answers within `timeoutMs`. A part that has not answered is not asked

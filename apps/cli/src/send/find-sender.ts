@@ -1,6 +1,5 @@
 import { resolveConfig } from '@ringback/core/config'
 import type { Config, SourceDefinition } from '@ringback/core/config'
-import { isObject } from '@ringback/core/is-object'
 import { providers } from '@ringback/core/providers/all'
 import type { Provider, Sample, Scheme, SchemeProfile, Source } from '@ringback/core/providers/provider'
 import { resolveSource } from '@ringback/core/providers/source'

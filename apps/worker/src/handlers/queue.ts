@@ -1,7 +1,7 @@
 import { HandlerError } from '@ringback/core/handlers'
 import type { HandledEvent, HandlerContext, QueueAction } from '@ringback/core/handlers'
 import { createFastClient } from '@ringback/core/queue/redis-client'
-import { lazily } from '@ringback/core/queue/time-limit'
+import { lazily } from '@ringback/core/lazily'
 import { Queue } from 'bullmq'
 import type { JobsOptions } from 'bullmq'
 import { eventFields } from './event-fields.ts'

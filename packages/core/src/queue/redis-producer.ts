@@ -1,5 +1,5 @@
 import { withTimeout } from '../with-timeout.ts'
-import { lazily } from './lazily.ts'
+import { lazily } from '../lazily.ts'
 import { createFastClient } from './redis-client.ts'
 import type { Producer, QueueState, ProducerOptions } from './producer.ts'
 import { queueOptions, stateOf } from './producer.ts'
