@@ -168,7 +168,7 @@ describe('what names a callback', () => {
       'message_delivery_report:m1:READ',
     )
     expect(idOf(conversation, body('contact_create_notification', { contact: { id: 'c' } }))).toBe(
-      'contact_create_notification:c::2026-01-01T00%3A00%3A00Z',
+      'contact_create_notification:c:::2026-01-01T00%3A00%3A00Z',
     )
     expect(idOf(conversation, body('something_new', {}))).toMatch(/^body:/)
     expect(idOf(conversation, { app_id: 'a' })).toMatch(/^body:/)
@@ -186,6 +186,49 @@ describe('what names a callback', () => {
     ]
     expect(reports[0]).toBe(`${type}:m1:QUEUED_ON_CHANNEL:RCS`)
     expect(new Set(reports).size).toBe(3)
+  })
+  test('a message that is submitted to a second channel is submitted twice', () => {
+    const submitted = (channel: string) =>
+      idOf(conversation, { message_submit_notification: { message_id: 'm1', channel_identity: { channel } } })
+    expect(submitted('RCS')).toBe('message_submit_notification:m1:RCS')
+    expect(submitted('SMS')).not.toBe(submitted('RCS'))
+  })
+  // As the vendor's samples have them: without event_time.
+  const [earlier, later] = ['2020-11-17T16:13:57.052735Z', '2021-03-01T09:00:00Z']
+  const accepted = (type: string, value: object, accepted_time = earlier) =>
+    idOf(conversation, { app_id: 'a', accepted_time, project_id: 'p', [type]: value })
+  test.each([
+    ['contact_update_notification', { contact: { id: 'c' } }],
+    ['event', { contact_id: 'c', contact_event: { composing_event: {} } }],
+    ['opt_in_notification', { contact_id: 'c', channel: 'WHATSAPP', status: 'OPT_IN_SUCCEEDED' }],
+  ])('what happens to a contact again is another callback, and what is sent again is not: %s', (type, value) => {
+    expect(accepted(type, value)).toMatch(new RegExp(`^${type}:c:`))
+    expect(accepted(type, { ...value, unheard: 'of' })).toBe(accepted(type, value))
+    expect(accepted(type, value, later)).not.toBe(accepted(type, value))
+    expect(idOf(conversation, { [type]: value })).toMatch(/^body:/)
+  })
+  test('what a contact’s channel was asked is named by request, channel and answer, whenever it comes', () => {
+    const capability = { contact_id: 'c', channel: 'WHATSAPP', capability_status: 'CAPABILITY_FULL', request_id: 'r1' }
+    const name = accepted('capability_notification', capability)
+    expect(name).toBe('capability_notification:c:CAPABILITY_FULL:WHATSAPP:r1')
+    expect(accepted('capability_notification', capability, later)).toBe(name)
+    for (const other of [{ request_id: 'r2' }, { channel: 'RCS' }, { capability_status: 'NO_CAPABILITY' }]) {
+      expect(accepted('capability_notification', { ...capability, ...other })).not.toBe(name)
+    }
+  })
+  test('a conversation starts and stops once, without a time', () => {
+    for (const type of ['conversation_start_notification', 'conversation_stop_notification']) {
+      expect(idOf(conversation, { [type]: { conversation: { id: 'v' } } })).toBe(`${type}:v`)
+    }
+  })
+  test('each analysis of a message is its own', () => {
+    const analysed = (results: object) =>
+      idOf(conversation, { smart_conversation_notification: { message_id: 'm1', analysis_results: results } })
+    expect(analysed({ ml_nlu_result: [] })).toMatch(/^smart_conversation_notification:m1:[0-9a-f]{64}$/)
+    expect(analysed({ ml_sentiment_result: [] })).not.toBe(analysed({ ml_nlu_result: [] }))
+  })
+  test('metadata of the channel is not what a callback is about', () => {
+    expect(idOf(conversation, { channel_metadata: { id: 'x' }, message: { id: 'm1' } })).toBe('message:m1')
   })
 })
 

@@ -155,31 +155,53 @@ const CONVERSATION_FACTS = new Set([
   'event_time',
   'message_metadata',
   'correlation_id',
+  'channel_metadata',
 ])
-const splitConversation = splitObject(({ text }, { json }) => {
+const splitConversation = splitObject(({ text, raw }, { json }) => {
   const members = Object.entries((json as { value: object }).value)
   const type =
     members.find(
       ([name, value]) => !CONVERSATION_FACTS.has(name) && typeof value === 'object' && value !== null,
     )?.[0] ?? ''
   return {
-    callbackId: conversationId(type, text),
+    callbackId: conversationId(type, text, raw),
     type,
     occurredAt: fromIsoTime(text('event_time')) ?? fromIsoTime(text('accepted_time')),
   }
 })
 
-function conversationId(type: string, text: Content['text']): string | undefined {
+/** What is said of a conversation once, without a time; all else can come again. */
+const ONCE = new Set([
+  'conversation_start_notification',
+  'conversation_stop_notification',
+  'conversation_delete_notification',
+])
+
+function conversationId(type: string, text: Content['text'], raw: Buffer): string | undefined {
   if (type === '') return undefined
   const own = text(type, 'id') ?? text(type, 'message_id') ?? text(type, 'event_id')
   if (own !== undefined) {
-    // A message that the first channel did not take goes by another, and has the same status there.
-    const channel = type.endsWith('_delivery_report') ? text(type, 'channel_identity', 'channel') : undefined
-    return composeCallbackId(type, own, text(type, 'status'), channel)
+    return composeCallbackId(type, own, text(type, 'status'), channelOf(type, text), analysisHash(type, raw))
   }
-  // Contacts and conversations hold their ids one level deeper, and change more than once.
+  // Contacts and conversations hold their ids one level deeper, and most change more than once.
   const about = text(type, type.split('_', 1)[0]!, 'id') ?? text(type, 'contact_id') ?? text(type, 'conversation_id')
-  return about && composeCallbackId(type, about, text(type, 'status') ?? '', text('event_time'))
+  if (about === undefined) return undefined
+  if (ONCE.has(type)) return composeCallbackId(type, about)
+  const which = text(type, 'request_id') ?? text('event_time') ?? text('accepted_time')
+  if (which === undefined) return undefined
+  const status = text(type, 'status') ?? text(type, 'capability_status')
+  return composeCallbackId(type, about, status ?? '', text(type, 'channel') ?? '', which)
+}
+
+/** A message that the first channel did not take goes by another, and is submitted and reported there as well. */
+function channelOf(type: string, text: Content['text']): string | undefined {
+  const isOfChannel = type.endsWith('_delivery_report') || type === 'message_submit_notification'
+  return isOfChannel ? text(type, 'channel_identity', 'channel') : undefined
+}
+
+/** Nothing says that all analyses of a message come together, and nothing but what they say tells them apart. */
+function analysisHash(type: string, raw: Buffer): string | undefined {
+  return type === 'smart_conversation_notification' ? hash('sha256', raw, 'hex') : undefined
 }
 
 const splitSms = splitObject(({ text }, { json }) => ({
@@ -382,7 +404,7 @@ const conversation: Scheme = {
     secret: documented('The secret that you gave the webhook, as text.'),
     covers: documented('The body, the nonce and the time.'),
     callbackId: assumed(
-      'The name of what it reports, the id in it (of the message, event, contact or conversation), and its status; of delivery reports also `channel_identity.channel`, of contacts and conversations `event_time`.',
+      'The name of what it reports, the id in it (of the message, event, contact or conversation), and its status; of delivery reports and `message_submit_notification` also `channel_identity.channel`, of `smart_conversation_notification` a hash of the body. What is about a contact has `channel` and `request_id`, which is documented to tell duplicates; without one `event_time`, else `accepted_time`, documented as when the API received the channel’s callback, and assumed to be the same when Sinch sends again; without any of them its bytes name it.',
     ),
     type: observed('The name of the member that holds it, such as `message` or `message_delivery_report`.'),
     occurredAt: observed('`event_time`, else `accepted_time`.'),
