@@ -49,6 +49,19 @@ test('a TeXML callback is a form with the fields of Twilio', () => {
   expect(source.read(requestOf({ ...other, receivedAt: at }))).toMatchObject({ reason: 'unreadable_body' })
 })
 
+test.each([
+  ['2021-04-28 21:51:18.731479Z', '2021-04-28T21:51:18.731Z'],
+  ['2024-01-15T10:30:00Z', '2024-01-15T10:30:00.000Z'],
+  ['2021-04-28 21:51:18.731479', receivedAt.toISOString()],
+])('a TeXML callback occurred when it says, if it says the zone: %s', (timestamp, occurredAt) => {
+  const fields = { AccountSid: 'AC1', CallSid: 'v3:c1', CallStatus: 'completed', Timestamp: timestamp }
+  const body = Buffer.from(new URLSearchParams(fields).toString())
+  const signed = source.sign({ method: 'POST', url: '', headers: {}, body }, { at: receivedAt, secret: privateKey })
+  expect(source.read(requestOf({ ...signed, receivedAt }))).toMatchObject({
+    callbacks: [{ kind: 'genuine', occurredAt: new Date(occurredAt) }],
+  })
+})
+
 test('what Ringback signs, the vendor’s library accepts, and one byte changed neither does', async () => {
   const library = new TelnyxWebhook(publicKey)
   const at = new Date()

@@ -214,12 +214,15 @@ const TYPE_FIELDS = [
 const MAIL_TIME = /^(?:[A-Z][a-z]{2}, )?(\d{1,2}) ([A-Z][a-z]{2}) (\d{4}) (\d\d:\d\d:\d\d) (?:([+-]\d{4})|GMT|UTC)$/
 const MONTHS = ['Jan', 'Feb', 'Mar', 'Apr', 'May', 'Jun', 'Jul', 'Aug', 'Sep', 'Oct', 'Nov', 'Dec']
 
-/** Calls say "Mon, 15 Aug 2005 15:52:01 +0000", transcriptions ISO 8601, TaskRouter seconds since 1970. */
+/**
+ * Calls say "Mon, 15 Aug 2005 15:52:01 +0000", transcriptions ISO 8601, TaskRouter seconds since 1970, and TeXML also
+ * "2021-04-28 21:51:18.731479Z".
+ */
 function timeOf(text: Text): Date | undefined {
   const time = text('Timestamp') ?? text('time')
   if (time === undefined) return undefined
   const parts = MAIL_TIME.exec(time)
-  if (parts === null) return fromIsoTime(time) ?? fromUnixSeconds(time)
+  if (parts === null) return fromIsoTime(time.replace(' ', 'T')) ?? fromUnixSeconds(time)
   const [, day = '', name = '', year, clock, zone = 'Z'] = parts
   const month = String(MONTHS.indexOf(name) + 1)
   return fromIsoTime(`${year}-${month.padStart(2, '0')}-${day.padStart(2, '0')}T${clock}${zone}`)
