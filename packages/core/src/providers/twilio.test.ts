@@ -179,6 +179,9 @@ describe('a callback is named', () => {
   test.each([
     'CallSid=CA1&CallStatus=in-progress&Digits=1',
     'CallSid=CA1&CallStatus=completed&DialCallSid=CA2&DialCallStatus=busy',
+    'CallSid=CA1&CallStatus=completed&DialCallStatus=answered',
+    'CallSid=CA1&CallStatus=completed&SessionId=VX1&SessionStatus=ended',
+    'CallSid=CA1&CallStatus=completed&Result=success',
     'CallSid=CA1&CallStatus=completed&QueueSid=1',
     'CallSid=CA1&CallStatus=completed&StreamSid=1',
     'CallSid=CA1&CallStatus=completed&PaymentSid=1',
