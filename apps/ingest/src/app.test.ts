@@ -2,7 +2,7 @@ import { Readable } from 'node:stream'
 import { once } from 'node:events'
 import { request } from 'node:http'
 import type { IncomingMessage } from 'node:http'
-import { describe, expect, test } from 'vitest'
+import { describe, expect, onTestFinished, test } from 'vitest'
 import type { GroupPart, QueuedCallback, QueuedRefusal } from '@ringback/core/callback'
 import { resolveConfig } from '@ringback/core/config'
 import type { ConfigDefinition } from '@ringback/core/config'
@@ -483,6 +483,40 @@ describe('what sources may ask for beside a signature', () => {
     await server.close(0)
     const urls = enqueued.map(({ json }) => (JSON.parse(json) as QueuedCallback).url)
     expect(urls).toEqual(['/callbacks/voice', '/callbacks/voice?to=/x'])
+  })
+
+  test.each([
+    ['an empty port', 'hooks.example.test:', '/callbacks/voice'],
+    ['a port that is none', 'hooks.example.test:99999', '/callbacks/voice'],
+    ['capitals', 'Hooks.Example.Test', '/callbacks/voice'],
+    ['an address that is none', '1.2.3.4.5', '/callbacks/voice'],
+    ['a target in absolute form, in capitals', 'hooks.example.test', 'HTTPS://hooks.example.test/callbacks/voice'],
+    ['a target in absolute form, with an empty port', 'inner:3000', 'http://hooks.example.test:/callbacks/voice'],
+  ])('a request is taken whatever its Host is, which is that of the signed URL: %s', async (_what, host, path) => {
+    const config = { sources: { voice: vobiz({ secrets: 'auth-token' }) }, trustedProxies: ['127.0.0.1'] }
+    const { app, enqueued } = appWith({ config })
+    const server = await listen(app.fetch, { hostname: '127.0.0.1', port: 0 })
+    onTestFinished(() => server.close(0))
+    const send = async (method: 'GET' | 'POST', headers: Record<string, string>, body: Buffer) => {
+      const to = { port: server.port, host: '127.0.0.1', method, path, headers: { ...headers, host } }
+      const [answer] = (await once(request(to).end(body), 'response')) as [IncomingMessage]
+      answer.resume()
+      return answer.statusCode
+    }
+    const { headers, body } = resolveConfig(config, {})
+      .sources.get('voice')!
+      .sign(
+        {
+          method: 'POST',
+          url: `https://${host}/callbacks/voice`,
+          headers: { 'content-type': 'application/x-www-form-urlencoded', 'x-forwarded-proto': 'https' },
+          body: Buffer.from('Event=Ring&CallUUID=c1'),
+        },
+        { at: new Date() },
+      )
+    expect(await send('POST', headers, body)).toBe(200)
+    expect(enqueued.map(({ json }) => JSON.parse(json) as QueuedCallback)).toMatchObject([{ url: '/callbacks/voice' }])
+    expect(await send('GET', {}, Buffer.alloc(0))).toBe(200)
   })
 
   test('in shadow mode a forgery is taken and says what it is', async () => {

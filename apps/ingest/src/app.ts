@@ -1,11 +1,13 @@
 import { Hono } from 'hono'
 import type { Context } from 'hono'
 import type { Logger } from '@ringback/core/log'
+import { queryOf } from '@ringback/core/providers/message'
 import type { Tracing } from '@ringback/core/tracing'
 import type { AnsweredRequest } from './count-requests.ts'
 import type { Body, IngestEnv } from './read-body.ts'
 import { findSource, receiveRequest } from './receive-request.ts'
 import type { IncomingCallbackRequest, Outcome, ReceiveDependencies } from './receive-request.ts'
+import { pathAndQuery } from './request-target.ts'
 
 export interface AppDependencies extends ReceiveDependencies {
   readBody: (c: Context<IngestEnv>) => Promise<Body>
@@ -55,7 +57,7 @@ export function createApp(deps: AppDependencies): Hono<IngestEnv> {
     token: string | undefined,
   ): Response | Promise<Response> {
     if (c.req.method !== 'GET' && c.req.method !== 'HEAD') return receive(c, sourceName, token)
-    if (new URL(c.req.url).search !== '') return receive(c, sourceName, token)
+    if (queryOf(c.req.url) !== '') return receive(c, sourceName, token)
     return findSource(deps.sources, { sourceName, token }) ? c.json({ status: 'ready' }) : c.json(UNKNOWN_SOURCE, 404)
   }
 
@@ -89,14 +91,6 @@ export function createApp(deps: AppDependencies): Hono<IngestEnv> {
       readBody: () => deps.readBody(c),
     }
   }
-}
-
-const ORIGIN = /^https?:\/\/[^/?#]*/i
-
-/** A request's target as it is written; of one in absolute form (RFC 9112, 3.2.2), without scheme and host. */
-function pathAndQuery(target: string): string {
-  const written = target.replace(ORIGIN, '')
-  return written.startsWith('/') ? written : `/${written}`
 }
 
 function toResponse(c: Context<IngestEnv>, outcome: Outcome): Response {

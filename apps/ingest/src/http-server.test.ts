@@ -238,6 +238,12 @@ describe('each limit holds by itself', () => {
   })
 })
 
+test('a request of HTTP/1.0, which needs no Host, is answered', async () => {
+  const old = await client(await start())
+  old.socket.write('POST / HTTP/1.0\r\nContent-Length: 3\r\n\r\nabc')
+  expect(await old.ended).toMatch(/200 OK[^]*got 3/)
+})
+
 test('a port that is taken is an error that says what to do', async () => {
   const { port } = await start()
   const again = listen(() => new Response(), { hostname: '127.0.0.1', port })

@@ -7,6 +7,7 @@ import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promi
 import { getRequestListener } from '@hono/node-server'
 import { explainListenError } from '@ringback/core/service'
 import { createAnnounceClose } from './announce-close.ts'
+import { withOwnOrigin } from './request-target.ts'
 
 /** What one client may take of the server; times in milliseconds. */
 export interface HttpLimits {
@@ -68,7 +69,7 @@ export function listen(
       maxHeaderSize: limits.maxHeaderBytes,
     }
     const { noting, watch, announce } = createAnnounceClose()
-    const server = createServer(serverOptions, noting(getRequestListener(fetch, { hostname })))
+    const server = createServer(serverOptions, noting(withOwnOrigin(getRequestListener(fetch))))
     watch(server)
     server.timeout = limits.silenceMs
     server.maxConnections = limits.maxConnections
