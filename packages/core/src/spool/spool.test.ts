@@ -299,6 +299,18 @@ test('after a sync that failed nothing more goes into that file, and what was ac
   await spool.close()
 })
 
+test('a file whose name could not be synced is not left behind', async () => {
+  const folder = await aFolder()
+  const spool = (await openSpool(folder, options))!
+  const { sync } = await syncs()
+  sync.mockRejectedValueOnce(new Error('EIO'))
+  await expect(spool.append(aGroup(1))).rejects.toThrow('EIO')
+  expect(await segmentsIn(folder)).toEqual([])
+  await spool.append(aGroup(2))
+  expect(await drained(spool)).toEqual(['group-2'])
+  await spool.close()
+})
+
 test('a probe fails while a group could not be appended: for want of room, and for the disk', async () => {
   const spool = (await openSpool(await aFolder(), { ...options, maxBytes: 5000 }))!
   await spool.probe()

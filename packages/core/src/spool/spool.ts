@@ -127,6 +127,7 @@ export async function openSpool(folder: string, { maxBytes, log }: SpoolOptions)
       await syncFolder(folder)
     } catch (error) {
       await file.close()
+      await unlink(path).catch(() => undefined)
       throw error
     }
     return { file, segment: { path, bytes: 0, groups: 0, oldestAt: 0, position: 0, isDamaged: false } }
