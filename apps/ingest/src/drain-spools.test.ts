@@ -1,4 +1,4 @@
-import { mkdtemp, rm } from 'node:fs/promises'
+import { mkdir, mkdtemp, readFile, rm, rmdir, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -141,6 +141,27 @@ test('a spool that another ingest holds is left to it, and those behind it are d
   await nextHolder?.close()
   await held.close()
   await eventually(() => expect(state.added).toEqual(['left', 'held']))
+})
+
+test('a file that cannot be read keeps back no other, nor another spool, and is given when it can be', async () => {
+  const dir = await aFolder()
+  for (const number of ['0', '1', '2']) await (await spoolWith(join(dir, number), `left-${number}`)).close()
+  const file = (number: string) => join(dir, number, '000000000001.groups')
+  const content = await readFile(file('0'))
+  for (const number of ['0', '1']) {
+    await rm(file(number))
+    await mkdir(file(number))
+  }
+  const own = await spoolWith(join(dir, '0'), 'own')
+  const { state } = start(dir, own)
+  await eventually(() => expect(state.added).toEqual(['own', 'left-2']))
+  await looked(state)
+  expect(state.added).toEqual(['own', 'left-2'])
+  expect(state.lines).toEqual(expect.arrayContaining(['spool.unreadable', 'spool.waits']))
+  await rmdir(file('0'))
+  await writeFile(file('0'), content)
+  await eventually(() => expect(state.added).toEqual(['own', 'left-2', 'left-0']))
+  await eventually(() => expect(own.usage().bytes).toBe(0))
 })
 
 test('close waits for the group in hand, and gives no other', async () => {

@@ -48,23 +48,26 @@ export function drainSpools(options: DrainOptions): { close: () => Promise<void>
     }
   }
 
-  async function drainAbandoned(): Promise<void> {
-    for (const folder of await spoolFolders(dir)) {
-      if (folder === own.folder || !(await holdsGroups(folder)) || !(await mayDrain())) continue
-      const abandoned = await openSpool(folder, { maxBytes, log })
-      if (abandoned === undefined) continue
-      log.warn({ folder, ...abandoned.usage() }, 'spool.adopted')
-      await drain(abandoned).finally(() => abandoned.close())
-    }
+  async function adopt(folder: string): Promise<void> {
+    if (!(await holdsGroups(folder)) || !(await mayDrain())) return
+    const abandoned = await openSpool(folder, { maxBytes, log })
+    if (abandoned === undefined) return
+    log.warn({ folder, ...abandoned.usage() }, 'spool.adopted')
+    await drain(abandoned).finally(() => abandoned.close())
+  }
+
+  /** What cannot be drained keeps back no other spool. */
+  async function attempt(folder: string, draining: Promise<void>): Promise<void> {
+    await draining.catch((error: unknown) => {
+      if (!signal.aborted) log.warn({ folder, error: (error as Error).message }, 'spool.waits')
+    })
   }
 
   async function run(): Promise<void> {
     while (!signal.aborted) {
-      try {
-        await drain(own)
-        await drainAbandoned()
-      } catch (error) {
-        if (!signal.aborted) log.warn({ error: (error as Error).message }, 'spool.waits')
+      await attempt(own.folder, drain(own))
+      for (const folder of await spoolFolders(dir)) {
+        if (folder !== own.folder && !signal.aborted) await attempt(folder, adopt(folder))
       }
       await sleep(options.intervalMs ?? INTERVAL_MS, undefined, { signal }).catch(() => undefined)
     }

@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { appendFile, mkdir, mkdtemp, open, readFile, readdir, rm, rmdir, writeFile } from 'node:fs/promises'
+import filesystem, { appendFile, mkdir, mkdtemp, open, readFile, readdir, rm, rmdir, writeFile } from 'node:fs/promises'
+import { syncBuiltinESMExports } from 'node:module'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setImmediate } from 'node:timers/promises'
@@ -325,15 +326,48 @@ test('a probe fails while a group could not be appended: for want of room, and f
   await spool.close()
 })
 
-test('a spool that could not be read is held by nobody, and opens when it can be', async () => {
+test('a spool whose folder could not be listed is held by nobody, and opens when it can be', async () => {
   const folder = await aFolder()
-  const notAFile = join(folder, '000000000001.groups')
-  await mkdir(notAFile)
-  await expect(openSpool(folder, options)).rejects.toThrow('EISDIR')
-  await rmdir(notAFile)
+  const readdirOnce = vi.spyOn(filesystem, 'readdir').mockRejectedValueOnce(new Error('EIO'))
+  syncBuiltinESMExports()
+  onTestFinished(() => {
+    readdirOnce.mockRestore()
+    syncBuiltinESMExports()
+  })
+  await expect(openSpool(folder, options)).rejects.toThrow('EIO')
   const spool = await openSpool(folder, options)
   expect(spool).toBeDefined()
   await spool?.close()
+})
+
+test('a file that cannot be read keeps no spool closed and no file behind it back, and is drained when it can be', async () => {
+  const folder = await aFolder()
+  const path = join(folder, '000000000001.groups')
+  await mkdir(path)
+  const lines: unknown[] = []
+  const write = (line: string) => void lines.push(JSON.parse(line))
+  const spool = (await openSpool(folder, { ...options, log: createLogger('test', 'info', { write }) }))!
+  await spool.append(aGroup(2))
+  expect(spool.usage()).toMatchObject({ groups: 1, oldestAt: aGroup(2).at })
+
+  const ids: string[] = []
+  const drain = () => spool.drain(async ({ id }) => void ids.push(id))
+  await expect(drain()).rejects.toThrow(`cannot be read: ${path}`)
+  expect(ids).toEqual(['group-2'])
+  expect(lines).toEqual([expect.objectContaining({ msg: 'spool.unreadable', path, error: expect.any(String) })])
+  await expect(drain()).rejects.toThrow(path)
+
+  await rmdir(path)
+  await writeFile(path, Buffer.concat([encodeGroup(aGroup(1)), encodeGroup(aGroup(3))]))
+  const interrupted = spool.drain(async () => {
+    throw new Error('the queue is away')
+  })
+  await expect(interrupted).rejects.toThrow('the queue is away')
+  expect(spool.usage()).toMatchObject({ groups: 2, oldestAt: aGroup(1).at })
+  await drain()
+  expect(ids).toEqual(['group-2', 'group-1', 'group-3'])
+  expect(spool.usage()).toEqual({ groups: 0, bytes: 0, oldestAt: undefined })
+  await spool.close()
 })
 
 test('of what lies beside spools nothing is taken for one', async () => {

@@ -1,4 +1,4 @@
-import { mkdir, open, readdir, readFile, rename, statfs, unlink } from 'node:fs/promises'
+import { mkdir, open, readdir, readFile, rename, stat, statfs, unlink } from 'node:fs/promises'
 import type { FileHandle } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
 import type { Logger } from '../log.ts'
@@ -29,8 +29,8 @@ export interface Spool {
   probe: () => Promise<void>
   /**
    * Gives each group to `add`, the oldest first and one at a time, and forgets it when its file has been given whole:
-   * after a crash some are given again. Resolves when nothing is left; rejects with what `add` rejects with, and begins
-   * there the next time.
+   * after a crash some are given again. A file that cannot be read is passed over until the next time. Resolves when nothing
+   * is left; rejects with what `add` rejects with, and begins there the next time, or at its end where it passed over a file.
    */
   drain: (add: (group: SpooledGroup) => Promise<void>) => Promise<void>
   /** Lets go of the folder. Waits for what is being written. */
@@ -52,6 +52,8 @@ interface Segment {
   position: number
   /** Whether damage lies before `position`. */
   isDamaged: boolean
+  /** False where it could not be read when the spool was opened: what it holds is not in `groups`. */
+  isCounted: boolean
 }
 
 /** Small, for a file is deleted only when it has been drained whole. */
@@ -130,7 +132,7 @@ export async function openSpool(folder: string, { maxBytes, log }: SpoolOptions)
       await unlink(path).catch(() => undefined)
       throw error
     }
-    return { file, segment: { path, bytes: 0, groups: 0, oldestAt: 0, position: 0, isDamaged: false } }
+    return { file, segment: { path, position: 0, isDamaged: false, ...countOf(Buffer.alloc(0)) } }
   }
 
   async function seal(): Promise<void> {
@@ -151,8 +153,23 @@ export async function openSpool(folder: string, { maxBytes, log }: SpoolOptions)
     await unlink(segment.path).catch(() => undefined)
   }
 
-  async function drainSegment(segment: Segment, add: (group: SpooledGroup) => Promise<void>): Promise<void> {
-    const content = await readFile(segment.path)
+  /** A segment's bytes; undefined, and told of, where they cannot be read. */
+  async function contentOf(segment: Segment): Promise<Buffer | undefined> {
+    try {
+      const content = await readFile(segment.path)
+      if (!segment.isCounted) Object.assign(segment, countOf(content))
+      return content
+    } catch (error) {
+      log.error({ path: segment.path, error: (error as Error).message }, 'spool.unreadable')
+      return undefined
+    }
+  }
+
+  async function drainSegment(
+    segment: Segment,
+    content: Buffer,
+    add: (group: SpooledGroup) => Promise<void>,
+  ): Promise<void> {
     for (const part of readSegment(content, segment.position)) {
       if (part.kind === 'group') {
         await add(part.group)
@@ -177,10 +194,18 @@ export async function openSpool(folder: string, { maxBytes, log }: SpoolOptions)
     usage: () => usageOf(segments()),
     async drain(add) {
       await inTurn(seal)
-      while (sealed.length > 0) {
-        await drainSegment(sealed[0]!, add)
-        sealed.shift()
+      const unreadable: string[] = []
+      while (sealed.length > unreadable.length) {
+        const segment = sealed[unreadable.length]!
+        const content = await contentOf(segment)
+        if (content === undefined) {
+          unreadable.push(segment.path)
+          continue
+        }
+        await drainSegment(segment, content, add)
+        sealed.splice(unreadable.length, 1)
       }
+      if (unreadable.length > 0) throw new Error(`not drained, for they cannot be read: ${unreadable.join(', ')}`)
     },
     async close() {
       await inTurn(seal)
@@ -221,21 +246,30 @@ async function syncFolder(folder: string): Promise<void> {
   }
 }
 
+/** One that cannot be read now may be readable later, and is no reason to do without the others. */
 async function findSegments(folder: string): Promise<Segment[]> {
   const segments: Segment[] = []
   for (const path of await segmentPaths(folder)) {
-    const content = await readFile(path)
-    const groups = [...readSegment(content)].flatMap((part) => (part.kind === 'group' ? [part.group] : []))
-    segments.push({
-      path,
-      bytes: content.length,
-      groups: groups.length,
-      oldestAt: groups[0]?.at ?? 0,
-      position: 0,
-      isDamaged: false,
-    })
+    const count = await readFile(path).then(countOf, () => uncounted(path))
+    segments.push({ path, position: 0, isDamaged: false, ...count })
   }
   return segments
+}
+
+type Count = Pick<Segment, 'bytes' | 'groups' | 'oldestAt' | 'isCounted'>
+
+/** What a segment of this content holds. */
+function countOf(content: Buffer): Count {
+  const groups = [...readSegment(content)].flatMap((part) => (part.kind === 'group' ? [part.group] : []))
+  return { bytes: content.length, groups: groups.length, oldestAt: groups[0]?.at ?? 0, isCounted: true }
+}
+
+async function uncounted(path: string): Promise<Count> {
+  const bytes = await stat(path).then(
+    ({ size }) => size,
+    () => 0,
+  )
+  return { bytes, groups: 0, oldestAt: 0, isCounted: false }
 }
 
 async function segmentPaths(folder: string): Promise<string[]> {
