@@ -239,18 +239,35 @@ test('a destination that is gone is disabled, and what waits for it stays pendin
   expect(await attemptsMade(database)).toBe(6)
 })
 
+test('without its limits a handler waits for nothing that was found by them, and with new ones it begins anew', async () => {
+  await using database = await freshDatabase()
+  await database.sql`insert into destinations (handler, state, openings) values ('crm', 'disabled', 3)`
+  const crm = { name: 'crm', run: code(() => {}) }
+  await using ingest = await startIngest(database)
+  {
+    await using _worker = await startWorker(database, { config: withHandlers(crm) })
+    await postCallbacks(ingest, aCallback(1))
+    await untilAllSucceeded(database, 1)
+    expect(await destination(database)).toMatchObject({ limited: false, state: 'closed', openings: 0 })
+  }
+  await using _worker = await startWorker(database, { config: withHandlers({ ...crm, limits: { concurrency: 1 } }) })
+  await postCallbacks(ingest, aCallback(2))
+  await untilAllSucceeded(database, 2)
+  expect(await destination(database)).toMatchObject({ limited: true, state: 'closed' })
+})
+
 test('a thousand slow deliveries of one destination do not delay those of another', async () => {
   await using database = await freshDatabase()
   const gate = Promise.withResolvers<void>()
   const arrived = new Map<string, (at: number) => void>()
   const config = withHandlers(
     { name: 'slow', on: { type: 'sms_inbound' }, run: code(() => gate.promise, { timeoutMs: 60_000 }) },
-    { name: 'limited', on: { type: 'sms_inbound' }, run: code(() => gate.promise), limits: { concurrency: 2 } },
+    { name: 'limited', on: { type: 'sms_inbound' }, run: code(() => gate.promise), limits: { concurrency: 10 } },
     {
       name: 'quick',
       on: { type: 'min_balance' },
       run: code(({ callbackId }) => arrived.get(callbackId)?.(performance.now())),
-      limits: { concurrency: 50 },
+      limits: { concurrency: 10 },
     },
   )
   await using ingest = await startIngest(database, { config })

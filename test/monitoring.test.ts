@@ -360,7 +360,7 @@ describe('alerts', () => {
 
   test('of a kind that is disabled are not raised', async () => {
     await using database = await freshDatabase()
-    await database.sql`insert into source_states (source, refused_in_a_row) values ('vobiz', 3)`
+    await database.sql`insert into source_states (source, refused_in_a_row) values ('vobiz', 3), ('removed', 3)`
     await look(database, { alerts: { disabled: ['source_refusing'] } })
     expect(await alertsIn(database)).toEqual([])
     await look(database, { alerts: { consecutiveFailures: 4 } })
@@ -413,22 +413,38 @@ describe('alerts', () => {
   test('of dead letters are resolved when there are none of the last hour', async () => {
     await using database = await freshDatabase()
     const { sql } = database
-    await storeEventsAt(database, { at: minutesAgo(1) })
+    await storeEventsAt(database, { at: minutesAgo(1), type: 'first' }, { at: minutesAgo(2), type: 'last' })
     await sql`
       insert into deliveries (event_id, event_received_at, handler, status, finished_at, last_error)
-      select id, received_at, 'crm', 'dead', now(), 'no' from events`
+      select id, received_at, 'crm', 'dead', case type when 'last' then now() else now() - interval '1 minute' end, type
+      from events`
     await look(database, { alerts: { disabled: ['store_lagging'] } })
     const [alert] =
       await sql`select key, state, occurrences::integer as n, details ->> 'lastError' as error from alerts`
-    expect(alert).toEqual({ key: 'dead_letters:crm', state: 'open', n: 1, error: 'no' })
+    expect(alert).toEqual({ key: 'dead_letters:crm', state: 'open', n: 2, error: 'last' })
     await sql`update deliveries set finished_at = now() - interval '61 minutes'`
     await look(database, { alerts: { disabled: ['store_lagging'] } })
     expect(await alertsIn(database)).toEqual(['dead_letters:crm resolved'])
   })
 
+  test('of dead letters stay open though another handler has had a thousand since', async () => {
+    await using database = await freshDatabase()
+    const { sql } = database
+    const bury = (handler: string, count: number) => sql`
+      insert into deliveries (event_id, event_received_at, handler, status, finished_at)
+      select uuidv7(), now(), ${handler}, 'dead', clock_timestamp() from generate_series(1, ${count}::integer)`
+    await bury('crm', 1)
+    await look(database)
+    await bury('billing', 1000)
+    await look(database)
+    expect(await alertsIn(database)).toEqual(['dead_letters:crm open', 'dead_letters:billing open'])
+  })
+
   test('of callbacks that wait too long, and of a quarantine that fills', async () => {
     await using database = await freshDatabase()
-    await storeEventsAt(database, { at: minutesAgo(2) })
+    await storeEventsAt(database, ...Array.from({ length: 100 }, () => ({ at: minutesAgo(60) })))
+    await database.sql`update events set stored_at = received_at`
+    await storeEventsAt(database, { at: minutesAgo(4) })
     await database.sql`insert into quarantine_dropped (source, reason, count) values ('vobiz', 'too_large', 101)`
     await look(database)
     expect(await alertsIn(database)).toEqual(['quarantine_filling:vobiz open', 'store_lagging: open'])
@@ -436,6 +452,20 @@ describe('alerts', () => {
     await database.sql`update quarantine_dropped set recorded_at = now() - interval '6 minutes'`
     await look(database)
     expect(await alertsIn(database)).toEqual(['quarantine_filling:vobiz resolved', 'store_lagging: resolved'])
+  })
+
+  test('of a quarantine that fills count what is kept there too, of each source by itself', async () => {
+    await using database = await freshDatabase()
+    await database.sql`
+      insert into quarantine (id, source, reason, received_at, method, url, headers, body)
+      select uuidv7(), source, 'r', now(), 'POST', '/', '{}', ''
+      from (values ('vobiz', 60), ('fonestorm', 100)) as refused (source, count), generate_series(1, count)`
+    await database.sql`insert into quarantine_dropped (source, reason, count) values ('vobiz', 'too_large', 41)`
+    await look(database)
+    expect(await alertsIn(database)).toEqual(['quarantine_filling:vobiz open'])
+    await database.sql`update quarantine set received_at = now() - interval '6 minutes'`
+    await look(database)
+    expect(await alertsIn(database)).toEqual(['quarantine_filling:vobiz resolved'])
   })
 
   test('of callbacks that nobody takes from the queue', async () => {
@@ -484,11 +514,22 @@ describe('alerts', () => {
       ['one that is as quiet as a week ago', [1, 2, 3, 4, 5, 6, 8], []],
       ['one that is seldom busy', [7, 8], []],
       ['one that is known for two days', [1, 2], ['source_quiet:vobiz open']],
+      ['one that was busy on one day of two', [2], []],
+      ['one that is busy later in the day', [0.95, 1.95], []],
     ])('%s', async (_which, days, expected) => {
       await using database = await freshDatabase()
       await quietAfter(database, days)
       await look(database)
       expect(await alertsIn(database)).toEqual(expected)
+    })
+
+    test('a source that had fewer requests than busyPerMinute asks for is none that is told of', async () => {
+      await using database = await freshDatabase()
+      await quietAfter(database, [1, 2])
+      await look(database, { alerts: { busyPerMinute: 10.5 } })
+      expect(await alertsIn(database)).toEqual([])
+      await look(database, { alerts: { busyPerMinute: 10 } })
+      expect(await alertsIn(database)).toEqual(['source_quiet:vobiz open'])
     })
 
     test('a source that is known for some hours, and was busy in the last three', async () => {

@@ -97,18 +97,55 @@ test('weeks over their time are dropped once by many workers, and their dead let
   expect(await counts(database)).toMatchObject({ events: 1 })
 })
 
+test('a week goes when all of it is over its time, and not before', async () => {
+  await using database = await freshDatabase()
+  const { sql } = database
+  // The week in which it was 90 days ago is not over its time, though most of it may be; the one before is.
+  const [{ first, before } = {}] = await sql<{ first: Date; before: Date }[]>`
+    select week as first, week - interval '1 ms' as before
+    from (select date_trunc('week', now() - interval '90 days', 'UTC') as week) as weeks`
+  await store(database, queuedAt('first of its week', first!.toISOString()))
+  await store(database, queuedAt('last of the week before', before!.toISOString()))
+  await sql`update deliveries set status = 'succeeded', next_attempt_at = null, finished_at = now()`
+  await madeInTime(database)
+  await retentionOf(database)()
+  expect(await sql`select callback_id from events`).toEqual([{ callback_id: 'first of its week' }])
+})
+
 test('what has still to be done is never dropped, nor is anything else of its week', async () => {
   await using database = await freshDatabase()
   const at = daysAgo(100)
   await store(database, queuedAt('pending', at), queuedAt('done', at))
   await finish(database, 'done', 'succeeded')
   await madeInTime(database)
-  const run = retentionOf(database)
+  const lines: string[] = []
+  const run = retentionOf(database, {}, createLogger('test', 'info', { write: (line: string) => lines.push(line) }))
+  await run()
   await run()
   expect(await counts(database)).toMatchObject({ events: 2, deliveries: 2 })
+  expect(lines.filter((line) => line.includes('partition.has_pending'))).toHaveLength(1)
   await finish(database, 'pending', 'succeeded')
   await run()
   expect(await counts(database)).toEqual({ events: 0, deliveries: 0, kept: 0, keptDeliveries: 0, keptAttempts: 0 })
+})
+
+test('a dead letter that is retried just as its week is to go keeps the week', async () => {
+  await using database = await freshDatabase()
+  const { sql } = database
+  await store(database, queuedAt('dead', daysAgo(100)))
+  await finish(database, 'dead', 'dead')
+  await madeInTime(database)
+  const retrying = connect(database.url, { max: 1, applicationName: 'an operator' })
+  await retrying.unsafe('begin')
+  await retrying`update deliveries set status = 'pending', next_attempt_at = now(), finished_at = null`
+
+  const running = retentionOf(database)()
+  await eventually(async () => expect(await sql`select from pg_inherits where inhdetachpending`).toHaveLength(1))
+  await retrying.unsafe('commit')
+  await retrying.end()
+  await running
+
+  expect(await counts(database)).toMatchObject({ events: 1, deliveries: 1, kept: 0 })
 })
 
 test('events go on being stored while a partition waits for a long reader, and it goes when the reader has gone', async () => {
@@ -218,6 +255,32 @@ test('an event that comes for a week which is just being dropped brings it back 
   expect(await counts(database)).toMatchObject({ events: 2, deliveries: 2 })
 })
 
+test('a week that is brought back while it waits to be dropped stays', async () => {
+  await using database = await freshDatabase()
+  const at = daysAgo(100)
+  await store(database, queuedAt('first', at))
+  await finish(database, 'first', 'succeeded')
+  await madeInTime(database)
+  const late = connect(database.url, { max: 1, applicationName: 'a worker' })
+  await late.unsafe('begin')
+  await late`select pg_advisory_xact_lock(hashtext('ringback.ensure_partitions'))`
+
+  const running = retentionOf(database)()
+  await eventually(async () =>
+    expect(
+      await database.sql`
+        select from pg_locks join pg_database on pg_database.oid = database
+        where locktype = 'advisory' and not granted and datname = current_database()`,
+    ).toHaveLength(1),
+  )
+  await late`select ensure_partitions(${at}::text::timestamptz, ${at}::text::timestamptz)`
+  await late.unsafe('commit')
+  await late.end()
+  await running
+
+  expect(await counts(database)).toMatchObject({ events: 1, deliveries: 1 })
+})
+
 test('a week that a wrong clock has made late is kept for its time all the same', async () => {
   await using database = await freshDatabase()
   await store(database, queuedAt('from 2001', '2001-01-01T00:00:00Z'))
@@ -243,7 +306,12 @@ test('what has no partitions is deleted after its time, and nothing before', asy
   await sql`
     insert into quarantine_dropped (recorded_at, source, reason, count)
     values (now() - interval '31 days', 's', 'r', 1), (now() - interval '29 days', 's', 'r', 1)`
-  await sql`insert into store_groups (id, stored_at) values (uuidv7(), now() - interval '8 days')`
+  await sql`
+    insert into store_groups (id, stored_at)
+    select uuidv7(), now() - interval '8 days' from generate_series(1, 10001) union all select uuidv7(), now() - interval '6 days'`
+  await sql`
+    insert into nonces (source, nonce, content_hash, received_at)
+    values ('s', 'old', '', now() - interval '91 days'), ('s', 'new', '', now() - interval '89 days')`
   await refuseAt(database, daysAgo(50))
   await refuseAt(database, daysAgo(0))
   await madeInTime(database)
@@ -256,11 +324,29 @@ test('what has no partitions is deleted after its time, and nothing before', asy
   expect(await sql`select key from alerts order by key`).toEqual([{ key: 'k2' }, { key: 'k3' }])
   expect(await sql`select from quarantine_dropped`).toHaveLength(1)
   expect(await sql`select from quarantine`).toHaveLength(1)
-  expect(await sql`select from store_groups where stored_at < now() - interval '7 days'`).toHaveLength(0)
+  expect(
+    await sql`select count(*) filter (where stored_at < now() - interval '7 days')::integer as old, count(*) > 0 as any from store_groups where stored_at < now() - interval '5 days'`,
+  ).toEqual([{ old: 0, any: true }])
+  expect(await sql`select nonce from nonces`).toEqual([{ nonce: 'new' }])
   expect(await sql`select callback_id from event_names order by 1`).toEqual([
     { callback_id: 'less old' },
     { callback_id: 'new' },
   ])
+})
+
+test('of a large table of names a part is looked at each time, and in the end every part', async () => {
+  await using database = await freshDatabase()
+  const { sql } = database
+  await sql`alter table event_names set (fillfactor = 10)`
+  await sql`
+    insert into event_names (source, account_id, callback_id, event_id, received_at)
+    select 's', '', n::text, uuidv7(), now() - interval '400 days' from generate_series(1, 40000) as n`
+  const left = async () => (await sql<{ n: number }[]>`select count(*)::integer as n from event_names`)[0]!.n
+  const run = retentionOf(database, { nameDays: 350 })
+  await run()
+  expect(await left()).toBeGreaterThan(0)
+  for (let time = 0; time < 4; time++) await run()
+  expect(await left()).toBe(0)
 })
 
 test('the command line shows what is kept of dead letters, and says why it cannot run again', async () => {
