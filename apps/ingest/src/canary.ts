@@ -38,18 +38,17 @@ export function startCanary({ enqueuer, intervalMs, spool, detectLoss, onSent, l
       lost = found
       log.error({ description: found }, 'queue.data_lost')
     }
-    const told = lost
     const waiting = spool?.()
     const canary: QueuedCanary = {
       ...own,
       sentAt: Date.now(),
       ...(waiting !== undefined && { spool: { groups: waiting.groups, bytes: waiting.bytes } }),
-      ...(told !== undefined && { lost: told }),
+      ...(lost !== undefined && { lost }),
       ...end,
     }
     await enqueuer.enqueue([{ kind: 'canary', json: JSON.stringify(canary) }])
     onSent?.()
-    if (lost === told) lost = undefined
+    lost = undefined
   }
 
   // What goes wrong here is said by the enqueuer, and is seen from the canary that does not come.
