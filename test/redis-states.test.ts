@@ -178,6 +178,9 @@ test('a Redis that is nearly full refuses what is new, while a worker can still 
   })
   await expect(producer.probe()).rejects.toThrow('nearly full')
   expect(await producer.hasRoom()).toBe(false)
+  const fresh = createProducer(database.queue, 'store', { timeoutMs: 500, log })
+  await using _closingFresh = { [Symbol.asyncDispose]: fresh.close }
+  expect(await fresh.hasRoom()).toBe(false)
   // What a worker does: a script that writes.
   expect(await redis.client.eval('return redis.call("lpush", "left", "1")', 1, 'left')).toBe(1)
   expect(await unsafeQueueSettings(database.queue)).toContainEqual(expect.stringContaining('of maxmemory is used'))
@@ -228,8 +231,57 @@ test('with fewer shards than before, what waits in the others is stored all the 
   await eventually(async () => expect(load.accepted.size).toBeGreaterThan(100))
   await load.end()
   expect((await redis.client.keys('{ringback_*}:store:wait')).length).toBe(4)
+  // What a worker that was killed had in hand, and what was postponed.
+  await redis.client.rename('{ringback_3}:store:wait', '{ringback_3}:store:active')
+  const postponed = await redis.client.lrange('{ringback_4}:store:wait', 0, -1)
+  await redis.client.del('{ringback_4}:store:wait')
+  await redis.client.zadd('{ringback_4}:store:delayed', ...postponed.flatMap((id) => [0, id]))
   await using _worker = await startWorker(database, { queue: on(redis) })
   await expectStored(database, load)
+})
+
+test('a shard that takes nothing is left out until it does again, and nothing is accepted where none takes anything', async () => {
+  await using redis = await startRedis()
+  const queue = { ...on(redis), storeShards: 2 }
+  const producer = createProducer(queue, 'store', { timeoutMs: 1000, log })
+  await using _closing = { [Symbol.asyncDispose]: producer.close }
+  const waiting = (prefix: string) => redis.client.llen(`${prefix}:store:wait`)
+  let added = 0
+  const add = async (count: number) => {
+    for (const last = added + count; added < last; added++) await producer.add(`group-${added}`, {})
+  }
+  await add(10)
+  expect([await waiting('{ringback}'), await waiting('{ringback_1}')]).toEqual([5, 5])
+  const mayUse = (pattern: string) => redis.client.call('ACL', 'SETUSER', 'default', 'resetkeys', pattern)
+  const refusals = async () => Number(/NOPERM:count=(\d+)/.exec(await redis.client.info('errorstats'))![1])
+
+  await mayUse('~none')
+  await expect(producer.add('group-refused', {})).rejects.toThrow('NOPERM')
+  await expect(producer.probe()).rejects.toThrow('NOPERM')
+  await mayUse('~*')
+  // Twice: in between it answers for so long that nobody looks after it any more.
+  for (const time of ['first', 'second']) {
+    await eventually(async () => {
+      const before = await waiting('{ringback_1}')
+      await add(2)
+      expect(await waiting('{ringback_1}'), time).toBeGreaterThan(before)
+    })
+    await sleep(1100)
+    await mayUse('~{ringback}:*')
+    await redis.client.config('RESETSTAT')
+    await add(100)
+    expect(await refusals(), time).toBeLessThan(25)
+    await expect(producer.waiting()).rejects.toThrow('NOPERM')
+    await mayUse('~*')
+  }
+  await eventually(async () => {
+    const before = await waiting('{ringback_1}')
+    await add(2)
+    expect(await waiting('{ringback_1}')).toBeGreaterThan(before)
+  })
+  expect(await producer.state()).toMatchObject({ waiting: added, active: 0 })
+  await redis.client.del('{ringback}:store:wait')
+  expect((await producer.state()).oldestAgeMs).toBeGreaterThan(0)
 })
 
 test('a Redis that does not permit CONFIG is used, and its settings are asked for', async () => {

@@ -1,4 +1,5 @@
-import { expect, test } from 'vitest'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { expect, test, vi } from 'vitest'
 import type { QueuedCounts, StoreJob } from '@ringback/core/callback'
 import { createLogger } from '@ringback/core/log'
 import { createCountRequests } from './count-requests.ts'
@@ -8,11 +9,14 @@ import type { Outcome } from './receive-request.ts'
 const MINUTE = Date.parse('2026-01-01T12:00:00Z')
 
 /** Counts and gives what the worker would get. */
-function counting({ fails = () => false }: { fails?: () => boolean } = {}) {
+function counting({
+  fails = () => false,
+  intervalMs = 1_000_000,
+}: { fails?: () => boolean; intervalMs?: number } = {}) {
   const sent: { id: string; job: StoreJob }[] = []
   const counts = createCounts<QueuedCounts>({
     kind: 'counted',
-    intervalMs: 1_000_000,
+    intervalMs,
     add: async (id, job) => {
       sent.push({ id, job })
       if (fails()) throw new Error('away')
@@ -80,6 +84,31 @@ test('counts that could not be sent go again under the same id, so that they cou
   expect(sent).toHaveLength(3)
   expect(sent[1]).toEqual(sent[0])
   expect(sent[2]!.id).not.toBe(sent[0]!.id)
+})
+
+test('counts are sent now and then as long as there are any, whatever failed before', async () => {
+  let isDown = true
+  let meanwhile = 1
+  const { count, sent, counted } = counting({
+    intervalMs: 5,
+    fails() {
+      if (!isDown && meanwhile-- > 0) count('b', 'accepted')
+      return isDown
+    },
+  })
+  const newest = () => sent.at(-1)?.job.counted
+  const eventually = (check: () => void) => vi.waitFor(check, { interval: 5, timeout: 5000 })
+  count('a', 'accepted')
+  await eventually(() => expect(sent.length).toBeGreaterThan(2))
+  isDown = false
+  await eventually(() => expect(newest()).toContain('"b"'))
+  const { length } = sent
+  await sleep(20)
+  expect(sent).toHaveLength(length)
+  count('c', 'accepted')
+  await eventually(() => expect(newest()).toContain('"c"'))
+  await counted()
+  expect(sent).toHaveLength(length + 1)
 })
 
 test('what is more than can be gathered in an outage of hours is not counted, and ends no process', async () => {

@@ -2,7 +2,7 @@ import { randomUUIDv7 } from 'node:crypto'
 import fc from 'fast-check'
 import { describe, expect, test, vi } from 'vitest'
 import type { QueuedCallback } from './callback.ts'
-import { createMatch, matcher, PROOFS } from './filter.ts'
+import { createMatch, letsAlertsThrough, matcher, PROOFS } from './filter.ts'
 import type { Filter, RoutedEvent } from './filter.ts'
 
 const event = { source: 'voximplant', accountId: '1', type: 'sms_inbound', verifiedBy: 'id' } as const
@@ -37,6 +37,7 @@ test.each([
   ['ab*ba', 'aba', false],
   ['*a*a', 'a', false],
   ['*a*a*', 'aa', true],
+  ['*a*a*', 'a', false],
   ['a**b', 'ab', true],
   ['**', '', true],
 ])('%s of %s: %s', (type, given, matches) => {
@@ -79,6 +80,17 @@ test.each<[Filter, boolean]>([
   [{ source: ['ringback'], type: 'sms' }, false],
 ])("Ringback's own events concern only who names their source: %j, %s", (filter, expected) => {
   expect(matcher(filter)({ ...event, source: 'ringback', type: 'alert.raised' })).toBe(expected)
+})
+
+test.each<[Filter, boolean]>([
+  [{ source: 'ringback' }, true],
+  [{ source: ['voximplant', 'ringback'], type: '*.resolved' }, true],
+  [{ source: 'ringback', type: 'alert.reminded' }, true],
+  [{ source: 'ringback', type: 'sms_*' }, false],
+  [{ type: 'alert.*' }, false],
+  [{}, false],
+])('whether alerts get to a handler can be told without one: %j, %s', (filter, expected) => {
+  expect(letsAlertsThrough(filter)).toBe(expected)
 })
 
 /** A callback whose own bytes are `raw`. */
@@ -275,13 +287,14 @@ test('the payload is parsed once, and only if a handler whose other conditions h
   const callback = callbackOf(payload)
   const on = { fields: { count: 7 } }
   using parse = vi.spyOn(JSON, 'parse')
-  createMatch(
+  const matched = createMatch(
     [
       { name: 'a', on: {} },
       { name: 'b', on: { ...on, type: 'other' } },
     ],
     neverFails,
   )(callback)
+  expect(matched).toEqual([[callback.id, 'a']])
   expect(parse).not.toHaveBeenCalled()
   createMatch(
     [

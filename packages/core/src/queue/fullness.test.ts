@@ -1,6 +1,6 @@
 import { expect, test, vi } from 'vitest'
 import { createFullness, memoryUsage } from './fullness.ts'
-import { createLossDetector } from './loss.ts'
+import { COUNTER_TTL_MS, createLossDetector } from './loss.ts'
 
 test('it closes at 90 %, opens under 85 %, and has room for what may wait under 70 %', async () => {
   vi.useFakeTimers()
@@ -54,4 +54,33 @@ test('a count that does not grow is a loss, said once; one that no answer told o
   const losses: boolean[] = []
   while (counts.length > 0) losses.push((await detect()) !== undefined)
   expect(losses).toEqual([false, false, false, true, false, true, false])
+})
+
+test('a count that the server has forgotten, for nobody asked for so long, is no loss', async () => {
+  let now = 0
+  const counts = [7, 1, 1]
+  const detect = createLossDetector(
+    async () => counts.shift()!,
+    () => now,
+  )
+  await detect()
+  now = COUNTER_TTL_MS
+  expect(await detect()).toBeUndefined()
+  now += COUNTER_TTL_MS / 2
+  expect(await detect()).toMatch(/^it had counted to 1 for this process 43200 s ago, and after that to 1/)
+})
+
+test('who asks while the server is being asked gets the same answer', async () => {
+  const counts = [Promise.withResolvers<number>(), Promise.withResolvers<number>()]
+  let asked = 0
+  const detect = createLossDetector(
+    () => counts[asked++]!.promise,
+    () => 0,
+  )
+  const both = [detect(), detect()]
+  counts[1]!.resolve(2)
+  counts[0]!.resolve(1)
+  expect(await Promise.all(both)).toEqual([undefined, undefined])
+  expect(await detect()).toBeUndefined()
+  expect(asked).toBe(2)
 })
