@@ -5,15 +5,24 @@ import {
   configWith,
   eventually,
   freshDatabase,
+  groupOf,
+  idAt,
   postCallbacks,
+  queued,
   startIngest,
   startWorker,
+  storeOneByOne,
 } from './support/ringback.ts'
 import { configFile, runApp, runCli } from './support/processes.ts'
 
 test('events are listed, filtered, paged, followed and shown', async () => {
   await using database = await freshDatabase()
-  const config = configWith({ handlers: [{ name: 'note', on: { type: 'min_balance' }, run: log({ message: 'low' }) }] })
+  const config = configWith({
+    handlers: [
+      { name: 'note', on: { type: 'min_balance' }, run: log({ message: 'low' }) },
+      { name: 'note-all', run: log({ message: 'came' }) },
+    ],
+  })
   await using ingest = await startIngest(database)
   await using _worker = await startWorker(database, { config })
   await using following = runApp('cli', { DATABASE_URL: database.url }, [
@@ -29,7 +38,7 @@ test('events are listed, filtered, paged, followed and shown', async () => {
   await postCallbacks(ingest, aCallback(4, { type: 'min_balance', balance: 9 }))
   await eventually(async () => expect(await database.sql`select from events where duplicates > 0`).toHaveLength(1))
   await eventually(async () =>
-    expect(await database.sql`select from deliveries where status = 'succeeded'`).toHaveLength(1),
+    expect(await database.sql`select from deliveries where status = 'succeeded'`).toHaveLength(5),
   )
 
   const ringback = async (...args: string[]) => {
@@ -56,11 +65,68 @@ test('events are listed, filtered, paged, followed and shown', async () => {
       callbackId: '4',
       duplicates: 1,
       repetitions: [{ changed: true }],
-      deliveries: [{ handler: 'note', status: 'succeeded', runs: [{ number: 1 }] }],
+      deliveries: [
+        { handler: 'note', status: 'succeeded', runs: [{ number: 1 }] },
+        { handler: 'note-all', status: 'succeeded', runs: [{ number: 1 }] },
+      ],
     },
   ])
   await following.prints(/"callbackId":"4"/)
   expect(following.output()).not.toContain('"callbackId":"3"')
+})
+
+test('each filter of events leaves out what it does not ask for', async () => {
+  await using database = await freshDatabase()
+  await storeOneByOne(database)(
+    groupOf([
+      queued('old', { id: idAt(new Date(Date.now() - 2 * 3_600_000).toISOString()) }),
+      queued('of another source', { source: 'vobiz' }),
+      queued('of another account', { accountId: '2' }),
+      queued('of a call', { callId: 'call-1' }),
+    ]),
+  )
+  const listed = async (...args: string[]) => {
+    const { output } = await runCli({ DATABASE_URL: database.url }, 'events', '--json', ...args)
+    return new Set([...output.matchAll(/"callbackId":"([^"]*)"/g)].map(([, callbackId]) => callbackId))
+  }
+  expect(await listed('--source', 'vobiz')).toEqual(new Set(['of another source']))
+  expect(await listed('--account', '2')).toEqual(new Set(['of another account']))
+  expect(await listed('--call-id', 'call-1')).toEqual(new Set(['of a call']))
+  expect(await listed('--since', '1h')).toEqual(new Set(['of a call', 'of another account', 'of another source']))
+})
+
+test('a replay takes what has ended, of one handler if that is asked for, and never what is still being tried', async () => {
+  await using database = await freshDatabase()
+  const { sql } = database
+  const { handlers } = configWith({
+    handlers: ['failed', 'succeeded', 'tried'].map((name) => ({ name, run: log({ message: 'came' }) })),
+  })
+  await storeOneByOne(database, { handlers })(groupOf([queued('1')]))
+  await sql`
+    update deliveries
+    set status = case handler when 'failed' then 'dead' else 'succeeded' end, attempts = 2, next_attempt_at = null,
+      lease_until = null, finished_at = now()
+    where handler <> 'tried'`
+  const [event] = await sql<{ id: string }[]>`select id from events`
+  const [failed] = await sql<{ id: string }[]>`select id from deliveries where handler = 'failed'`
+  const tried = await sql`select * from deliveries where handler = 'tried'`
+  const replayed = async (...args: string[]) => {
+    const { output } = await runCli({ DATABASE_URL: database.url }, 'replay', '--json', ...args)
+    return [...output.matchAll(/"handler":"([^"]*)"/g)].map(([, handler]) => handler)
+  }
+  const pending = () => sql`
+    select handler, attempts_at_replay as since, next_attempt_at <= now() as due
+    from deliveries where status = 'pending' and handler <> 'tried' order by 1`
+
+  expect(await replayed(event!.id, '--handler', 'succeeded')).toEqual(['succeeded'])
+  expect(await pending()).toEqual([{ handler: 'succeeded', since: 2, due: true }])
+  expect(await replayed(failed!.id)).toEqual(['failed'])
+  expect(await pending()).toEqual([
+    { handler: 'failed', since: 2, due: true },
+    { handler: 'succeeded', since: 2, due: true },
+  ])
+  expect(await replayed(event!.id)).toEqual([])
+  expect(await sql`select * from deliveries where handler = 'tried'`).toEqual(tried)
 })
 
 test('a replay runs an event again under a key of its own, and stores no second event', async () => {

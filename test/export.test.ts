@@ -139,6 +139,7 @@ test.each([
   [['--source', 'vobiz'], 1],
   [['--type', 'call*'], 1],
   [['--account', ''], 3],
+  [['--account', '1'], 0],
   [['--call-id', 'call,1'], 1],
   // Both ends at the edge of a partition: the first belongs to the range, the last does not.
   [['--since', '2026-01-12T00:00Z', '--until', '2026-01-19T00:00Z'], 1],

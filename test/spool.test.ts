@@ -5,6 +5,7 @@ import { holdsGroups, openSpool } from '@ringback/core/spool'
 import { runCli, temporaryFolder } from './support/processes.ts'
 import {
   aCallback,
+  environmentFor,
   eventually,
   freshDatabase,
   log,
@@ -141,13 +142,20 @@ test('ringback spool lists what waits, and drains what no ingest holds', async (
   }
   const { output } = await runCli({ SPOOL_DIR: dir.path }, '--json', 'spool', 'list')
   expect(JSON.parse(output)).toMatchObject({ held: false, groups: expect.any(Number), oldestAt: expect.any(String) })
-  // The processes of the CLI know no prefix, so what it drains is looked for in the spool only.
-  const environment =
-    database.queue.kind === 'redis' ? { REDIS_URL: database.queue.url } : { DATABASE_URL: database.url }
+  const environment = await environmentFor(database)
   const drained = await runCli({ SPOOL_DIR: dir.path, ...environment }, '--json', 'spool', 'drain')
   expect(drained).toMatchObject({ code: 0 })
   expect(await holdsGroups(join(dir.path, '0'))).toBe(false)
   expect(await readdir(join(dir.path, '0'))).not.toContain('000000000001.groups')
+  {
+    // The processes of the CLI know no prefix.
+    const queue = {
+      ...database.queue,
+      ...(environment.REDIS_URL && { url: environment.REDIS_URL, prefix: '{ringback}' }),
+    }
+    await using _worker = await startWorker(database, { queue })
+    await expectStoredOnce(database, 10)
+  }
 
   const held = (await openSpool(join(dir.path, '0'), { maxBytes: MAX_BYTES, log }))!
   await held.append({ id: 'group-x', at: Date.now(), job: {} })

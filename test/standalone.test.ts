@@ -49,21 +49,27 @@ test('with nothing installed and nothing set: the printed callback is stored, su
   await eventually(async () => expect(await sql`select status from deliveries`).toEqual([{ status: 'succeeded' }]))
   await sql.end()
 
-  const second = runApp('standalone', { ...environment, RINGBACK_DATA_DIR: folder.path })
-  expect(await second.ended).toBe(1)
-  expect(second.output()).toMatch(/Another Ringback uses/)
+  for (const EMBEDDED_POSTGRES_PORT of [environment.EMBEDDED_POSTGRES_PORT!, String(await freePort())]) {
+    const second = runApp('standalone', { ...environment, EMBEDDED_POSTGRES_PORT })
+    expect(await second.ended).toBe(1)
+    expect(second.output()).toMatch(/Another Ringback uses/)
+  }
+  expect((await postCallbacks({ port: Number(port) }, callback)).status).toBe(200)
   again.child.kill('SIGINT')
   expect(await again.ended).toBe(0)
 })
 
-test('what a killed Ringback left running is taken over', async () => {
+test.each([
+  ['the same port', {}],
+  ['another port', { EMBEDDED_POSTGRES_PORT: String(await freePort()) }],
+])('what a killed Ringback left running is taken over, on %s', async (_which, others) => {
   await using folder = await temporaryFolder()
   const environment = await environmentIn(folder.path)
   const killed = runApp('standalone', environment)
   await killed.prints(/psql/)
   killed.child.kill('SIGKILL')
   await killed.ended
-  await using next = runApp('standalone', environment)
+  await using next = runApp('standalone', { ...environment, ...others })
   await next.prints(/psql/)
   next.child.kill('SIGTERM')
   expect(await next.ended).toBe(0)
