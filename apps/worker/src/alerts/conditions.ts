@@ -174,7 +174,7 @@ async function lookForSilence({ sql, config, open }: LookDependencies): Promise<
             where m.source = s.source
               and m.minute > now() - day * interval '1 day' - ${quietMinutes} * interval '1 minute'
               and m.minute <= now() - day * interval '1 day'
-          ) >= ${busyPerMinute * quietMinutes} as is_busy
+          ) >= ${busyPerMinute * quietMinutes}::float8 as is_busy
         from generate_series(1, 7) as day
         where first.minute < now() - day * interval '1 day' - ${quietMinutes} * interval '1 minute'
       ) as by_day
@@ -188,7 +188,7 @@ async function lookForSilence({ sql, config, open }: LookDependencies): Promise<
         where m.source = s.source
           and m.minute > s.last_accepted_at - hour * interval '1 hour'
           and m.minute <= s.last_accepted_at - (hour - 1) * interval '1 hour'
-      ) >= ${busyPerMinute * 60}
+      ) >= ${busyPerMinute * 60}::float8
     ) as hours
     where s.last_accepted_at < now() - ${quietMinutes} * interval '1 minute'
       and s.source in (select json_array_elements_text(${json([...config.sources.keys()])}::json))
