@@ -5,7 +5,10 @@ import { storeJob } from '@ringback/core/callback'
 import type { GroupPart, QueuedCanary } from '@ringback/core/callback'
 import type { ConfigDefinition } from '@ringback/core/config'
 import { createRegistry } from '@ringback/core/metrics'
+import { createProducer } from '@ringback/core/queue'
 import { createEvaluateAlerts } from '@ringback/worker/evaluate-alerts'
+import { addCanaryAge } from '../apps/worker/src/canary.ts'
+import { createDetectLosses } from '../apps/worker/src/queue-losses.ts'
 import {
   aCallback,
   configWith,
@@ -80,14 +83,17 @@ test('an ingest is heard of anew after a gap of a minute', async () => {
 test('canaries travel among callbacks, whose groups are stored once as ever', async () => {
   await using database = await freshDatabase()
   const store = storeOneByOne(database)
-  const job = group(aQueuedCallback('1'), aCanary(), aQueuedCallback('2'), aCanary({ sentAt: Date.now() + 1 }))
+  const sentAt = Date.now() - 1000
+  const job = group(aQueuedCallback('1'), aCanary({ sentAt }), aQueuedCallback('2'), aCanary({ sentAt: sentAt + 1 }))
   await Promise.all([store(job), store(job)])
   await store(job)
   expect(await database.sql`select callback_id as id, duplicates from events order by 1`).toEqual([
     { id: '1', duplicates: 0 },
     { id: '2', duplicates: 0 },
   ])
-  expect(await database.sql`select name from ingests`).toEqual([{ name: 'a:1' }])
+  expect(await database.sql`select name, canary_sent_at as "sentAt" from ingests`).toEqual([
+    { name: 'a:1', sentAt: new Date(sentAt + 1) },
+  ])
 })
 
 test('of canaries that come in any order the newest counts, and a wrong clock is got over', async () => {
@@ -176,6 +182,57 @@ test('the age of the newest canary is on /metrics, and grows while Postgres is a
   await way.restore()
 })
 
+test('the age on /metrics is that of the newest canary of all ingests that have not ended', async () => {
+  await using database = await freshDatabase()
+  const registry = createRegistry()
+  addCanaryAge(registry, database.sql)
+  for (const [name, seconds, hasLeft] of [
+    ['a', 5000, false],
+    ['b', 1000, false],
+    ['c', 1, true],
+  ] as const) {
+    await database.sql`
+      insert into ingests (name, host, started_at, canary_sent_at, canary_stored_at, left_at)
+      select ${name}, ${name}, at, at, at, case when ${hasLeft} then at end
+      from (select now() - ${seconds} * interval '1 second' as at) as sent`
+  }
+  const [, age] = /^ringback_canary_age_seconds (.+)$/m.exec(await registry.metrics())!
+  expect(Math.round(Number(age) / 100)).toBe(10)
+})
+
+test('what is found of lost data is remembered once, when Postgres takes it; another shard is none, another server is', async () => {
+  await using database = await freshDatabase()
+  const { sql } = database
+  const server = { loss: undefined as string | undefined, identity: 'a' }
+  const producer = { detectLoss: async () => server.loss, identity: async () => server.identity }
+  const detect = createDetectLosses({ sql, producers: [producer, producer], worker: 'w', log })
+  const losses = async () => {
+    const rows = await sql<
+      { text: string }[]
+    >`select left(description, 24) as text from queue_losses order by detected_at`
+    return rows.map(({ text }) => text)
+  }
+  await detect()
+  server.identity = 'a,b'
+  await detect()
+  expect(await losses()).toEqual([])
+  await sql`update queue_identities set last_seen_at = now() - interval '2 minutes'`
+  await detect()
+  expect(await sql`select from queue_identities where last_seen_at > now() - interval '1 minute'`).toHaveLength(2)
+  server.identity = 'a,c'
+  await detect()
+  expect(await losses()).toEqual(['the queue is not the one'])
+
+  await sql`alter table queue_losses rename to elsewhere`
+  server.loss = 'it has lost 3 writes'
+  await expect(detect()).rejects.toThrow('queue_losses')
+  await sql`alter table elsewhere rename to queue_losses`
+  server.loss = undefined
+  await detect()
+  await detect()
+  expect(await losses()).toEqual(['the queue is not the one', 'it has lost 3 writes'])
+})
+
 test('lost data of the queue are noticed by their server, told of once, and remembered', async () => {
   await using database = await freshDatabase()
   const { sql } = database
@@ -201,6 +258,27 @@ test('lost data of the queue are noticed by their server, told of once, and reme
   await eventually(async () =>
     expect(await sql`select from alerts where kind = 'queue_data_lost' and state = 'open'`).toHaveLength(1),
   )
+})
+
+test('in Postgres the count of a process is kept while it asks, and for a day after', async () => {
+  await using database = await freshDatabase()
+  const { sql } = database
+  await sql`
+    insert into bullmq.ringback_producers (process, count, seen_at)
+    values (uuidv7(), 10, now() - interval '25 hours'), (uuidv7(), 20, now() - interval '23 hours')`
+  const producer = createProducer({ kind: 'postgres', url: database.url }, 'store', { timeoutMs: 2000, log })
+  const counts = async () => {
+    const rows = await sql<{ n: number }[]>`
+      select count::integer as n from bullmq.ringback_producers where seen_at > now() - interval '1 day' order by 1`
+    return rows.map(({ n }) => n)
+  }
+  expect(await producer.detectLoss()).toBeUndefined()
+  expect(await sql`select from bullmq.ringback_producers`).toHaveLength(2)
+  expect(await counts()).toEqual([1, 20])
+  await sql`update bullmq.ringback_producers set seen_at = now() - interval '25 hours'`
+  expect(await producer.detectLoss()).toBeUndefined()
+  expect(await counts()).toEqual([2])
+  await producer.close()
 })
 
 /** Sets the queue's server back, as a failover to a replica that lagged would. */
@@ -294,6 +372,17 @@ describe('the alert', () => {
       'b:1': { secondsAgo: 600, groups: 5, hasLeft: true, host: 'b' },
       'b:2': { secondsAgo: 1, groups: 0, host: 'b' },
     })
+    expect(await alerts(database)).toEqual([])
+  })
+
+  test('of a spool in use is not taken back by another ingest on its host while its own goes on, and is by a day', async () => {
+    await using database = await freshDatabase()
+    await knows(database, {
+      'b:1': { secondsAgo: 10, groups: 5, host: 'b' },
+      'b:2': { secondsAgo: 1, groups: 0, host: 'b' },
+    })
+    expect(await alerts(database)).toEqual(['spool_in_use:b:1'])
+    await knows(database, { 'b:1': { secondsAgo: 86_401, groups: 5, hasLeft: true } })
     expect(await alerts(database)).toEqual([])
   })
 

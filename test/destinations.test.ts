@@ -149,7 +149,14 @@ test('a breaker opens by the share of failures, uses up no attempt while open, a
   trial.resolve()
   await untilAllSucceeded(database, 20)
   expect(await attemptsMade(database)).toBe(25)
-  expect(await destination(database)).toMatchObject({ state: 'closed', openings: 0, open_until: null })
+  expect(await destination(database)).toMatchObject({
+    state: 'closed',
+    openings: 0,
+    open_until: null,
+    last_error: 'down',
+  })
+  const [failed] = await database.sql`select from destinations where last_failure_at < last_success_at`
+  expect(failed).toBeDefined()
 })
 
 test('a breaker whose trial fails stays open twice as long', async () => {

@@ -12,6 +12,7 @@ import { createProducer } from '@ringback/core/queue'
 import { vobiz } from '@ringback/core/providers/vobiz'
 import { demoCredentials, voximplant } from '@ringback/core/providers/voximplant'
 import { createEvaluateAlerts } from '@ringback/worker/evaluate-alerts'
+import { createAttemptCounter } from '../apps/worker/src/count-attempts.ts'
 import {
   aCallback,
   configWith,
@@ -250,6 +251,96 @@ test('what could not be written is written later, and counts once', async () => 
   expect(await sql`select sum(attempts)::integer as attempts from delivery_health`).toEqual([{ attempts: 2 }])
 })
 
+describe('attempts that are counted', () => {
+  function attempt(handler: string, error?: string, type = 't') {
+    const ok = error === undefined
+    return {
+      source: 's',
+      type,
+      handler,
+      ok,
+      error,
+      durationMs: 2,
+      next: ok ? ('succeeded' as const) : ('retry' as const),
+    }
+  }
+
+  const outcomes = ({ sql }: Database) => sql`
+    select
+      handler, consecutive_failures as failures, last_error as error, last_success_at is not null as worked,
+      last_failure_at is not null as failed
+    from destinations order by 1`
+
+  test('of a handler without limits say what became of its destination, those that had to wait in their order too', async () => {
+    await using database = await freshDatabase()
+    const { sql } = database
+    const { count, flush } = createAttemptCounter({ sql, limited: new Set(['limited']) })
+    for (const error of ['first', undefined, 'second', 'third']) count(attempt('crm', error))
+    count(attempt('down', 'first'))
+    count(attempt('limited', 'first'))
+    await flush()
+    expect(await outcomes(database)).toEqual([
+      { handler: 'crm', failures: 2, error: 'third', worked: true, failed: true },
+      { handler: 'down', failures: 1, error: 'first', worked: false, failed: true },
+    ])
+
+    await sql`alter table delivery_minutes rename to elsewhere`
+    count(attempt('crm', 'fourth'))
+    for (const error of [undefined, 'second']) count(attempt('down', error))
+    const flushing = flush()
+    count(attempt('crm'))
+    count(attempt('down', 'third'))
+    await expect(flushing).rejects.toThrow('delivery_minutes')
+    await sql`alter table elsewhere rename to delivery_minutes`
+    await flush()
+    expect(await outcomes(database)).toEqual([
+      { handler: 'crm', failures: 0, error: 'fourth', worked: true, failed: true },
+      { handler: 'down', failures: 2, error: 'third', worked: true, failed: true },
+    ])
+    count(attempt('crm', 'fifth'))
+    await flush()
+    await flush()
+    expect((await outcomes(database))[0]).toEqual({
+      handler: 'crm',
+      failures: 1,
+      error: 'fifth',
+      worked: true,
+      failed: true,
+    })
+    expect(
+      await sql`
+        select handler, sum(attempts)::integer as attempts, sum(failures)::integer as failures
+        from delivery_minutes group by handler order by 1`,
+    ).toMatchObject([
+      { handler: 'crm', attempts: 7, failures: 5 },
+      { handler: 'down', attempts: 4, failures: 3 },
+      { handler: 'limited', attempts: 1, failures: 1 },
+    ])
+    const [row] = await sql<{ timed: number }[]>`
+      select sum(n)::integer as timed from (select unnest(duration_ms) as n from delivery_minutes) as counted`
+    expect(row!.timed).toBe(12)
+  })
+
+  test('are so by minute and type, up to a thousand of both; then without their type, and none is lost', async () => {
+    await using database = await freshDatabase()
+    let now = Date.parse('2026-01-01T12:00:59.999Z')
+    const { count, flush } = createAttemptCounter({ sql: database.sql, limited: new Set() }, () => now)
+    count(attempt('crm'))
+    now += 1
+    for (let type = 0; type < 1100; type++) count(attempt('crm', undefined, `made-up-${type}`))
+    await flush()
+    expect(
+      await database.sql`
+        select to_char(minute at time zone 'UTC', 'HH24:MI:SS') as minute, count(*)::integer as rows, sum(attempts)::integer as attempts,
+          coalesce(sum(attempts) filter (where type = ''), 0)::integer as "withoutType"
+        from delivery_minutes group by 1 order by 1`,
+    ).toEqual([
+      { minute: '12:00:00', rows: 1, attempts: 1, withoutType: 0 },
+      { minute: '12:01:00', rows: 1000, attempts: 1100, withoutType: 101 },
+    ])
+  })
+})
+
 describe('alerts', () => {
   /** A handler that fails while it is told to, and one that collects the alerts. */
   function withCollector({ hasLimits = true } = {}) {
@@ -369,6 +460,27 @@ describe('alerts', () => {
     expect(await alertsIn(database)).toEqual(['source_refusing:vobiz open'])
   })
 
+  test('say what is wrong as it is now, that it still is or is over, and since when', async () => {
+    await using database = await freshDatabase()
+    const { sql } = database
+    await sql`insert into source_states (source, refused_in_a_row) values ('vobiz', 3)`
+    await look(database)
+    await sql`update source_states set refused_in_a_row = 12`
+    await look(database)
+    await sql`update source_states set refused_in_a_row = 0`
+    await look(database)
+    const [alert] = await sql<{ text: string; at: Date }[]>`select text, raised_at as at from alerts`
+    const text = '12 requests to the source "vobiz" were refused in a row'
+    expect(alert!.text).toBe(text)
+    const told = await sql<{ payload: Record<string, unknown> }[]>`select payload from events order by id`
+    const common = { subject: 'vobiz', raised_at: alert!.at.toISOString() }
+    expect(told.map(({ payload }) => payload)).toMatchObject([
+      { ...common, occurrences: 3, text: '3 requests to the source "vobiz" were refused in a row' },
+      { ...common, occurrences: 12, text: `Still: ${text}` },
+      { ...common, occurrences: 12, text: `Over: ${text}` },
+    ])
+  })
+
   test('are no events where no handler asks for them', async () => {
     await using database = await freshDatabase()
     await database.sql`insert into source_states (source, refused_in_a_row) values ('vobiz', 3)`
@@ -484,8 +596,12 @@ describe('alerts', () => {
     await using database = await freshDatabase()
     const queue = createProducer(database.queue, 'store', { timeoutMs: 2000, log })
     const add = () => queue.add(`group-${randomUUIDv7()}`, storeJob([]))
-    await add()
     const age = async () => (await queue.state()).oldestAgeMs
+    const deliveries = createProducer(database.queue, 'deliveries', { timeoutMs: 2000, log })
+    await deliveries.add('deliveries-1', {})
+    await deliveries.close()
+    expect(await age()).toBe(0)
+    await add()
     await eventually(async () => expect(await age()).toBeGreaterThan(500))
     await add()
     await add()
@@ -658,15 +774,19 @@ describe('the call watch', () => {
       database,
       { at: minutesAgo(9), callId: 'ended', type: 'Ring' },
       { at: minutesAgo(8), callId: 'ended', type: 'Hangup' },
+      { at: minutesAgo(40), callId: 'recorded', type: 'Hangup' },
+      { at: minutesAgo(8), callId: 'recorded', type: 'RecordStop' },
       { at: minutesAgo(8), callId: 'lost', type: 'Ring' },
       { at: minutesAgo(7), callId: 'lost', type: 'StartApp' },
       { at: minutesAgo(1), callId: 'young', type: 'Ring' },
       { at: minutesAgo(8), callId: 'other', source: 'voximplant', type: 'Ring' },
+      { at: minutesAgo(7), callId: 'lost', source: 'voximplant', type: 'Hangup' },
     )
     await look(database, { alerts: { ...watching.alerts, unendedCallMinutes: 0 } })
     expect(await alertsIn(database)).toEqual([])
     // From a day ago in steps of ten minutes, as when the watch has just been switched on.
-    for (let step = 0; step < 144; step += 1) await look(database, watching)
+    for (let step = 0; step < 145; step += 1) await look(database, watching)
+    expect(await alertsIn(database)).toEqual(['calls_unended:vobiz open'])
     const [alert] = await database.sql`select key, occurrences::integer as n, details, text from alerts`
     expect(alert).toEqual({
       key: 'calls_unended:vobiz',
@@ -678,6 +798,26 @@ describe('the call watch', () => {
     await look(database, watching)
     expect(await alertsIn(database)).toEqual(['calls_unended:vobiz resolved'])
     expect(await noticesIn(database)).toEqual(['raised:1 calls_unended', 'resolved:1 calls_unended'])
+  })
+
+  test('follows a call that does not end for a day', async () => {
+    await using database = await freshDatabase()
+    await database.sql`insert into unended_calls values ('vobiz', 'lost', now() - interval '23 hours')`
+    await look(database, watching)
+    expect(await alertsIn(database)).toEqual(['calls_unended:vobiz open'])
+    await database.sql`update unended_calls set first_event_at = now() - interval '25 hours'`
+    await look(database, watching)
+    expect(await alertsIn(database)).toEqual(['calls_unended:vobiz resolved'])
+  })
+
+  test('follows no more than a thousand calls of a source', async () => {
+    await using database = await freshDatabase()
+    const { sql } = database
+    await sql`insert into call_watches values ('vobiz', now() - interval '10 minutes')`
+    await sql`insert into unended_calls select 'vobiz', n::text, now() from generate_series(1, 999) as n`
+    await storeEventsAt(database, { at: minutesAgo(8), callId: 'a' }, { at: minutesAgo(8), callId: 'b' })
+    await look(database, watching)
+    expect(await sql`select from unended_calls`).toHaveLength(1000)
   })
 
   test('knows an end by a field where the types say nothing', async () => {

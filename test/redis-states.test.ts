@@ -119,7 +119,7 @@ test.each(STATES)(
 test('a Redis that comes back empty is told of, and ingest and worker go on', async () => {
   await using redis = await startRedis()
   await using database = { ...(await freshDatabase()), queue: on(redis) }
-  const producer = createProducer(database.queue, 'store', { timeoutMs: 500, log })
+  const producer = createProducer(database.queue, 'store', { timeoutMs: 2000, log })
   await using _closing = { [Symbol.asyncDispose]: producer.close }
   await using ingest = await startIngest(database)
   await using _worker = await startWorker(database)
@@ -128,6 +128,9 @@ test('a Redis that comes back empty is told of, and ingest and worker go on', as
   expect(await producer.detectLoss()).toBe(undefined)
   expect(await producer.detectLoss()).toBe(undefined)
   const identity = await producer.identity()
+  for (const counter of await redis.client.keys('*:alive:*')) {
+    expect(await redis.client.ttl(counter), 'kept for a day after its process').toBeGreaterThan(86_000)
+  }
 
   await redis.restart()
   expect(await eventually(() => producer.detectLoss())).toBe(undefined)

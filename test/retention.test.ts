@@ -5,8 +5,18 @@ import { createLogger } from '@ringback/core/log'
 import { connect } from '@ringback/core/store/connect'
 import { createRetention, DEFAULT_RETENTION } from '@ringback/worker/retention'
 import type { Retention } from '@ringback/worker/retention'
-import { runCli } from './support/processes.ts'
-import { configWith, eventually, freshDatabase, groupOf, idAt, log, queued, storeOneByOne } from './support/ringback.ts'
+import { runApp, runCli } from './support/processes.ts'
+import {
+  configWith,
+  environmentFor,
+  eventually,
+  freshDatabase,
+  groupOf,
+  idAt,
+  log,
+  queued,
+  storeOneByOne,
+} from './support/ringback.ts'
 import type { Database } from './support/ringback.ts'
 
 const DAY_MS = 86_400_000
@@ -347,6 +357,15 @@ test('of a large table of names a part is looked at each time, and in the end ev
   expect(await left()).toBeGreaterThan(0)
   for (let time = 0; time < 4; time++) await run()
   expect(await left()).toBe(0)
+})
+
+test('a worker keeps things as long as its variables say', async () => {
+  await using database = await freshDatabase()
+  await database.sql`
+    insert into quarantine_dropped (recorded_at, source, reason, count)
+    values (${daysAgo(8)}, 's', 'r', 1), (${daysAgo(6)}, 's', 'r', 1)`
+  await using _worker = runApp('worker', { ...(await environmentFor(database)), RETENTION_DAYS: '7' })
+  await eventually(async () => expect(await database.sql`select from quarantine_dropped`).toHaveLength(1))
 })
 
 test('the command line shows what is kept of dead letters, and says why it cannot run again', async () => {
