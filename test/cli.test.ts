@@ -115,7 +115,7 @@ test('a replay takes what has ended, of one handler if that is asked for, and ne
     return [...output.matchAll(/"handler":"([^"]*)"/g)].map(([, handler]) => handler)
   }
   const pending = () => sql`
-    select handler, attempts_at_replay as since, next_attempt_at <= now() as due
+    select handler, attempts_at_replay as since, next_attempt_at <= now() and finished_at is null as due
     from deliveries where status = 'pending' and handler <> 'tried' order by 1`
 
   expect(await replayed(event!.id, '--handler', 'succeeded')).toEqual(['succeeded'])

@@ -4,6 +4,7 @@ import { loadConfig } from '@ringback/core/config'
 import type { Config } from '@ringback/core/config'
 import type { OutgoingRequest } from '@ringback/core/providers/provider'
 import { fillSample } from '@ringback/core/providers/sample'
+import { standardWebhooks } from '@ringback/core/providers/standard-webhooks'
 import { vobiz } from '@ringback/core/providers/vobiz'
 import { httpProxy } from './support/http-proxy.ts'
 import type { HttpProxy, ProxyBehaviour } from './support/http-proxy.ts'
@@ -114,6 +115,10 @@ test('nothing listens', async () => {
   const { code, output } = await ringback.doctor('hooks')
   expect(output).toMatch(/^problem .*\/\*\*\* cannot be reached: nothing listens there.*ECONNREFUSED/m)
   expect(code).toBe(1)
+  const elsewhere = await ringback.doctor('hooks', ['--url', 'http://127.0.0.1:1/there'])
+  expect(elsewhere.output).toMatch(
+    /^problem .*http:\/\/127\.0\.0\.1:1\/there\/callbacks\/hooks\/\*\*\* cannot be reached/m,
+  )
 })
 
 test('a proxy writes JSON bodies anew', async () => {
@@ -153,15 +158,19 @@ test('a proxy rewrites the path, or has another host behind it', async () => {
   })
 })
 
-test('a redirect to another scheme', async () => {
+test('a redirect to another scheme, by a server whose clock is wrong', async () => {
   await using ringback = await ringbackBehind(({ target }) => ({
     status: 301,
-    headers: { location: `https://hooks.example.test${target}` },
+    headers: {
+      location: `https://hooks.example.test${target}`,
+      date: new Date(Date.now() - 3_600_000).toUTCString(),
+    },
   }))
   const { code, output } = await ringback.doctor('hooks')
   expect(output).toMatch(
     /^problem .*answers 301: it redirects to https:\/\/hooks\.example\.test\/callbacks\/hooks\/\*\*\*, and no provider follows/m,
   )
+  expect(output).toMatch(/^problem .*The clock there is 36\d\d s behind this one/m)
   expect(code).toBe(1)
 })
 
@@ -217,6 +226,30 @@ test('Ringback runs with another PUBLIC_BASE_URL or another secret than this com
   expect((await ringback.doctor('twilio')).output).toMatch(
     /^problem .*1 of the newest 1: what would pass now\. Let it in with "ringback quarantine release --source twilio --yes"$/m,
   )
+})
+
+test('what nothing would have let in is a problem until something genuine has come, and no matter once it is released', async () => {
+  await using ringback = await ringbackBehind()
+  const { proxy, config, database } = ringback
+  const [sample] = Object.values(standardWebhooks.provider.schemes.signed.samples)
+  const url = `${proxy.url}/callbacks/hooks/${TOKEN}`
+  const request = config.sources.get('hooks')!.sign({ ...fillSample(sample!, new Date()), url }, { at: new Date() })
+  await refuse(ringback, { ...request, headers: { ...request.headers, 'webhook-signature': 'v1,forged' } })
+  expect(await ringback.doctor('hooks')).toMatchObject({
+    code: 1,
+    output: expect.stringMatching(/^problem .*Refused before, 1 of the newest 1, such as/m),
+  })
+  expect((await ringback.doctor('twilio')).output).not.toContain('Refused before')
+
+  const { method, headers, body } = request
+  expect((await fetch(url, { method, headers, body: new Uint8Array(body) })).status).toBe(200)
+  await eventually(async () => expect(await database.sql`select from events`).toHaveLength(3))
+  expect(await ringback.doctor('hooks')).toMatchObject({
+    code: 0,
+    output: expect.stringMatching(/^note .*Refused before, 1 of the newest 1, such as/m),
+  })
+  await database.sql`update quarantine set released_at = now(), released_as = 'trusted'`
+  expect((await ringback.doctor('hooks')).output).not.toContain('Refused before')
 })
 
 test('no worker runs', async () => {

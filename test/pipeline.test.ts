@@ -5,9 +5,11 @@ import { code, log } from '@ringback/core/handlers'
 import type { HandledEvent } from '@ringback/core/handlers'
 import { generic } from '@ringback/core/providers/generic'
 import { demoCredentials, signCallbackId, voximplant } from '@ringback/core/providers/voximplant'
+import { ingestPort, runApp } from './support/processes.ts'
 import {
   aCallback,
   configWith,
+  environmentFor,
   eventually,
   freshDatabase,
   post,
@@ -53,6 +55,14 @@ test('a signed callback becomes one row, and its handler runs once with what was
   })
   expect(await database.sql`select outcome, number from attempts`).toMatchObject([{ outcome: 'succeeded', number: 1 }])
   expect(await worker.ready()).toBe(true)
+})
+
+test('what is sent to / is for the source that ROOT_SOURCE names', async () => {
+  await using database = await freshDatabase()
+  const environment = { ...(await environmentFor(database)), PORT: '0', ROOT_SOURCE: 'voximplant' }
+  await using ingest = runApp('ingest', environment)
+  const { status } = await post({ port: await ingestPort(ingest) }, JSON.stringify({ callbacks: [aCallback(1)] }), '/')
+  expect(status).toBe(200)
 })
 
 test('a callback that comes again is counted, not stored and not handled again', async () => {

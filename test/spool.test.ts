@@ -158,6 +158,7 @@ test('ringback spool lists what waits, and drains what no ingest holds', async (
   }
 
   const held = (await openSpool(join(dir.path, '0'), { maxBytes: MAX_BYTES, log }))!
+  expect(await runCli({ SPOOL_DIR: dir.path, ...environment }, 'spool', 'drain')).toMatchObject({ code: 0 })
   await held.append({ id: 'group-x', at: Date.now(), job: {} })
   const refused = await runCli({ SPOOL_DIR: dir.path, ...environment }, 'spool', 'drain')
   expect(refused.code).toBe(1)

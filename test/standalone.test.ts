@@ -1,12 +1,14 @@
 import { once } from 'node:events'
-import { createServer } from 'node:net'
+import { mkdir, writeFile } from 'node:fs/promises'
+import { connect as connectTo, createServer } from 'node:net'
 import type { AddressInfo } from 'node:net'
+import { join } from 'node:path'
 import { expect, inject, test } from 'vitest'
 import { connect } from '@ringback/core/store/connect'
 import { demoCredentials } from '@ringback/core/providers/voximplant'
 import { freePort } from './support/free-port.ts'
 import { ingestPort, runApp, temporaryFolder } from './support/processes.ts'
-import { aCallback, eventually, freshDatabase, postCallbacks, ownRedis } from './support/ringback.ts'
+import { aCallback, eventually, freshDatabase, ownRedis, post, postCallbacks } from './support/ringback.ts'
 
 // `npm start` without its first half, which brings Node.js and the dependencies; .ci/run does that half for real.
 
@@ -39,6 +41,8 @@ test('with nothing installed and nothing set: the printed callback is stored, su
     await sql.end()
     ringback.child.kill('SIGTERM')
     expect(await ringback.ended).toBe(0)
+    const { EMBEDDED_POSTGRES_PORT: port } = environment
+    await expect(once(connectTo(Number(port), '127.0.0.1'), 'connect'), 'Postgres has ended too').rejects.toThrow(port)
   }
   await using again = runApp('standalone', environment)
   const port = await ingestPort(again)
@@ -54,7 +58,7 @@ test('with nothing installed and nothing set: the printed callback is stored, su
     expect(await second.ended).toBe(1)
     expect(second.output()).toMatch(/Another Ringback uses/)
   }
-  expect((await postCallbacks({ port: Number(port) }, callback)).status).toBe(200)
+  expect((await postCallbacks({ port }, callback)).status).toBe(200)
   again.child.kill('SIGINT')
   expect(await again.ended).toBe(0)
 })
@@ -62,9 +66,11 @@ test('with nothing installed and nothing set: the printed callback is stored, su
 test.each([
   ['the same port', {}],
   ['another port', { EMBEDDED_POSTGRES_PORT: String(await freePort()) }],
-])('what a killed Ringback left running is taken over, on %s', async (_which, others) => {
+])('what killed Ringbacks left, half made or running, is in nobody’s way, on %s', async (_which, others) => {
   await using folder = await temporaryFolder()
   const environment = await environmentIn(folder.path)
+  await mkdir(join(folder.path, 'postgres.part'))
+  await writeFile(join(folder.path, 'postgres.part', 'PG_VERSION'), '18')
   const killed = runApp('standalone', environment)
   await killed.prints(/psql/)
   killed.child.kill('SIGKILL')
@@ -131,8 +137,10 @@ test('of two that are started at once in a new folder one runs, and the other sa
   expect(await running.ended).toBe(0)
 })
 
-test('with servers of its own, it uses those', async () => {
+test('with servers of its own, it uses those, and heeds the variables that it shares with ingest and worker', async () => {
   await using database = await freshDatabase()
+  await database.sql`
+    insert into quarantine_dropped (recorded_at, source, reason, count) values (now() - interval '8 days', 'old', 'r', 1)`
   await using folder = await temporaryFolder()
   const twice = database.url.replace(/@([^/]+)/, '@$1,$1')
   const servers: Record<string, string> =
@@ -143,10 +151,16 @@ test('with servers of its own, it uses those', async () => {
     VOXIMPLANT_ACCOUNT_ID: '7',
     VOXIMPLANT_API_KEY: 'own',
     VOXIMPLANT_SALT: 'own',
+    RETENTION_DAYS: '7',
+    ROOT_SOURCE: 'voximplant',
   })
   const port = await ingestPort(ringback)
   await ringback.prints(/psql/)
   expect(ringback.output()).not.toContain('demo')
   expect((await postCallbacks({ port }, aCallback(1, { account_id: demoCredentials.accountId }))).status).toBe(401)
   await eventually(async () => expect(await database.sql`select from quarantine`).toHaveLength(1))
+  expect((await post({ port }, '{}', '/')).status).toBe(400)
+  await eventually(async () =>
+    expect(await database.sql`select from quarantine_dropped where source = 'old'`).toHaveLength(0),
+  )
 })
