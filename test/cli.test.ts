@@ -1,4 +1,6 @@
 import { expect, test } from 'vitest'
+import { providers } from '@ringback/core/providers/all'
+import { recipeOf } from '@ringback/core/providers/page'
 import { code, log } from '@ringback/core/handlers'
 import {
   aCallback,
@@ -224,4 +226,27 @@ test('the configuration is checked, and every problem is reported without its va
   expect(bad.code).toBe(1)
   expect(bad.output).toMatch(/sources\.a: A_KEY is not set[^]*sources\.b: dropFields/)
   expect(bad.output).not.toContain('hush')
+})
+
+test('the recipe of every provider is a configuration that is taken, with its values set and with none', async () => {
+  const recipes = providers.map((provider) => recipeOf(provider).split('\n\n') as [imports: string, entry: string])
+  await using file = await configFile(`
+    import { defineConfig, env } from '@ringback/core/config'
+    ${recipes.map(([imports]) => imports).join('\n')}
+    export default defineConfig({ sources: { ${recipes.map(([, entry]) => entry).join('\n')} } })`)
+  // A secret in every form that is asked for: a text, base64, a public key, a part of a URL.
+  const secret = Buffer.alloc(32).toString('base64')
+  const names = recipes.flatMap(([, entry]) =>
+    [...entry.matchAll(/env\('(\w+)'\)/g)].map(([, name]) => [name!, secret]),
+  )
+  const values = Object.fromEntries(names) as Record<string, string>
+  const ofDemo = { VOXIMPLANT_ACCOUNT_ID: '', VOXIMPLANT_API_KEY: '', VOXIMPLANT_SALT: '' }
+  const stated = async (environment: Record<string, string>) =>
+    (await runCli({ RINGBACK_CONFIG: file.path, ...environment }, 'config', 'check')).output.trim().split('\n')
+  expect(await stated({ PUBLIC_BASE_URL: 'https://hooks.example.test', ...values })).toEqual(
+    providers.map(({ name }) => expect.stringMatching(`^source ${name} .*: on`)),
+  )
+  expect(await stated({ REDIS_URL: 'redis://queue', ...ofDemo })).toEqual(
+    providers.map(({ name }) => expect.stringMatching(`^source ${name}: off`)),
+  )
 })

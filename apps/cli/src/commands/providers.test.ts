@@ -1,9 +1,10 @@
 import { providers } from '@ringback/core/providers/all'
+import { recipeOf } from '@ringback/core/providers/page'
 import { expect, test } from 'vitest'
 import { description, summary } from './providers.ts'
 
 test.each(providers.map((provider) => [provider.name, provider] as const))(
-  'what is printed of %s leaves out no scheme, no trap and no event',
+  'what is printed of %s leaves out no scheme, no trap, no event, no option, and not how it is configured',
   (_name, provider) => {
     const text = description(provider)
     for (const [scheme, { facts, samples }] of Object.entries(provider.schemes)) {
@@ -14,5 +15,7 @@ test.each(providers.map((provider) => [provider.name, provider] as const))(
     for (const part of [...provider.setUp, ...provider.references, provider.sourceAddresses.text]) {
       expect(text).toContain(part)
     }
+    for (const option of Object.keys(provider.options ?? {})) expect(text).toContain(`  ${option}: `)
+    for (const line of recipeOf(provider).split('\n')) expect(text).toContain(line)
   },
 )

@@ -1,4 +1,5 @@
 import { providers } from '@ringback/core/providers/all'
+import { recipeOf } from '@ringback/core/providers/page'
 import type { Fact, Provider, SchemeFacts, SchemeProfile } from '@ringback/core/providers/provider'
 import type { Command } from 'commander'
 import { print } from '../output.ts'
@@ -49,12 +50,19 @@ export function summary({ name, title, schemes }: Provider): string {
 }
 
 /** All that is known, each fact with where it comes from. */
-export function description({ name, title, schemes, sourceAddresses, setUp, references }: Provider): string {
+export function description(provider: Provider): string {
+  const { name, title, schemes, options = {}, sourceAddresses, setUp, references } = provider
   return [
     `${name}: ${title}`,
     ...Object.entries(schemes).flatMap(([scheme, profile]) => ['', ...schemeLines(scheme, profile)]),
     '',
     `Source addresses: ${inWords(sourceAddresses)}`,
+    '',
+    'In ringback.config.ts:',
+    ...recipeOf(provider)
+      .split('\n')
+      .map((line) => (line === '' ? '' : `  ${line}`)),
+    ...optionLines(options),
     '',
     'Set-up:',
     ...setUp.map((step, index) => `  ${index + 1}. ${step}`),
@@ -62,6 +70,11 @@ export function description({ name, title, schemes, sourceAddresses, setUp, refe
     'References:',
     ...references.map((reference) => `  - ${reference}`),
   ].join('\n')
+}
+
+function optionLines(options: Record<string, string>): string[] {
+  const lines = Object.entries(options).map(([option, text]) => `  ${option}: ${text}`)
+  return lines.length === 0 ? [] : ['', 'Options beside those of all sources:', ...lines]
 }
 
 function schemeLines(scheme: string, { facts, methods, samples }: SchemeProfile): string[] {
@@ -90,7 +103,8 @@ function inWords({ text, basis }: Fact): string {
 }
 
 /** The data without the functions that stand beside it. */
-function asData({ name, title, schemes, sourceAddresses, setUp, references }: Provider): object {
+function asData(provider: Provider): object {
+  const { name, title, schemes, options, sourceAddresses, setUp, references } = provider
   const data = Object.entries(schemes).map(([scheme, { facts, methods, envelope, delivery, samples }]) => [
     scheme,
     {
@@ -101,5 +115,6 @@ function asData({ name, title, schemes, sourceAddresses, setUp, references }: Pr
       samples,
     },
   ])
-  return { name, title, schemes: Object.fromEntries(data), sourceAddresses, setUp, references }
+  const recipe = recipeOf(provider)
+  return { name, title, schemes: Object.fromEntries(data), recipe, options, sourceAddresses, setUp, references }
 }

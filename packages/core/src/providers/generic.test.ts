@@ -277,7 +277,11 @@ describe('what is wrong is said when the configuration is loaded', () => {
   const token = { urlTokens: 'token' }
   const cases: [string, unknown, string][] = [
     ['nothing at all', {}, 'nothing proves a request'],
-    ['secrets without a signature', { secrets: 's' }, 'has no signature'],
+    [
+      'secrets without a signature',
+      { secrets: 'xyz-secret' },
+      'secrets: describe signature, which they are for, or leave',
+    ],
     ['a signature without secrets', { signature: plain, ...token }, 'signature needs secrets or accounts'],
     ['secrets that are not set', signed({}, { ...token, secrets: env('UNSET') }), 'none of its secrets is set'],
     ['an empty secret', signed({}, { secrets: '' }), 'an empty text is no secret'],

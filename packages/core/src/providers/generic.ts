@@ -196,6 +196,9 @@ function contradictions({ signature, ...options }: GenericOptions, text: SignedT
     'callbackId is read from headers alone, so that all callbacks of one batch would share it: add a json pointer',
   )
   if (signature === undefined || text === undefined) {
+    for (const option of ['secrets', 'accounts'] as const) {
+      check(options[option] !== undefined, `${option}: describe signature, which they are for, or leave ${option} out`)
+    }
     check(options.toleranceSeconds !== undefined, 'toleranceSeconds needs signature.timestamp')
     check(options.allowUnsigned === true, 'allowUnsigned needs signature: without one, all requests are unsigned')
     return found
@@ -505,10 +508,62 @@ const profile: Omit<Scheme, 'split' | 'signature'> = {
   },
 }
 
+/** The options that only this preset has; of an option that is an object, its members. */
+type OwnOption =
+  | Exclude<keyof GenericOptions, keyof SourceOptions>
+  | `signature.${keyof GenericSignature}`
+  | `signature.timestamp.${keyof NonNullable<GenericSignature['timestamp']>}`
+
+const ownOptions: Record<OwnOption, string> = {
+  signature: 'How the provider signs. Left out where it does not, and then there are no `secrets` either.',
+  'signature.algorithm':
+    '`hmac-sha256`, `hmac-sha1`, `hmac-sha384`, `hmac-sha512`, `hmac-md5`; `md5`: MD5 over the text with the secret behind it; `ed25519`, of which the secret is the public key',
+  'signature.header': 'the header that carries the signature',
+  'signature.encoding': '`hex` or `base64`',
+  'signature.text':
+    'What is signed, a template: `{body}`, `{timestamp}` (as it came), `{url}`, `{path}` (without the query), `{method}`, `{header:Name}`, and hashes of the body, `{sha256hex:body}`, `{sha256base64:body}` and `{sha256:body}` (the raw bytes), also with `md5`, `sha1`, `sha384` and `sha512`. A brace itself is written twice: `{{`, `}}`.',
+  'signature.prefix':
+    'what stands before each signature, such as `sha256=`; what begins otherwise is passed over. None if left out',
+  'signature.separator':
+    'what separates several entries in the header, such as `,`. If left out, there is one entry, the whole header',
+  'signature.secretEncoding':
+    'how the secret is written: `text`, `hex` or `base64`. If left out, `text`, and `base64` for `ed25519`',
+  'signature.timestamp':
+    'When it was signed. If given, what is further than `toleranceSeconds` (300) from now is refused; the text must then hold `{timestamp}`, or the header of the time.',
+  'signature.timestamp.header': 'the header that carries the time, which may be that of the signature',
+  'signature.timestamp.format': '`unix` (seconds), `unix-ms` or `iso` (ISO 8601 with its zone)',
+  'signature.timestamp.prefix': 'as for the signature, where the time is one of several entries of its header',
+  'signature.timestamp.separator': 'the same',
+  callbackId:
+    "What names a callback for good: `{ json: '/data/id' }` (a JSON pointer), `{ header: 'X-Event-Id' }` or `{ field: 'id' }` (of the form, of the query of a GET, or of the JSON object), or a list of these, which are put together. If left out, the bytes do, within ten minutes.",
+  type: 'The provider’s word for the event: the same; of a list, joined by `.`; or a text, which is then the type of all. Empty if left out.',
+  occurredAt:
+    'when it happened: one of the same, with `format` (as of `signature.timestamp`) beside it; without that it is told by how the time looks',
+  callId: 'the call that it belongs to: one of the same',
+  batch:
+    'JSON pointer to the list of callbacks in a request, where there are several; an empty text is the document itself. `json` and `field` are then looked up in each callback.',
+  methods: 'a list of `POST`, `GET` and `PUT`; `POST` if left out',
+}
+
 const provider: Provider<'configured', Scheme> = {
   name: 'generic',
   title: 'Any other provider',
   schemes: { configured: { ...profile, split: createSplit({}, undefined) } },
+  example: `generic: generic({
+  secrets: [env('GENERIC_SECRET'), env('GENERIC_SECRET_PREVIOUS')],
+  signature: {
+    algorithm: 'hmac-sha256',
+    header: 'X-Signature',
+    encoding: 'hex',
+    prefix: 'sha256=',
+    text: '{timestamp}.{body}',
+    timestamp: { header: 'X-Timestamp', format: 'unix' },
+  },
+  callbackId: { json: '/id' },
+  type: { json: '/type' },
+  occurredAt: { json: '/timestamp', format: 'iso' },
+}),`,
+  options: ownOptions,
   sourceAddresses: assumed('The provider’s own; `addresses` takes a list of them.'),
   setUp: [
     'Find in the provider’s documentation which header carries the signature, what text is signed, with which algorithm, and how the result is written; describe it as `signature`.',

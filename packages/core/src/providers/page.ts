@@ -7,7 +7,8 @@ export function providersPage(providers: readonly Provider[]): string {
   return `# Providers
 
 Generated from \`packages/core/src/providers\` by \`pnpm providers-page\`; \`ringback providers <name>\` prints the same. [sources.md](sources.md)
-says what all sources have in common: options, URL tokens, proxies, shadow mode, rotation, quarantine.
+says what all sources have in common: options, URL tokens, proxies, shadow mode, rotation, quarantine. Of each recipe the \`import\`
+goes to the top of [ringback.config.ts](configuration.md#ringbackconfigts), and the rest into its \`sources\`.
 
 What is not marked is documented by the vendor. *Observed*: seen by third parties, no promise. *Assumed*: no source says it.
 *Unknown*: looked for and not found.
@@ -37,24 +38,36 @@ function section(provider: Provider): string {
   return `## ${provider.title}
 
 \`\`\`ts
-${exampleOf(provider)}
+${recipeOf(provider)}
 \`\`\`
 
 ${provider.setUp.map((step, index) => `${index + 1}. ${step}`).join('\n')}
 
-Source addresses: ${fact(provider.sourceAddresses)}
+${optionsTable(provider)}Source addresses: ${fact(provider.sourceAddresses)}
 
 ${schemes.map(([name, scheme]) => schemeSection(name, scheme, schemes.length > 1)).join('\n\n')}
 
 Sources: ${provider.references.join('; ')}.`
 }
 
-/** How the source is written, by the preset's name and by whether it has a signature. */
-function exampleOf({ name, example }: Provider): string {
-  if (example !== undefined) return example
+/** How a source of the provider is written in the configuration, with the import that it needs. */
+export function recipeOf({ name, example }: Provider): string {
   const preset = name.replaceAll(/-(\w)/g, (_match, letter: string) => letter.toUpperCase())
   const variable = name.toUpperCase().replaceAll('-', '_')
-  return `${/^\w+$/.test(name) ? name : `'${name}'`}: ${preset}({ secrets: [env('${variable}_SECRET'), env('${variable}_SECRET_PREVIOUS')] }),`
+  const usual = `${/^\w+$/.test(name) ? name : `'${name}'`}: ${preset}({ secrets: [env('${variable}_SECRET'), env('${variable}_SECRET_PREVIOUS')] }),`
+  return `import { ${preset} } from '@ringback/core/providers/${name}'
+
+${example ?? usual}`
+}
+
+function optionsTable({ options }: Provider): string {
+  if (options === undefined) return ''
+  const rows = Object.entries(options).map(([option, text]) => [`\`${option}\``, text])
+  return `Options beside [those of all sources](sources.md#options):
+
+${table(['option', 'what it is'], rows)}
+
+`
 }
 
 const ROWS: readonly [Exclude<keyof SchemeFacts, 'title' | 'headers' | 'traps'>, string][] = [

@@ -360,6 +360,8 @@ export interface Provider<SchemeName extends string = string, Kind extends Schem
   setUp: string[]
   /** How the source is written in the configuration, where `preset({ secrets })` is not the usual way. */
   example?: string
+  /** What each option is that other presets do not have. Markdown. */
+  options?: Record<string, string>
   /** Where the facts come from. */
   references: string[]
 }

@@ -435,6 +435,11 @@ export const voximplant = Object.assign(defineSource, {
     example: `voximplant: voximplant({
   accounts: [{ accountId: env('VOXIMPLANT_ACCOUNT_ID'), apiKey: env('VOXIMPLANT_API_KEY'), salts: [env('VOXIMPLANT_SALT')] }],
 }),`,
+    options: {
+      accounts:
+        '`[{ accountId, apiKey, salts }]`: several accounts on one URL. They stand in place of `secrets`, and there is no `scheme`, `allowUnsigned` or `toleranceSeconds`.',
+      dropFields: 'names of fields, such as personal data, that are removed at any depth before anything is stored',
+    },
     sourceAddresses: unknown('no list is published for callbacks'),
     setUp: [
       'Choose a salt, shorter than 40 characters (the control panel and the API disagree about 40 itself).',
