@@ -1,5 +1,5 @@
 import { once } from 'node:events'
-import { mkdir, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, writeFile } from 'node:fs/promises'
 import { connect as connectTo, createServer } from 'node:net'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
@@ -118,6 +118,37 @@ test.each(['HOST', 'OPS_HOST'])(
     expect(ringback.output()).toMatch(new RegExp(`^${variable} names no address of this machine`, 'm'))
   },
 )
+
+test('a database that cannot be used is an error that says where it is, and what DATABASE_URL has to do with it', async () => {
+  await using database = await freshDatabase()
+  await using folder = await temporaryFolder()
+  const there = new URL(database.url)
+  for (const [databaseUrl, message] of [
+    ['postgres://a:hush@127.0.0.1:1/x', 'Postgres does not answer at 127.0.0.1:1: is it running, and is DATABASE_URL'],
+    [new URL('/nodb', there).href, `Postgres at ${there.host} refuses: database "nodb" does not exist; DATABASE_URL`],
+  ] as const) {
+    await using ringback = runApp('standalone', { ...(await environmentIn(folder.path)), DATABASE_URL: databaseUrl })
+    expect(await ringback.ended).toBe(1)
+    expect(ringback.output()).toContain(message)
+    expect(ringback.output()).not.toContain('hush')
+  }
+})
+
+test('a data folder that cannot be used is an error that names RINGBACK_DATA_DIR', async () => {
+  await using folder = await temporaryFolder()
+  // For the user that Postgres runs as.
+  await chmod(folder.path, 0o755)
+  const file = join(folder.path, 'file')
+  await writeFile(file, '')
+  // What cannot be written, also to root: the lock is a folder.
+  const notWritable = join(folder.path, 'folder')
+  await mkdir(join(notWritable, 'lock'), { recursive: true })
+  for (const dir of [file, join(file, 'below'), notWritable]) {
+    await using ringback = runApp('standalone', { ...(await environmentIn(folder.path)), RINGBACK_DATA_DIR: dir })
+    expect(await ringback.ended).toBe(1)
+    expect(ringback.output()).toMatch(/is no folder that can be written: set RINGBACK_DATA_DIR to one\n {2}because: /)
+  }
+})
 
 test('of two that are started at once in a new folder one runs, and the other says why it does not', async () => {
   await using folder = await temporaryFolder()

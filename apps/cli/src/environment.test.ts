@@ -12,8 +12,10 @@ const RINGBACK_CONFIG = join(import.meta.dirname, '../../../ringback.config.ts')
 test('beside `npm start` commands ask its database, and look at its spool', () => {
   expect(readEnvironment({})).toMatchObject({
     DATABASE_URL: 'postgres://ringback:ringback@127.0.0.1:5433/ringback',
+    isDatabaseNamed: false,
     SPOOL_DIR: '.ringback/spool',
   })
+  expect(readEnvironment({ DATABASE_URL: 'postgres://db/x' })).toMatchObject({ isDatabaseNamed: true })
   expect(readEnvironment({ EMBEDDED_POSTGRES_PORT: '15433', RINGBACK_DATA_DIR: '/data' })).toMatchObject({
     DATABASE_URL: 'postgres://ringback:ringback@127.0.0.1:15433/ringback',
     SPOOL_DIR: '/data/spool',

@@ -6,9 +6,9 @@ import { variables } from '@ringback/core/service'
 import { embeddedDatabaseUrl, withDemoCredentials } from '@ringback/core/standalone'
 import { connect } from '@ringback/core/store/connect'
 import type { Sql } from '@ringback/core/store/connect'
+import { explainPostgresError } from '@ringback/core/store/explain-postgres-error'
 import { drizzle } from 'drizzle-orm/postgres-js'
 import type { PostgresJsDatabase } from 'drizzle-orm/postgres-js'
-import { explainPostgresError } from './explain-postgres-error.ts'
 import { assertProgramVariables } from './program-variables.ts'
 
 const Variables = z.object({
@@ -40,6 +40,8 @@ export function readEnvironment(environment: Environment = process.env) {
   return {
     ...read,
     DATABASE_URL: read.DATABASE_URL ?? embeddedDatabaseUrl(read.EMBEDDED_POSTGRES_PORT),
+    /** Whether the variable gave it. */
+    isDatabaseNamed: read.DATABASE_URL !== undefined,
     SPOOL_DIR: read.SPOOL_DIR ?? spoolDir,
   }
 }
@@ -90,12 +92,12 @@ export async function withSql<Result>(
   work: (sql: Sql) => Promise<Result>,
   longestStatementMs = COMMAND_STATEMENT_MS,
 ): Promise<Result> {
-  const url = readEnvironment().DATABASE_URL
+  const { DATABASE_URL: url, isDatabaseNamed: isNamed } = readEnvironment()
   const sql = connect(url, { max: 1, applicationName: 'ringback cli', longestStatementMs })
   try {
     return await work(sql)
   } catch (error) {
-    throw explainPostgresError(error, url)
+    throw explainPostgresError(error, url, { isNamed })
   } finally {
     await sql.end({ timeout: 1 })
   }

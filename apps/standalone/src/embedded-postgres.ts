@@ -7,6 +7,7 @@ import { basename, dirname, join, resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { lockFolder } from '@ringback/core/lock-folder'
+import type { FolderLock } from '@ringback/core/lock-folder'
 import { embeddedDatabaseUrl } from '@ringback/core/standalone'
 import { connect } from '@ringback/core/store/connect'
 import type { Sql } from '@ringback/core/store/connect'
@@ -57,7 +58,7 @@ export async function startPostgres({
   const account = serverAccount()
   const dataDir = await reachableDir(wantedDir, account)
   // Only until the server answers: from then on the advisory lock of its session says whose it is.
-  const starting = lockFolder(dataDir)
+  const starting = lockDataDir(dataDir)
   if (starting === undefined) throw usedByAnother(dataDir)
   try {
     return await startIn(dataDir, account, { port, settings })
@@ -135,7 +136,7 @@ async function findPrograms(): Promise<Programs> {
 
 async function reachableDir(wantedDir: string | undefined, account: Account): Promise<string> {
   let dir = resolve(wantedDir ?? '.ringback')
-  await mkdir(dirname(dir), { recursive: true })
+  await makeDir(dirname(dir))
   if (!(await canEnter(dirname(dir), account))) {
     if (wantedDir !== undefined) {
       throw new Error(
@@ -145,9 +146,27 @@ async function reachableDir(wantedDir: string | undefined, account: Account): Pr
     }
     dir = join(SHARED_DIR, `${basename(process.cwd())}-${createHash('sha256').update(dir).digest('hex').slice(0, 8)}`)
   }
-  await mkdir(dir, { recursive: true })
+  await makeDir(dir)
   if (account.uid !== undefined) await chown(dir, account.uid, account.gid!)
   return dir
+}
+
+async function makeDir(dir: string): Promise<void> {
+  await mkdir(dir, { recursive: true }).catch((cause) => {
+    throw cannotBeUsed(dir, cause)
+  })
+}
+
+function lockDataDir(dir: string): FolderLock | undefined {
+  try {
+    return lockFolder(dir)
+  } catch (cause) {
+    throw cannotBeUsed(dir, cause)
+  }
+}
+
+function cannotBeUsed(dir: string, cause: unknown): Error {
+  return new Error(`${dir} is no folder that can be written: set RINGBACK_DATA_DIR to one`, { cause })
 }
 
 /** The programs where the server's account can run them: copied, if node_modules is where it may not enter. */

@@ -10,6 +10,7 @@ import { listenForOperators, runService, variables as known } from '@ringback/co
 import type { Service } from '@ringback/core/service'
 import { withDemoCredentials } from '@ringback/core/standalone'
 import { connect, LONG_WORK_MS } from '@ringback/core/store/connect'
+import { explainPostgresError } from '@ringback/core/store/explain-postgres-error'
 import { migrate } from '@ringback/core/store/migrate'
 import { startTracing } from '@ringback/core/tracing'
 import { createIngest, safeHostname } from '@ringback/ingest/ingest'
@@ -85,8 +86,12 @@ await runService(async (stopping) => {
       applicationName: 'ringback migrate',
       longestStatementMs: LONG_WORK_MS,
     })
-    await migrate(sql).finally(() => sql.end())
-    await migrateQueue(queue)
+    try {
+      await migrate(sql).finally(() => sql.end())
+      await migrateQueue(queue)
+    } catch (error) {
+      throw explainPostgresError(error, databaseUrl)
+    }
 
     const registry = createRegistry()
     const tracing = await startTracing('ringback-standalone', log)

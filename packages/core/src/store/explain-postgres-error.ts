@@ -1,5 +1,5 @@
-import { parseDatabaseUrl } from '@ringback/core/database-url'
 import { DrizzleQueryError } from 'drizzle-orm'
+import { parseDatabaseUrl } from '../database-url.ts'
 
 /** No such table, column or function. */
 const LACKS_MIGRATIONS = new Set(['42P01', '42703', '42883'])
@@ -21,8 +21,11 @@ const DOES_NOT_ANSWER = new Set([
 /** Node's codes for a certificate that is not taken. */
 const CERTIFICATE = /CERT|UNABLE_TO_VERIFY/
 
-/** What went wrong with the database at `url`, with what mends it; an error of another kind stays as it is. */
-export function explainPostgresError(thrown: unknown, url: string): unknown {
+/**
+ * What went wrong with the database at `url`, with what mends it; an error of another kind stays as it is. `isNamed` is
+ * whether DATABASE_URL gave the URL: else it is that of the database of `npm start`.
+ */
+export function explainPostgresError(thrown: unknown, url: string, { isNamed = true } = {}): unknown {
   // Drizzle wraps what went wrong into the text of the query.
   const error = thrown instanceof DrizzleQueryError ? (thrown.cause ?? thrown) : thrown
   const { code = '', message } = error as Error & { code?: string }
@@ -31,7 +34,12 @@ export function explainPostgresError(thrown: unknown, url: string): unknown {
   }
   const place = placeOf(url)
   if (REFUSES.test(code)) {
-    return new Error(`Postgres at ${place} refuses: ${message}; DATABASE_URL says where it is`, { cause: error })
+    return new Error(
+      `Postgres at ${place} refuses: ${message}; ${isNamed ? 'DATABASE_URL says where it is' : 'set DATABASE_URL to yours'}`,
+      {
+        cause: error,
+      },
+    )
   }
   if (/^permission denied for (database|schema) /.test(message)) {
     return new Error(
@@ -52,7 +60,10 @@ export function explainPostgresError(thrown: unknown, url: string): unknown {
     )
   }
   if (!DOES_NOT_ANSWER.has(code)) return error
-  return new Error(`Postgres does not answer at ${place}: is it running, and is DATABASE_URL right?`, { cause: error })
+  const question = isNamed
+    ? 'is it running, and is DATABASE_URL right?'
+    : 'is `npm start` running? For another database, set DATABASE_URL'
+  return new Error(`Postgres does not answer at ${place}: ${question}`, { cause: error })
 }
 
 function placeOf(url: string): string {

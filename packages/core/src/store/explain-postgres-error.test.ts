@@ -47,6 +47,18 @@ test.each([
   expect(explained(code, message)).not.toContain('sh@')
 })
 
+test('where DATABASE_URL is not set, the database of `npm start` is meant, and nothing is asked about the variable', () => {
+  const of = (code: string) =>
+    explainPostgresError(Object.assign(new Error('cause'), { code }), 'postgres://a:b@127.0.0.1:5433/x', {
+      isNamed: false,
+    })
+  expect(of('ECONNREFUSED')).toMatchObject({
+    message:
+      'Postgres does not answer at 127.0.0.1:5433: is `npm start` running? For another database, set DATABASE_URL',
+  })
+  expect(of('28P01')).toMatchObject({ message: 'Postgres at 127.0.0.1:5433 refuses: cause; set DATABASE_URL to yours' })
+})
+
 test('what the query builder wraps is told as it is', () => {
   const cause = Object.assign(new Error('relation "events" does not exist'), { code: '42P01' })
   expect(explainPostgresError(new DrizzleQueryError('select ...', [], cause), URL)).toMatchObject({
