@@ -226,6 +226,11 @@ test('the configuration is checked, and every problem is reported without its va
   expect(bad.code).toBe(1)
   expect(bad.output).toMatch(/sources\.a: A_KEY is not set[^]*sources\.b: dropFields/)
   expect(bad.output).not.toContain('hush')
+  const asJson = await runCli({ RINGBACK_CONFIG: broken.path }, 'config', 'check', '--json')
+  expect(asJson.code).toBe(1)
+  expect(JSON.parse(asJson.output)).toEqual({
+    problems: [expect.stringMatching(/^sources\.a: A_KEY/), expect.stringMatching(/^sources\.b: dropFields/)],
+  })
 })
 
 test('the recipe of every provider is a configuration that is taken, with its values set and with none', async () => {

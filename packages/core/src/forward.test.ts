@@ -53,7 +53,11 @@ test.each<[string, object, RegExp]>([
   ['a file', { url: 'file:///etc/passwd' }, /url must begin with https/],
   ['no URL', { url: 'https://' }, /url is no URL/],
   ['a password in the URL', { url: 'https://user:hush@example.com' }, /use basicAuth/],
-  ['a private address', { url: 'http://10.0.0.1/' }, /10\.0\.0\.1 is not a public one.*allowAddresses/],
+  [
+    'a private address',
+    { url: 'http://10.0.0.1/' },
+    /: url is refused: the address 10\.0\.0\.1 is not a public one.*allowAddresses/,
+  ],
   ['a private address in disguise', { url: 'http://0x7f.1/' }, /127\.0\.0\.1 is not a public one/],
   ['a private address of the fallback', { url, fallbackUrl: 'http://[::1]/' }, /fallbackUrl.* ::1 is not/],
   ['a token in the host', { url: 'https://((host)).example.com', as: 'get' }, /not in its host/],

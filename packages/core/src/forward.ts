@@ -123,7 +123,7 @@ function urlProblem(
   if (url === null) return 'is no URL'
   if (url.username !== '' || url.password !== '') return 'must not hold a user and password: use basicAuth'
   const address = url.hostname.replace(/^\[(.*)\]$/, '$1')
-  return isIP(address) === 0 || mayConnect(address, allowAddresses) ? undefined : `: ${refusalOf(address)}`
+  return isIP(address) === 0 || mayConnect(address, allowAddresses) ? undefined : `is refused: ${refusalOf(address)}`
 }
 
 /** What belongs to the connection, or is written by `forward` itself. */

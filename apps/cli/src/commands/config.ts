@@ -1,6 +1,7 @@
+import { ConfigError } from '@ringback/core/config'
 import type { Command } from 'commander'
 import { checkConfig } from '../environment.ts'
-import { print } from '../output.ts'
+import { print, wantsJson } from '../output.ts'
 
 /** `ringback config check` */
 export function addConfigCommand(program: Command): void {
@@ -9,7 +10,16 @@ export function addConfigCommand(program: Command): void {
     .command('check')
     .description('load the configuration as ingest and worker would, and say what is on')
     .action(async (_options: unknown, command: Command) => {
-      const { sources, sourcesOff, handlers } = await checkConfig()
+      const checked = await checkConfig().catch((error: unknown) => {
+        if (!(error instanceof ConfigError) || !wantsJson(command)) throw error
+        return error
+      })
+      if (checked instanceof ConfigError) {
+        console.log(JSON.stringify({ problems: checked.problems }))
+        process.exitCode = 1
+        return
+      }
+      const { sources, sourcesOff, handlers } = checked
       const value = {
         sources: [...sources].map(
           ([name, { provider, scheme, urlTokens, usesDemoCredentials, isSignatureOff, shadow }]) => ({
