@@ -50,6 +50,7 @@ test('the check finds whatever ingest, worker or standalone would refuse of thei
     LOG_LEVEL: 'loud',
     SPOOL_MAX_BYTES: '1',
     STUCK_AFTER_SECONDS: '5',
+    EMBEDDED_POSTGRES_PORT: '0',
   }
   const message = await checkConfig({ RINGBACK_CONFIG: file, ...variables }).catch(String)
   expect(message).toContain('quietMinuts')

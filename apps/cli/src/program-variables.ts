@@ -19,7 +19,7 @@ const ProgramVariables = z.object({
   OPS_PORT: variables.port.optional(),
   OPS_HOST: variables.opsHost,
   RINGBACK_DATA_DIR: z.string().optional(),
-  EMBEDDED_POSTGRES_PORT: variables.port.optional(),
+  EMBEDDED_POSTGRES_PORT: variables.embeddedPostgresPort,
   ROOT_SOURCE: z.string().optional(),
   SHUTDOWN_DELAY_MS: variables.shutdownDelayMs,
   WORKER_CONCURRENCY: variables.workerConcurrency,

@@ -47,7 +47,8 @@ export const variables = {
   spoolMaxBytes: bytes.default(1024 ** 3),
   shutdownDelayMs: wholeNumber(0, 60_000).default(5000),
   workerConcurrency: wholeNumber(1, 100).default(8),
-  embeddedPostgresPort: port.default(5433),
+  // Not 0: others must find it.
+  embeddedPostgresPort: wholeNumber(1, 65_535).default(5433),
   stuckAfterSeconds: seconds.default(60),
 }
 
