@@ -1,3 +1,5 @@
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { providers } from '@ringback/core/providers/all'
 import { recipeOf } from '@ringback/core/providers/page'
@@ -15,7 +17,7 @@ import {
   startWorker,
   storeOneByOne,
 } from './support/ringback.ts'
-import { configFile, runApp, runCli } from './support/processes.ts'
+import { configFile, runApp, runCli, temporaryFolder } from './support/processes.ts'
 
 test('events are listed, filtered, paged, followed and shown', async () => {
   await using database = await freshDatabase()
@@ -230,6 +232,26 @@ test('the configuration is checked, and every problem is reported without its va
   expect(asJson.code).toBe(1)
   expect(JSON.parse(asJson.output)).toEqual({
     problems: [expect.stringMatching(/^sources\.a: A_KEY/), expect.stringMatching(/^sources\.b: dropFields/)],
+  })
+})
+
+test('the configuration may lie outside of Ringback’s folder, with files of its own beside it', async () => {
+  await using folder = await temporaryFolder()
+  const path = join(folder.path, 'elsewhere.config.ts')
+  await writeFile(
+    join(folder.path, 'note.ts'),
+    `import { log } from '@ringback/core/handlers'
+    export const note = log({ message: 'noted' })`,
+  )
+  await writeFile(
+    path,
+    `import { defineConfig } from '@ringback/core/config'
+    import { note } from './note.ts'
+    export default defineConfig({ sources: {}, handlers: [{ name: 'note', run: note }] })`,
+  )
+  expect(await runCli({ RINGBACK_CONFIG: path }, 'config', 'check')).toEqual({
+    code: 0,
+    output: 'handler note (log): on {}\n',
   })
 })
 

@@ -1,5 +1,6 @@
 import { createHmac } from 'node:crypto'
 import { existsSync, readFileSync } from 'node:fs'
+import { registerHooks } from 'node:module'
 import { resolve as resolvePath } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { types } from 'node:util'
@@ -138,13 +139,22 @@ export async function loadConfig(path: string, environment: Environment, options
   const file = resolvePath(path)
   if (!existsSync(file)) throw new Error(`There is no file ${file}; set RINGBACK_CONFIG to yours`)
   let loaded: { default?: unknown }
+  // The file may lie anywhere, also where no node_modules has this package.
+  const hooks = registerHooks({
+    resolve: (specifier, context, nextResolve) =>
+      nextResolve(specifier, specifier.startsWith(OWN_PACKAGE) ? { ...context, parentURL: import.meta.url } : context),
+  })
   try {
     loaded = await import(pathToFileURL(file).href)
   } catch (cause) {
     throw new Error(`The configuration ${placeIn(file, cause)} cannot be loaded`, { cause })
+  } finally {
+    hooks.deregister()
   }
   return resolveConfig(loaded.default, environment, options)
 }
+
+const OWN_PACKAGE = '@ringback/core/'
 
 /** The file, with the line where it fails if that can be told. */
 function placeIn(file: string, error: unknown): string {
