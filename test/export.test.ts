@@ -69,6 +69,29 @@ test('a folder that is not there is named before anything is read', async () => 
   })
 })
 
+test('a folder is refused as a file before anything is read', async () => {
+  await using database = await freshDatabase()
+  await using folder = await temporaryFolder()
+  expect(await exportTo(database, folder.path, '--format', 'csv')).toMatchObject({
+    code: 1,
+    output: expect.stringMatching(/ is a folder; --out names a file$/m),
+  })
+  expect(await exportTo(database, `${folder.path}/new/`, '--format', 'csv')).toMatchObject({
+    code: 1,
+    output: expect.stringContaining('must be a file, not a folder'),
+  })
+  expect(await readdir(folder.path)).toEqual([])
+})
+
+test('under npm, which starts everything in the project’s folder, a relative file lies where npm was started', async () => {
+  await using database = await freshDatabase()
+  await using folder = await temporaryFolder()
+  const args = ['export', ...JANUARY, '--format', 'csv', '--out', 'x.csv', '--json']
+  const { output } = await runCli({ DATABASE_URL: database.url, INIT_CWD: folder.path }, ...args)
+  expect(JSON.parse(output)).toMatchObject({ file: join(folder.path, 'x.csv') })
+  expect(await readdir(folder.path)).toEqual(['x.csv'])
+})
+
 test('an export has every column of events', async () => {
   await using database = await freshDatabase()
   const columns = await database.sql<{ name: string }[]>`

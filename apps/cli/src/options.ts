@@ -1,3 +1,4 @@
+import { resolve } from 'node:path'
 import { InvalidArgumentError } from 'commander'
 import { z } from 'zod'
 
@@ -38,6 +39,16 @@ export function idFrom(listedBy: string): (text: string) => string {
     if (z.uuid().safeParse(text).success) return text
     throw new Error(`"${text}" is no id: ids are those that "ringback ${listedBy}" prints`)
   }
+}
+
+/**
+ * Reads an option that is a file to write, or "-". What is relative begins where the user stands, also under `npm run`,
+ * which starts everything in the project's folder.
+ */
+export function outputFile(text: string): string {
+  if (text === '-') return text
+  if (text.endsWith('/')) throw new InvalidArgumentError('It must be a file, not a folder.')
+  return resolve(process.env.INIT_CWD ?? '', text)
 }
 
 /** A pattern in which `*` stands for any characters, for SQL's `like`. */

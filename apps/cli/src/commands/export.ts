@@ -10,7 +10,7 @@ import { fileOutput, standardOutput } from '../export/output.ts'
 import type { Output } from '../export/output.ts'
 import { readEvents } from '../export/read-events.ts'
 import type { EventRange } from '../export/read-events.ts'
-import { timeOrAge } from '../options.ts'
+import { outputFile, timeOrAge } from '../options.ts'
 import { showProgress, wantsJson } from '../output.ts'
 
 const FORMATS = ['csv', 'parquet', 'ndjson'] as const
@@ -35,7 +35,7 @@ export function addExportCommand(program: Command): void {
     .option('--account <id>')
     .option('--call-id <id>', "the provider's id of a call")
     .addOption(new Option('--format <format>').choices(FORMATS).makeOptionMandatory())
-    .requiredOption('--out <file>', 'a file, which is replaced if it is there; "-" is the standard output')
+    .requiredOption('--out <file>', 'a file, which is replaced if it is there; "-" is the standard output', outputFile)
     .option('--raw', "the callbacks' own bytes too: base64, in Parquet as they are")
     .option('--spreadsheet', 'CSV that is safe to open in a spreadsheet, where a text could be a formula')
     .action(async (options: ExportOptions, self: Command) => {

@@ -1,5 +1,5 @@
 import { once } from 'node:events'
-import { open, rename, rm } from 'node:fs/promises'
+import { open, rename, rm, stat } from 'node:fs/promises'
 
 /** Where an export goes. */
 export interface Output {
@@ -12,6 +12,12 @@ export interface Output {
 
 /** A file that has its name only when it is whole and on the disk; `<path>.part` until then. */
 export async function fileOutput(path: string): Promise<Output> {
+  // Its name could not be taken in the end.
+  const isFolder = await stat(path).then(
+    (found) => found.isDirectory(),
+    () => false,
+  )
+  if (isFolder) throw new Error(`${path} is a folder; --out names a file`)
   const part = `${path}.part`
   const file = await open(part, 'w').catch((cause: NodeJS.ErrnoException) => {
     throw new Error(`${part} cannot be written (${cause.code}); --out names a file in a folder that is there`, {
