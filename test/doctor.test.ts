@@ -278,6 +278,12 @@ test('what only the provider can sign is looked at for how it arrives; a key of 
   const signed = await ringback.doctor('telnyx', ['--secret', PRIVATE_KEY, '--json'])
   expect(JSON.parse(signed.output)).toMatchObject({ source: 'telnyx', ok: true })
   expect(signed.output).toMatch(/It was stored/)
+  const whole = privateKey.export({ format: 'der', type: 'pkcs8' }).toString('base64')
+  const unusable = await ringback.doctor('telnyx', ['--secret', whole])
+  expect(unusable.output).toMatch(
+    /^problem .*Nothing can be signed with this --secret: an Ed25519 private key is base64 of 32/m,
+  )
+  expect(unusable.output).not.toContain(whole)
 })
 
 test('an address that may not send is a note; what only shadow mode lets in is a problem', async () => {

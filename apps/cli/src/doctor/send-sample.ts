@@ -77,9 +77,9 @@ function sampleOf(
   const unsigned = { ...request, headers: { ...request.headers, 'user-agent': `${USER_AGENT}${randomUUID()}` } }
   try {
     return source.sign(unsigned, { at, secret })
-  } catch {
+  } catch (error) {
     if (secret === undefined) return source.sign(unsigned, { at, forged: true })
-    report('problem', 'Nothing can be signed with this --secret')
+    report('problem', `Nothing can be signed with this --secret: ${(error as Error).message}`)
     return undefined
   }
 }
