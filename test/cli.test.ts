@@ -64,6 +64,8 @@ test('events are listed, filtered, paged, followed and shown', async () => {
     ),
   ).toEqual(['2'])
   expect(await ringback('events', '--type', 'sms%')).toEqual([])
+  expect(await ringback('events', '--until', '1h')).toEqual([])
+  expect(await ringback('events', '--since', '1w', '--until', '0s', '--type', 'min*')).toHaveLength(1)
   expect(await ringback('events', 'show', all[0]!.id)).toMatchObject([
     {
       callbackId: '4',
@@ -176,6 +178,8 @@ test.each([
   [['quarantine', 'release', '01a20100-2034-72e6-8f19-104d6f900fe4', '--reason', 'x'], /ids or filters, not both/],
   [['quarantine', 'release', '--until', '0s', '--trust', '--yes'], /--trust goes with ids, or with --source/],
   [['events', '--follow', '--limit', '5'], /'--follow' cannot be used with option '--limit <n>'/],
+  [['events', '--follow', '--until', '1h'], /'--follow' cannot be used with option '--until <time>'/],
+  [['events', '--sinse', '1h'], /^error: unknown option '--sinse'\n\(Did you mean --since\?\)\n\(--help tells.*\)\s*$/],
   [['frobnicate'], /unknown command 'frobnicate'/],
 ])('%j ends with an error that says what to do', async (args, message) => {
   await using database = await freshDatabase()
@@ -183,6 +187,10 @@ test.each([
   expect(output).toMatch(message)
   expect(output).not.toMatch(/ {4}at /)
   expect(exitCode).toBe(1)
+})
+
+test('the version is told', async () => {
+  expect(await runCli({}, '--version')).toEqual({ code: 0, output: expect.stringMatching(/^\d+\.\d+\.\d+\n$/) })
 })
 
 test('a database that lacks the migrations says what brings them, and one that refuses says where it is', async () => {

@@ -12,11 +12,13 @@ import { addQuarantineCommand } from './commands/quarantine.ts'
 import { addReplayCommand } from './commands/replay.ts'
 import { addSendCommand } from './commands/send.ts'
 import { addSpoolCommand } from './commands/spool.ts'
+import packageJson from '../package.json' with { type: 'json' }
 
 const program = new Command('ringback')
   .description('Operates Ringback: what it has stored, what is still to do, and a sender to try it with.')
+  .version(packageJson.version)
   .option('--json', 'print JSON, one value a line')
-  .showHelpAfterError()
+  .showHelpAfterError('(--help tells the options)')
 
 for (const add of [
   addMigrateCommand,

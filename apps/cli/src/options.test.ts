@@ -11,8 +11,11 @@ test.each([
   expect(timeOrAge(text).toISOString()).toBe(time)
 })
 
-test('an age is so long ago', () => {
-  expect(Math.abs(Date.now() - 15 * 60_000 - timeOrAge('15m').getTime())).toBeLessThan(1000)
+test.each([
+  ['15m', 15 * 60_000],
+  ['1w', 7 * 86_400_000],
+])('the age %s is so long ago', (text, ms) => {
+  expect(Math.abs(Date.now() - ms - timeOrAge(text).getTime())).toBeLessThan(1000)
 })
 
 // To Date most of these are times, of long ago or of the next month.

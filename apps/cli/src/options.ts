@@ -18,14 +18,14 @@ export function share(text: string): number {
   throw new InvalidArgumentError('It must be a percentage from 0% to 100%, such as 20%.')
 }
 
-const UNIT_MS = { s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 }
+const UNIT_MS = { s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000, w: 7 * 86_400_000 }
 
 /** Not whatever Date takes: to it 5 is 1 May 2001, and 30 February 2 March. */
 const time = z.union([z.iso.date(), z.iso.datetime({ offset: true }), z.iso.datetime({ offset: true, precision: -1 })])
 
 /** Reads an option that is a time, a day (its beginning, UTC), or an age: `15m` is a quarter of an hour ago. */
 export function timeOrAge(text: string): Date {
-  const age = /^(\d+)([smhd])$/.exec(text)
+  const age = /^(\d+)([smhdw])$/.exec(text)
   const found = new Date(age === null ? text : Date.now() - Number(age[1]) * UNIT_MS[age[2] as keyof typeof UNIT_MS])
   if ((age !== null || time.safeParse(text).success) && !Number.isNaN(found.getTime())) return found
   throw new InvalidArgumentError(

@@ -9,7 +9,7 @@ import {
 } from '@ringback/core/store/schema'
 import { Option } from 'commander'
 import type { Command } from 'commander'
-import { and, asc, desc, eq, gt, inArray, like } from 'drizzle-orm'
+import { and, asc, desc, eq, gt, inArray, like, lt } from 'drizzle-orm'
 import type { PostgresJsDatabase } from 'drizzle-orm/postgres-js'
 import { withDatabase } from '../environment.ts'
 import { followEvents } from '../follow-events.ts'
@@ -21,7 +21,7 @@ const eventId = idFrom('events')
 
 const FOLLOW_EXPLANATION = `
 --follow shows each event that is stored from now on, once, however long ago it was received; with --since also those that
-were received since then and are there. It has no page, so neither --limit nor --before goes with it.`
+were received since then and are there. It has no page and no end, so none of --limit, --before and --until goes with it.`
 
 /** `ringback events` and `ringback events show` */
 export function addEventsCommand(program: Command): void {
@@ -34,9 +34,12 @@ export function addEventsCommand(program: Command): void {
     .option('--callback-id <id>')
     .option('--call-id <id>')
     .option('--since <time>', 'a time, or an age such as 90s, 15m, 2h, 7d', timeOrAge)
+    .option('--until <time>', 'received before a time or an age', timeOrAge)
     .option('--before <id>', 'the page after the event with this id', eventId)
     .option('--limit <n>', 'how many', wholeNumber(1, 10_000), 50)
-    .addOption(new Option('--follow', 'go on with new events as they are stored').conflicts(['limit', 'before']))
+    .addOption(
+      new Option('--follow', 'go on with new events as they are stored').conflicts(['limit', 'before', 'until']),
+    )
     .addHelpText('after', FOLLOW_EXPLANATION)
     .action(async (options: ListOptions & { follow?: boolean }, self: Command) => {
       await withDatabase((database) =>
@@ -61,6 +64,7 @@ interface ListOptions {
   callbackId?: string
   callId?: string
   since?: Date
+  until?: Date
   before?: string
   limit: number
 }
@@ -84,6 +88,7 @@ function matching(options: ListOptions) {
     options.callbackId === undefined ? undefined : eq(events.callbackId, options.callbackId),
     options.callId === undefined ? undefined : eq(events.callId, options.callId),
     options.since === undefined ? undefined : gt(events.receivedAt, options.since),
+    options.until === undefined ? undefined : lt(events.receivedAt, options.until),
     options.before === undefined ? undefined : before({ id: events.id, receivedAt: events.receivedAt }, options.before),
   )
 }
