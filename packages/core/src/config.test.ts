@@ -32,7 +32,10 @@ test('a value comes from its variable, or from the file that NAME_FILE names', (
   expect(tokens({ TOKEN: 'a' })).toEqual(['a'])
   expect(tokens({ TOKEN_FILE: fileWith('a\n') })).toEqual(['a'])
   expect(() => tokens({ TOKEN_FILE: fileWith(' a\n') }), 'spaces stay').toThrow(/urlTokens: a token has characters/)
-  expect(tokens({ TOKEN: '' })).toBeUndefined()
+  for (const blank of ['', ' ', '\t\n']) {
+    expect(tokens({ TOKEN: blank }), 'blanks alone are no value').toBeUndefined()
+    expect(tokens({ TOKEN: blank, TOKEN_FILE: fileWith(blank) })).toBeUndefined()
+  }
 })
 
 test('an empty secret is an error in the configuration, and a secret file that is empty is none', () => {

@@ -432,7 +432,7 @@ export function rootSourceProblem(name: string, sources: Config['sources']): str
 }
 
 /**
- * Checks `environment` against `schema`, one variable a key; an empty variable counts as unset, and `<NAME>_FILE` may
+ * Checks `environment` against `schema`, one variable a key; an empty or blank variable counts as unset, and `<NAME>_FILE` may
  * name a file that holds the value. Throws one error that lists every problem and shows no value.
  */
 export function parseEnvironment<Schema extends z.ZodObject>(
@@ -495,15 +495,21 @@ function createResolve(environment: Environment, problem: Problem): Omit<Resolve
 }
 
 function read(environment: Environment, name: string, problem: Problem): string | undefined {
-  if (environment[name]) return environment[name]
-  const file = environment[`${name}_FILE`]
-  if (!file) return undefined
+  const value = unlessBlank(environment[name])
+  if (value !== undefined) return value
+  const file = unlessBlank(environment[`${name}_FILE`])
+  if (file === undefined) return undefined
   try {
-    return readFileSync(file, 'utf8').replace(/\r?\n$/, '') || undefined
+    return unlessBlank(readFileSync(file, 'utf8').replace(/\r?\n$/, ''))
   } catch (error) {
     problem(`${name}_FILE names a file that cannot be read (${(error as NodeJS.ErrnoException).code})`)
     return undefined
   }
+}
+
+/** Blanks alone are no value: as a secret anybody would guess them. */
+function unlessBlank(text: string | undefined): string | undefined {
+  return text?.trim() ? text : undefined
 }
 
 function hmac(key: string, text: string): string {

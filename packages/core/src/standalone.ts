@@ -5,7 +5,8 @@ import { demoCredentials } from './providers/voximplant.ts'
 
 /** Public credentials where there are none of anybody's own, so that the first minute needs no account. */
 export function withDemoCredentials(environment: Environment): Environment {
-  if (Object.keys(environment).some((name) => name.startsWith('VOXIMPLANT_') && environment[name])) return environment
+  if (Object.keys(environment).some((name) => name.startsWith('VOXIMPLANT_') && environment[name]?.trim()))
+    return environment
   return {
     ...environment,
     VOXIMPLANT_ACCOUNT_ID: demoCredentials.accountId,
