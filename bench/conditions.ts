@@ -10,7 +10,7 @@ export async function describeConditions({ dir, versions }: Servers): Promise<st
   return [
     `${availableParallelism()} cores of ${cpus()[0]?.model ?? 'an unknown CPU'}, ${gibibytes} GiB of memory, Linux ${release()}`,
     `Node ${process.versions.node}, Redis ${versions.redis}, Postgres ${versions.postgres}`,
-    `writing 4 KiB to disk for certain (fdatasync) takes ${(await fdatasyncMs(dir)).toFixed(2)} ms`,
+    `writing 4 KiB to disk and syncing it (fdatasync) takes ${(await fdatasyncMs(dir)).toFixed(2)} ms`,
   ]
 }
 
