@@ -41,7 +41,7 @@ function toCallback(json: Json): CallbackFound {
 const unsigned = {
   signedText: unknown('No signature was found.'),
   secret: assumed('User name and password for the callback, entered beside its URL.'),
-  covers: assumed('Nothing but that the sender knows the password, or the secret URL.'),
+  covers: assumed('Only that the sender knows the password or the secret URL.'),
 } as const
 
 const messaging: Scheme = {
@@ -55,10 +55,10 @@ const messaging: Scheme = {
     account: unknown('none; `message.applicationId` is the nearest'),
     callId: unknown('none'),
     timeLimit: documented('10 s.'),
-    retries: documented('For 24 hours until a 2xx. A callback can come more than once.'),
+    retries: documented('For 24 hours, until a 2xx. A callback can come more than once.'),
     answer: documented('Any 2xx.'),
     traps: [
-      'The body is an array, with one or several callbacks.',
+      'The body is an array of one or more callbacks.',
       'One message to several numbers gives several callbacks with the same `message.id`.',
     ],
   },
@@ -125,8 +125,8 @@ const voice: Scheme = {
     callId: assumed('`callId`.'),
     timeLimit: unknown(),
     retries: unknown(),
-    answer: assumed('BXML where a call waits. Left alone, the source answers BXML without verbs: set `answer`.'),
-    traps: ['A call whose BXML holds no more verbs ends: for calls that wait, `answer` must say what happens next.'],
+    answer: assumed('BXML if a call waits. By default the source answers BXML without verbs: set `answer`.'),
+    traps: ['A call ends when its BXML has no more verbs. For calls that wait, `answer` must say what happens next.'],
   },
   methods: ['POST'],
   split,

@@ -79,10 +79,12 @@ export const bird = definePreset({
         signedText: documented(
           'messagebird-request-timestamp LF URL LF SHA-256 of the body as 32 bytes (not as hex); HMAC-SHA256, base64',
         ),
-        secret: documented('the `signingKey` given when the webhook subscription was made; its bytes as they are'),
+        secret: documented(
+          'the `signingKey` given when the webhook subscription was created; its bytes are used as they are',
+        ),
         covers: documented('the body, the URL and the time'),
         callbackId: assumed(
-          '`payload.id`, `event` and `payload.status` together, and but for messages a hash of the body: a conversation changes without another status. No id of the delivery was found',
+          '`payload.id`, `event` and `payload.status`, and, except for messages, a hash of the body, because a conversation can change without a new status. No id of the delivery was found',
         ),
         type: observed('`service` and `event`, joined by "."'),
         occurredAt: observed('the header’s time, which is that of the first attempt'),
@@ -92,9 +94,9 @@ export const bird = definePreset({
         retries: observed('about 24 hours, each with the time and signature of the first attempt'),
         answer: observed('any 2xx'),
         traps: [
-          'Repetitions hours later still carry the first attempt’s time, so no age is refused. Setting `toleranceSeconds` drops every repetition older than that.',
+          'Repetitions hours later still carry the first attempt’s time, so no age is refused. `toleranceSeconds` would refuse every repetition older than that.',
           'The URL is signed as Bird called it: behind a proxy set `PUBLIC_BASE_URL`.',
-          'A subscription made without `signingKey` is not signed at all.',
+          'A subscription created without `signingKey` is not signed at all.',
         ],
       },
       methods: ['POST'],

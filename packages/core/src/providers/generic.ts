@@ -467,26 +467,28 @@ const profile: Omit<Scheme, 'split' | 'signature'> = {
     title: 'Whatever the configuration describes',
     headers: [],
     signedText: documented(
-      'The template `signature.text`; HMAC with MD5, SHA-1, SHA-256, SHA-384 or SHA-512, MD5 with the secret behind the text, or Ed25519; in hex or base64, with a prefix, one or several to a header.',
+      'The template `signature.text`; HMAC with MD5, SHA-1, SHA-256, SHA-384 or SHA-512, MD5 with the secret appended, or Ed25519; in hex or base64, with a prefix, one or several in a header.',
     ),
-    secret: documented('`secrets` or `accounts`, as text, hex or base64; of Ed25519, the public key.'),
+    secret: documented('`secrets` or `accounts`, as text, hex or base64; for Ed25519, the public key.'),
     covers: documented(
-      'The body where the template holds it or a hash of it; else the URL; else the id, where the header that names the callback is signed; else only that the sender knows the secret.',
+      'The body if the template contains it or a hash of it; else the URL; else the id, if the header that names the callback is signed; else only that the sender knows the secret.',
     ),
     callbackId: documented(
-      '`callbackId`: a JSON pointer, a header, a field, or several of them put together. Where it is left out, the same bytes within ten minutes are a repetition.',
+      '`callbackId`: a JSON pointer, a header, a field, or several of them combined. If it is left out, the same bytes within ten minutes are a repetition.',
     ),
-    type: documented('`type`: the same, or a fixed text.'),
-    occurredAt: documented('`occurredAt`: the same; seconds, milliseconds or ISO 8601. Else the time of receipt.'),
+    type: documented('`type`: the same forms, or a fixed text.'),
+    occurredAt: documented(
+      '`occurredAt`: the same forms, in seconds, milliseconds or ISO 8601. Else the time of receipt.',
+    ),
     account: documented('The account in `accounts` whose secret verified it.'),
     callId: documented('`callId`: a JSON pointer, a header or a field.'),
-    timeLimit: unknown('It is the provider’s.'),
-    retries: unknown('They are the provider’s.'),
-    answer: documented('`answer`; small JSON where it is left out, always with status 200.'),
+    timeLimit: unknown('Set by the provider.'),
+    retries: unknown('Set by the provider.'),
+    answer: documented('`answer`, by default small JSON; always with status 200.'),
     traps: [
-      'An id in a header that is not signed can be changed by whoever has seen one request: with a secret URL or a timestamp in the signed text, that stays out or is short-lived.',
-      'A provider that signs once and repeats for hours is refused after `toleranceSeconds`: raise it.',
-      'With `{url}` or `{path}`, the public URL must be known: set `PUBLIC_BASE_URL`.',
+      'Anybody who has seen one request can change an id in a header that is not signed. A secret URL keeps strangers out, and a timestamp in the signed text limits the time to do so.',
+      'Repetitions of a provider that signs once and repeats for hours are refused after `toleranceSeconds`: raise it.',
+      'With `{url}` or `{path}`, Ringback must know the public URL: set `PUBLIC_BASE_URL`.',
     ],
   },
   methods: ['POST'],
@@ -515,33 +517,33 @@ type OwnOption =
   | `signature.timestamp.${keyof NonNullable<GenericSignature['timestamp']>}`
 
 const ownOptions: Record<OwnOption, string> = {
-  signature: 'How the provider signs. Left out where it does not, and then there are no `secrets` either.',
+  signature: 'How the provider signs. Leave it out if the provider does not sign; then there are no `secrets` either.',
   'signature.algorithm':
-    '`hmac-sha256`, `hmac-sha1`, `hmac-sha384`, `hmac-sha512`, `hmac-md5`; `md5`: MD5 over the text with the secret behind it; `ed25519`, of which the secret is the public key',
+    '`hmac-sha256`, `hmac-sha1`, `hmac-sha384`, `hmac-sha512`, `hmac-md5`; `md5`: MD5 over the text with the secret appended; `ed25519`: the secret is the public key',
   'signature.header': 'the header that carries the signature',
   'signature.encoding': '`hex` or `base64`',
   'signature.text':
-    'What is signed, a template: `{body}`, `{timestamp}` (as it came), `{url}`, `{path}` (without the query), `{method}`, `{header:Name}`, and hashes of the body, `{sha256hex:body}`, `{sha256base64:body}` and `{sha256:body}` (the raw bytes), also with `md5`, `sha1`, `sha384` and `sha512`. A brace itself is written twice: `{{`, `}}`.',
+    'A template of the signed text: `{body}`, `{timestamp}` (as it came), `{url}`, `{path}` (without the query), `{method}`, `{header:Name}`, and hashes of the body, `{sha256hex:body}`, `{sha256base64:body}` and `{sha256:body}` (the raw bytes), also with `md5`, `sha1`, `sha384` and `sha512`. Write a literal brace twice: `{{`, `}}`.',
   'signature.prefix':
-    'what stands before each signature, such as `sha256=`; what begins otherwise is passed over. None if left out',
+    'the text before each signature, such as `sha256=`; entries that begin otherwise are ignored. None if left out',
   'signature.separator':
     'what separates several entries in the header, such as `,`. If left out, there is one entry, the whole header',
   'signature.secretEncoding':
     'how the secret is written: `text`, `hex` or `base64`. If left out, `text`, and `base64` for `ed25519`',
   'signature.timestamp':
-    'When it was signed. If given, what is further than `toleranceSeconds` (300) from now is refused; the text must then hold `{timestamp}`, or the header of the time.',
-  'signature.timestamp.header': 'the header that carries the time, which may be that of the signature',
+    'The time of signing. If given, times further than `toleranceSeconds` (300) from now are refused, and the text must contain `{timestamp}` or the header of the time.',
+  'signature.timestamp.header': 'the header that carries the time, which may be the header of the signature',
   'signature.timestamp.format': '`unix` (seconds), `unix-ms` or `iso` (ISO 8601 with its zone)',
-  'signature.timestamp.prefix': 'as for the signature, where the time is one of several entries of its header',
+  'signature.timestamp.prefix': 'as for the signature, if the time is one of several entries of its header',
   'signature.timestamp.separator': 'the same',
   callbackId:
-    "What names a callback for good: `{ json: '/data/id' }` (a JSON pointer), `{ header: 'X-Event-Id' }` or `{ field: 'id' }` (of the form, of the query of a GET, or of the JSON object), or a list of these, which are put together. If left out, the bytes do, within ten minutes.",
-  type: 'The provider’s word for the event: the same; of a list, joined by `.`; or a text, which is then the type of all. Empty if left out.',
+    "What identifies a callback permanently: `{ json: '/data/id' }` (a JSON pointer), `{ header: 'X-Event-Id' }` or `{ field: 'id' }` (of the form, of the query of a GET, or of the JSON object), or a list of these, which are combined. If left out, the bytes, within ten minutes.",
+  type: 'The provider’s word for the event: one of the same forms; a list is joined by `.`; a text is the type of all events. Empty if left out.',
   occurredAt:
-    'when it happened: one of the same, with `format` (as of `signature.timestamp`) beside it; without that it is told by how the time looks',
-  callId: 'the call that it belongs to: one of the same',
+    'when it happened: one of the same forms, optionally with `format` (as of `signature.timestamp`); without it, the format is detected',
+  callId: 'the call that it belongs to: one of the same forms',
   batch:
-    'JSON pointer to the list of callbacks in a request, where there are several; an empty text is the document itself. `json` and `field` are then looked up in each callback.',
+    'JSON pointer to the list of callbacks in a request, if there are several; an empty text is the document itself. `json` and `field` then refer to each callback.',
   methods: 'a list of `POST`, `GET` and `PUT`; `POST` if left out',
 }
 
@@ -566,10 +568,10 @@ const provider: Provider<'configured', Scheme> = {
   options: ownOptions,
   sourceAddresses: assumed('The provider’s own; `addresses` takes a list of them.'),
   setUp: [
-    'Find in the provider’s documentation which header carries the signature, what text is signed, with which algorithm, and how the result is written; describe it as `signature`.',
-    'Find what names an event for good, over all repetitions, and give it as `callbackId`.',
-    'Where nothing is signed, ask for a secret instead: `urlTokens`, `basicAuth`, `bearerTokens` or `headers`.',
-    'Turn `shadow` on for the first hours, look at what would have been refused, and turn it off.',
+    'Find in the provider’s documentation which header carries the signature, what text is signed, with which algorithm, and how the result is written; describe this as `signature`.',
+    'Find what identifies an event permanently, over all repetitions, and give it as `callbackId`.',
+    'If nothing is signed, require a secret instead: `urlTokens`, `basicAuth`, `bearerTokens` or `headers`.',
+    'Turn `shadow` on for the first hours, check what would have been refused, and turn it off.',
   ],
   references: ['datatracker.ietf.org/doc/html/rfc6901 (JSON pointers)'],
 }

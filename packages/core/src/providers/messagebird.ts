@@ -88,12 +88,12 @@ export const messagebird = definePreset({
         title: 'Webhooks of the MessageBird API: SMS, conversations, voice',
         headers: ['MessageBird-Signature-JWT'],
         signedText: documented(
-          'a JWT by HS256, HS384 or HS512 with `iss` MessageBird and the SHA-256, in hex, of the URL (`url_hash`) and of the body (`payload_hash`, which may be missing only where there is no body)',
+          'a JWT (HS256, HS384 or HS512) with `iss` MessageBird and the SHA-256, in hex, of the URL (`url_hash`) and of the body (`payload_hash`, which may be missing only if there is no body)',
         ),
         secret: documented('the account’s signing key, under Developers, API settings in the dashboard'),
         covers: documented('the body and the URL with its query'),
         callbackId: assumed(
-          '`message.id`, `type` and `message.status` of conversations; `id`, `recipient` and `status` of SMS; else the body’s bytes within a window',
+          'for conversations `message.id`, `type` and `message.status`; for SMS `id`, `recipient` and `status`; else the body’s bytes within a window',
         ),
         type: assumed('`type`, else `status`'),
         occurredAt: observed('`message.updatedDatetime`, `statusDatetime` or `createdDatetime`'),
@@ -103,9 +103,9 @@ export const messagebird = definePreset({
         retries: unknown(),
         answer: assumed('any 2xx'),
         traps: [
-          'The token says from when and until when it holds (`nbf`, `exp`), give or take 5 seconds as in the vendor’s library: keep the clock right.',
+          'The token limits its own validity (`nbf`, `exp`), give or take 5 seconds as in the vendor’s library: keep the clock right.',
           'The URL is signed as MessageBird called it, query included: behind a proxy set `PUBLIC_BASE_URL`.',
-          'The vendor’s Express middleware calls the next handler whatever its check finds; a receiver that relied on it was open.',
+          'The vendor’s Express middleware calls the next handler whatever its check finds. A receiver that relied on it accepted everything.',
         ],
       },
       methods: ['POST', 'GET'],

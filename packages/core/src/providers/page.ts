@@ -6,12 +6,14 @@ import type { Fact, Provider, SchemeFacts, SchemeProfile } from './provider.ts'
 export function providersPage(providers: readonly Provider[]): string {
   return `# Providers
 
-Generated from \`packages/core/src/providers\` by \`pnpm providers-page\`; \`ringback providers <name>\` prints the same. [sources.md](sources.md)
-says what all sources have in common: options, URL tokens, proxies, shadow mode, rotation, quarantine. Of each recipe the \`import\`
-goes to the top of [ringback.config.ts](configuration.md#ringbackconfigts), and the rest into its \`sources\`.
+What each provider sends, how it signs, and how to set it up. [sources.md](sources.md) covers what all sources have in common:
+options, URL tokens, proxies, shadow mode, rotation, quarantine. In each recipe, the \`import\` goes to the top of
+[ringback.config.ts](configuration.md#ringbackconfigts), and the rest into its \`sources\`.
 
-What is not marked is documented by the vendor. *Observed*: seen by third parties, no promise. *Assumed*: no source says it.
+Facts without a mark are documented by the vendor. *Observed*: seen by third parties, not promised. *Assumed*: stated by no source.
 *Unknown*: looked for and not found.
+
+\`pnpm providers-page\` generates this page from \`packages/core/src/providers\`; \`ringback providers <name>\` prints the same.
 
 ${table(
   ['provider', 'scheme', 'what arrives', 'what the proof covers'],
@@ -63,7 +65,7 @@ ${example ?? usual}`
 function optionsTable({ options }: Provider): string {
   if (options === undefined) return ''
   const rows = Object.entries(options).map(([option, text]) => [`\`${option}\``, text])
-  return `Options beside [those of all sources](sources.md#options):
+  return `Options in addition to [those of all sources](sources.md#options):
 
 ${table(['option', 'what it is'], rows)}
 
@@ -72,8 +74,8 @@ ${table(['option', 'what it is'], rows)}
 
 const ROWS: readonly [Exclude<keyof SchemeFacts, 'title' | 'headers' | 'traps'>, string][] = [
   ['signedText', 'what is signed'],
-  ['secret', 'with which secret'],
-  ['covers', 'what that covers'],
+  ['secret', 'secret'],
+  ['covers', 'what the proof covers'],
   ['callbackId', '`callback_id`'],
   ['type', '`type`'],
   ['occurredAt', '`occurred_at`'],
@@ -91,7 +93,7 @@ function schemeSection(name: string, { facts, methods, samples }: SchemeProfile,
     ...(headers === '' ? [] : [['headers', headers]]),
     ...ROWS.map(([key, title]) => [title, fact(facts[key])]),
     [
-      'events to send',
+      'events for `ringback send`',
       Object.keys(samples)
         .map((event) => `\`${event}\``)
         .join(', '),

@@ -171,7 +171,7 @@ const NO_REPLY = { contentType: 'text/xml', body: '<?xml version="1.0" encoding=
 
 const commonFacts = {
   secret: documented(
-    'The Auth Token of the account, from the console’s overview. A subaccount’s requests carry a second signature, made with the main account’s token, in the -Ma- header; either one is enough.',
+    'The Auth Token of the account, from the console’s overview. A subaccount’s requests carry a second signature in the -Ma- header, made with the main account’s token; either one is enough.',
   ),
   account: documented('`ParentAuthID` in voice callbacks; Ringback’s account is the one whose token verified it.'),
 } satisfies Partial<SchemeFacts>
@@ -187,27 +187,27 @@ export const plivo = definePreset({
         title: 'Voice callbacks, signature V3',
         headers: ['X-Plivo-Signature-V3', 'X-Plivo-Signature-Ma-V3', 'X-Plivo-Signature-V3-Nonce'],
         signedText: documented(
-          'The URL without its query, "?", the query’s fields sorted and decoded, "." if there were any, the form’s fields sorted by name as name and value, ".", the nonce; HMAC-SHA256, base64; several in one header, separated by commas. For GET only URL, query and nonce.',
+          'The URL without its query, "?", the query’s fields sorted and decoded, "." if there were any, the form’s fields sorted by name as name and value, ".", the nonce; HMAC-SHA256, base64. A header may hold several, separated by commas. For GET only URL, query and nonce.',
         ),
         covers: documented('URL, query and form fields; for GET the URL with its query.'),
         callbackId: assumed(
-          '`CallUUID` and `Event`, with `DialBLegUUID` or `RecordingID`, for what a call reports once; anything else, such as pressed digits or a conference, is named by its bytes. The nonce belongs to the request.',
+          '`CallUUID` and `Event`, with `DialBLegUUID` or `RecordingID`, for what a call reports once. Anything else, such as pressed digits or a conference, is named by its bytes. The nonce belongs to the request.',
         ),
-        type: documented('`Event`; where there is none, `DialAction`, `ConferenceAction` or `CallStatus`.'),
-        occurredAt: assumed('None: `StartTime`, `AnswerTime` and `EndTime` do not say their zone.'),
+        type: documented('`Event`; without it `DialAction`, `ConferenceAction` or `CallStatus`.'),
+        occurredAt: assumed('None: `StartTime`, `AnswerTime` and `EndTime` have no time zone.'),
         callId: documented('`CallUUID`'),
         timeLimit: documented('2 s to connect, 40 s to read, 55 s in all; the URL’s fragment can change it.'),
         retries: documented(
-          'Again if the answer is not 200, says one passage; the table below it says once, after a connection that failed or an answer that came too late, unless the fragment `#rc=...&rp=...` says otherwise. Then the fallback URL.',
+          'One passage says: again if the answer is not 200. The table below it says: once, after a failed connection or a late answer, unless the fragment `#rc=...&rp=...` says otherwise. Then the fallback URL.',
         ),
         answer: assumed(
-          '200. `<Wait>` of a minute keeps a call alive in silence that waits for instructions; a callback that only reports is assumed to ignore it.',
+          '200. A `<Wait>` of a minute keeps a call that waits for instructions alive, in silence. A callback that only reports is assumed to ignore it.',
         ),
         traps: [
-          'A call that waits for instructions hears a minute of silence and ends: set `answer` to your own XML, or enter another URL as the answer URL.',
-          'The hangup URL, if none is set, is the answer URL.',
-          'Times carry no zone and are seen in more than one.',
-          'There is no separator between the signed fields and no time: whoever has seen a signed request can repeat it and can move the borders between its fields. Use HTTPS.',
+          'By default, a call that waits for instructions hears a minute of silence and ends: set `answer` to your own XML, or use another URL as the answer URL.',
+          'The hangup URL defaults to the answer URL.',
+          'Times have no zone, and were seen in more than one.',
+          'The signed text has no separators between fields and no time. Anybody who has seen a signed request can repeat it, and can move the borders between its fields. Use HTTPS.',
         ],
       },
       methods: ['POST', 'GET'],
@@ -224,18 +224,18 @@ export const plivo = definePreset({
         title: 'Messaging and Verify callbacks, signature V2',
         headers: ['X-Plivo-Signature-V2', 'X-Plivo-Signature-Ma-V2', 'X-Plivo-Signature-V2-Nonce'],
         signedText: documented(
-          'The URL without its query, then the nonce; HMAC-SHA256, base64. Several in one header, as with V3, is assumed.',
+          'The URL without its query, then the nonce; HMAC-SHA256, base64. Several in one header are assumed, as with V3.',
         ),
         covers: documented('The URL without query. The body is not covered.'),
-        callbackId: documented('`MessageUUID` and `Status`, and `PartInfo` for parts of a long message.'),
-        type: documented('`Status`; `Type` (`sms`, `mms`) of an incoming message.'),
+        callbackId: documented('`MessageUUID` and `Status`, with `PartInfo` for parts of a long message.'),
+        type: documented('`Status`; for an incoming message `Type` (`sms`, `mms`).'),
         occurredAt: unknown('none'),
         callId: unknown('none'),
         timeLimit: documented('8 s'),
-        retries: documented('Three times, 60, 120 and 240 s after the attempt before.'),
+        retries: documented('Three times, 60, 120 and 240 s after the previous attempt.'),
         answer: assumed('Any 2xx; XML without instructions sends no reply.'),
         traps: [
-          'Whoever has seen one signature can put any body under it. Ringback remembers nonces: the same nonce with other bytes goes to quarantine.',
+          'Anybody who has seen one signature can use it with any body. Ringback remembers nonces: a known nonce with other bytes goes to quarantine.',
           'Whether a repetition has a new nonce is not documented.',
           'Add `urlTokens` or `basicAuth` where a forged body would do harm.',
         ],
@@ -254,9 +254,9 @@ export const plivo = definePreset({
   },
   sourceAddresses: unknown(),
   setUp: [
-    'Set `PUBLIC_BASE_URL` to where the URL that Plivo calls begins, exactly as it will be entered there: it is signed.',
+    'Set `PUBLIC_BASE_URL` to the beginning of the URL that Plivo calls, exactly as you will enter it there: it is signed.',
     'Copy the Auth Token from the console into the variable that `secrets` names, and restart Ringback.',
-    'Enter `https://your.host/callbacks/<source>` as the URL for hangups, rings, callbacks or messages; voice and messaging are two sources.',
+    'Enter `https://your.host/callbacks/<source>` as the URL for hangups, rings, callbacks or messages. Voice and messaging need two sources.',
   ],
   references: [
     'docs.plivo.com, voice/xml/request/validation',

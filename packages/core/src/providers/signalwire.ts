@@ -86,24 +86,24 @@ export const signalwire = definePreset({
     compatibility: {
       facts: {
         ...commonFacts,
-        title: 'cXML and the Compatibility API: forms such as Twilio’s',
+        title: 'cXML and the Compatibility API: forms like Twilio’s',
         signedText: documented(
-          'As Twilio: the URL, then each form field as name and value, sorted by name; HMAC-SHA1, base64; for JSON the URL alone with `bodySHA256` in it. Of a repeated field SignalWire’s library takes every value, in the order received, and Twilio’s each different one once, sorted: both are accepted. The URL is tried with and without the port, as in SignalWire’s library.',
+          'As with Twilio: the URL, then each form field as name and value, sorted by name; HMAC-SHA1, base64; for JSON only the URL, which contains `bodySHA256`. For a repeated field, SignalWire’s library takes every value in the order received, and Twilio’s takes each distinct value once, sorted. Both are accepted. The URL is tried with and without the port, as in SignalWire’s library.',
         ),
         covers: documented('URL and form fields, or URL and the body’s hash; for GET the URL with its query.'),
         callbackId: assumed(
           '`MessageSid` and status, or `CallSid`, status and `SequenceNumber`; a request for instructions is named by its bytes.',
         ),
         type: assumed('`StatusCallbackEvent`, `MessageStatus`, `SmsStatus` or `CallStatus`, as with Twilio.'),
-        occurredAt: assumed('`Timestamp`, where there is one.'),
+        occurredAt: assumed('`Timestamp`, if there is one.'),
         callId: assumed('`CallSid`'),
         answer: assumed(
-          'cXML without instructions: no reply to a message, ignored for a status callback. Where a call waits for instructions, it ends the call.',
+          'cXML without instructions. It sends no reply to a message and is ignored for a status callback; if a call waits for instructions, it ends the call.',
         ),
         traps: [
-          'The same header has the other signature, in hex, on JSON webhooks: give those a source with `scheme: "json"`.',
-          'A reset of the signing key takes about a minute until it shows: list the old and the new one in `secrets`.',
-          'A URL where a call waits for instructions needs an `answer` that keeps the call alive.',
+          'On JSON webhooks the same header carries the other signature, in hex: give those a source with `scheme: "json"`.',
+          'A reset of the signing key takes about a minute to take effect: list the old and the new key in `secrets`.',
+          'A URL on which a call waits for instructions needs an `answer` that keeps the call alive.',
         ],
       },
       methods: ['POST', 'GET'],
@@ -118,18 +118,18 @@ export const signalwire = definePreset({
         ...commonFacts,
         title: 'RELAY and SWML: JSON',
         signedText: documented(
-          'The URL, then the raw body; HMAC-SHA1, hex. That the URL’s port may be written or not is assumed, as for the other scheme.',
+          'The URL, then the raw body; HMAC-SHA1, hex. The URL is assumed to come with or without its port, as for the other scheme.',
         ),
         covers: documented('the URL and the body'),
         callbackId: assumed(
-          'Id and state of the call or message in `params`; nothing documented names a callback, so all else is named by its bytes.',
+          'Id and state of the call or message in `params`. No callback id is documented, so anything else is named by its bytes.',
         ),
         type: assumed('`event_type`, or `event`'),
         occurredAt: assumed('`timestamp`, in seconds'),
-        callId: assumed('`call_id` in `params`, in `call`, or on top'),
+        callId: assumed('`call_id` in `params`, in `call`, or at the top level'),
         answer: assumed('any 2xx'),
         traps: [
-          'The same header has the other signature, in base64, on cXML webhooks: give those a source with `scheme: "compatibility"`.',
+          'On cXML webhooks the same header carries the other signature, in base64: give those a source with `scheme: "compatibility"`.',
           'A URL that must deliver SWML needs an `answer` that is SWML.',
         ],
       },
@@ -142,7 +142,7 @@ export const signalwire = definePreset({
   },
   sourceAddresses: unknown(),
   setUp: [
-    'Set `PUBLIC_BASE_URL` to where the URL that SignalWire calls begins, exactly as it will be entered there: it is signed.',
+    'Set `PUBLIC_BASE_URL` to the beginning of the URL that SignalWire calls, exactly as you will enter it there: it is signed.',
     'Copy the signing key from API Credentials into the variable that `secrets` names, and restart Ringback.',
     'Enter `https://your.host/callbacks/<source>` as the status callback or webhook URL.',
   ],

@@ -223,18 +223,18 @@ const voiceDelivery: DeliveryRule = { timeoutMs: 5_000, retryDelaysMs: [], isDel
 
 const requestFacts = {
   signedText: documented(
-    'The method, the base64 MD5 of the body, the content type, `x-timestamp:` with that header, and the path of the URL, joined by line feeds; HMAC-SHA256, base64. The key is the secret decoded from base64.',
+    'The method, the base64 MD5 of the body, the content type, `x-timestamp:` with the value of that header, and the path of the URL, joined by line feeds; HMAC-SHA256, base64. The key is the secret decoded from base64.',
   ),
   covers: documented('The body, the path and the time.'),
   timeLimit: documented(
-    '5 s for calls, which wait for the answer. A signature must not be too old, but no number is given: set `toleranceSeconds` to have one.',
+    '5 s for calls, which wait for the answer. A signature must not be too old, but no limit is given: set one with `toleranceSeconds`.',
   ),
 } as const
 
 const PUBLIC_URL_TRAP =
-  'The path of the public URL is signed: behind a proxy that changes paths, `PUBLIC_BASE_URL` must hold what the provider was given.'
+  'The path of the public URL is signed. Behind a proxy that changes paths, `PUBLIC_BASE_URL` must contain the path that the provider was given.'
 const AUTHORIZATION_TRAP =
-  'The signature takes the header Authorization, so Basic authentication cannot be asked for as well: use a secret URL.'
+  'The signature uses the header Authorization, so you cannot require Basic authentication as well: use a secret URL.'
 
 const voice: Scheme = {
   facts: {
@@ -243,20 +243,20 @@ const voice: Scheme = {
     headers: ['Authorization: application <key>:<signature>', 'x-timestamp'],
     secret: documented('The application secret, base64, beside the application key in the dashboard.'),
     callbackId: assumed(
-      '`callid`, `event` and `timestamp`; no id of the delivery exists. What has no `timestamp`, as notify, is named by its bytes.',
+      '`callid`, `event` and `timestamp`; there is no id of the delivery. Callbacks without `timestamp`, such as notify, are named by their bytes.',
     ),
     type: documented('`event`: ice, ace, dice, pie, notify.'),
     occurredAt: documented('`timestamp`.'),
-    account: documented('The application key, in the header, where it is not signed.'),
+    account: documented('The application key, in the header, which is not signed.'),
     callId: documented('`callid`.'),
     retries: documented('None; a fallback URL is called instead.'),
     answer: documented(
-      '2xx with SVAML where a call waits (ice, ace, pie). Left alone, the source answers `continue`, which ace and pie take; for incoming calls set `answer` to your SVAML.',
+      '2xx, with SVAML if a call waits (ice, ace, pie). By default the source answers `continue`, which ace and pie accept; for incoming calls set `answer` to your SVAML.',
     ),
     traps: [
       PUBLIC_URL_TRAP,
       AUTHORIZATION_TRAP,
-      'An incoming call (ice) whose callback gets no SVAML that fits is ended with an error message.',
+      'An incoming call (ice) ends with an error message if its callback gets no suitable SVAML.',
     ],
   },
   methods: ['POST'],
@@ -302,19 +302,19 @@ const verification: Scheme = {
     callbackId: assumed('`id`, which names the verification, with `event` and `status`.'),
     type: documented('`event`: VerificationRequestEvent, VerificationResultEvent.'),
     occurredAt: unknown('None in the body: the time of receipt.'),
-    account: documented('The application key, in the header; it is not signed.'),
+    account: documented('The application key, in the header, which is not signed.'),
     callId: unknown('none'),
     timeLimit: unknown(
-      'Not documented; 5 s are assumed as for calls. Nor is a number given for how old a signature may be.',
+      'Not documented; 5 s are assumed, as for calls. No limit is given for the age of a signature either.',
     ),
     retries: unknown(),
     answer: documented(
-      'A request event waits for `{"action":"allow"}` or `"deny"`, and without an answer the verification is rejected: set `answer`. A result event takes any 2xx.',
+      'A request event waits for `{"action":"allow"}` or `"deny"`; without an answer the verification is rejected, so set `answer`. A result event accepts any 2xx.',
     ),
     traps: [
       PUBLIC_URL_TRAP,
       AUTHORIZATION_TRAP,
-      'A fixed answer cannot tell genuine requests for a verification from abusive ones; where that matters, let another service take the request events.',
+      'A fixed answer cannot tell genuine verification requests from abusive ones. If that matters, let another service handle the request events.',
     ],
   },
   methods: ['POST'],
@@ -348,19 +348,19 @@ const voice2: Scheme = {
     title: 'Voice 2.0 webhooks (preview)',
     headers: ['Authorization: service <id>:<signature>', 'x-timestamp', 'ce-id', 'ce-time'],
     secret: documented('The secret of the service, base64, under its call behaviour in the dashboard.'),
-    callbackId: documented('`ce-id`, as CloudEvents have it.'),
+    callbackId: documented('`ce-id`, as in CloudEvents.'),
     type: documented('`event`, such as call.incoming.'),
     occurredAt: documented('`ce-time`.'),
     account: documented('The service id: in Authorization, in `ce-source` and in `call.serviceId`.'),
     callId: documented('`call.callId`.'),
     retries: unknown(),
-    answer: assumed('2xx, with commands where a call waits: set `answer`.'),
+    answer: assumed('2xx, with commands if a call waits: set `answer`.'),
     traps: [
       PUBLIC_URL_TRAP,
       AUTHORIZATION_TRAP,
-      'The CloudEvents headers are not signed. Whoever has seen a request can send it again under another `ce-id`: `toleranceSeconds` bounds for how long.',
-      'At times Sinch has not handed out the secrets of services; until you have one, ask for Basic authentication or a secret URL.',
-      'One page of the documentation prints `application` before the signature; both words are taken.',
+      'The CloudEvents headers are not signed. Anybody who has seen a request can send it again under another `ce-id`; `toleranceSeconds` limits for how long.',
+      'At times Sinch has not handed out the secrets of services. Until you have one, require Basic authentication or a secret URL.',
+      'One page of the documentation has `application` before the signature; both words are accepted.',
     ],
   },
   methods: ['POST'],
@@ -404,13 +404,13 @@ const conversation: Scheme = {
     secret: documented('The secret that you gave the webhook, as text.'),
     covers: documented('The body, the nonce and the time.'),
     callbackId: assumed(
-      'The name of what it reports, the id in it (of the message, event, contact or conversation), and its status; of delivery reports and `message_submit_notification` also `channel_identity.channel`, of `smart_conversation_notification` a hash of the body. What is about a contact has `channel` and `request_id`, which is documented to tell duplicates; without one `event_time`, else `accepted_time`, documented as when the API received the channel’s callback, and assumed to be the same when Sinch sends again; without any of them its bytes name it.',
+      'The name of what it reports, the id in it (of the message, event, contact or conversation), and its status. Delivery reports and `message_submit_notification` add `channel_identity.channel`, and `smart_conversation_notification` adds a hash of the body. Callbacks about a contact add `channel` and `request_id`, which is documented to identify duplicates. Without `request_id` they add `event_time`, else `accepted_time`, which is documented as when the API received the channel’s callback, and assumed to be the same when Sinch sends again. Without any of these, the bytes name the callback.',
     ),
-    type: observed('The name of the member that holds it, such as `message` or `message_delivery_report`.'),
+    type: observed('The name of the member that holds the report, such as `message` or `message_delivery_report`.'),
     occurredAt: observed('`event_time`, else `accepted_time`.'),
     account: observed('`app_id` and `project_id`.'),
     callId: unknown('none'),
-    timeLimit: unknown('Not documented, nor for how long a signature holds: set `toleranceSeconds` to have a limit.'),
+    timeLimit: unknown('Not documented, nor how long a signature is valid: set a limit with `toleranceSeconds`.'),
     retries: unknown(),
     answer: assumed('Any 2xx.'),
     traps: ['A webhook without a secret is not signed: give it one.'],
@@ -458,21 +458,21 @@ const sms: Scheme = {
     secret: documented(
       'None. On request, Sinch’s account managers set up Basic authentication, OAuth 2.0 or mutual TLS; a secret URL works without asking.',
     ),
-    covers: documented('Nothing but that the sender knows the secret URL or the password.'),
+    covers: documented('Only that the sender knows the secret URL or the password.'),
     callbackId: assumed(
-      '`id` of incoming messages; of reports `type`, `batch_id`, `status`, `recipient` and `at`. A report on a whole batch has no status, so a hash of it stands there.',
+      'For incoming messages `id`; for reports `type`, `batch_id`, `status`, `recipient` and `at`. A report on a whole batch has no status, so a hash of the report takes its place.',
     ),
     type: documented('`type`: mo_text, mo_binary, recipient_delivery_report_sms, delivery_report_sms.'),
-    occurredAt: assumed('`at`; of incoming messages `received_at`.'),
+    occurredAt: assumed('`at`; for incoming messages `received_at`.'),
     account: unknown('none'),
     callId: unknown('none'),
     timeLimit: unknown(),
     retries: documented(
-      'After 5xx and 429 only, 5 s later, then doubling up to 81,920 s. Any other 4xx loses the callback.',
+      'Only after 5xx and 429: 5 s later, then doubling up to 81,920 s. Any other 4xx loses the callback.',
     ),
     answer: documented('Any 2xx.'),
     traps: [
-      'A 401 or 404 is never tried again: set Ringback up first, the URL at Sinch afterwards, and start in shadow mode when changing credentials.',
+      'A 401 or 404 is never retried. Set up Ringback first and the URL at Sinch afterwards, and use shadow mode when you change credentials.',
     ],
   },
   methods: ['POST'],
@@ -525,8 +525,8 @@ export const sinch = definePreset({
   setUp: [
     'Configure one source for each product, with its `scheme`.',
     'Voice, Verification: copy the application secret from the dashboard into the variable that `secrets` names. Conversation: choose a secret, and give it to the webhook too. SMS: choose a secret URL (`urlTokens`).',
-    'Set `PUBLIC_BASE_URL` to where the callback URL begins, and restart Ringback.',
-    'Enter `https://your.host/callbacks/<source>` as the callback URL, for SMS with `/<token>` behind it.',
+    'Set `PUBLIC_BASE_URL` to the beginning of the callback URL, and restart Ringback.',
+    'Enter `https://your.host/callbacks/<source>` as the callback URL; for SMS append `/<token>`.',
   ],
   references: [
     'developers.sinch.com/docs/voice/api-reference/authentication/callback-signed-request',

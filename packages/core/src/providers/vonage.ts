@@ -209,7 +209,7 @@ const commonFacts = {
   type: documented('`type`, else `status`, else `message_type`'),
   occurredAt: documented('`message-timestamp`, taken as UTC; else `timestamp`'),
   callId: documented('`uuid`'),
-  timeLimit: documented('for an answer URL 3 s to connect and 5 s to answer'),
+  timeLimit: documented('for an answer URL, 3 s to connect and 5 s to answer'),
   retries: documented(
     'An inbound SMS is sent again for 24 hours. An answer URL is tried twice, then its fallback URL twice.',
   ),
@@ -227,12 +227,12 @@ function smsScheme(algorithm: SmsAlgorithm, inWords: string): Scheme {
         `All fields but \`sig\`, sorted by name, each as "&name=value" with "&" and "=" in values replaced by "_"; ${inWords}, hex.`,
       ),
       secret: documented('the account’s signature secret (not the API secret), in the dashboard’s settings'),
-      covers: documented('every field, but for the difference between "&", "=" and "_" in values'),
-      account: documented('`api-key`; each account’s secret verifies its own'),
+      covers: documented('every field, except for the difference between "&", "=" and "_" in values'),
+      account: documented('`api-key`; each account’s secret verifies its own callbacks'),
       traps: [
-        'The scheme must be the algorithm chosen in the dashboard; requests cannot choose another. MD5 is the vendor’s default and the weakest: choose HMAC SHA-256 there and here.',
-        'Inbound messages and receipts are signed only if Vonage has switched that on for the account.',
-        'How old a signature may be is not documented, nor whether a repetition is signed anew: no age is refused unless you set `toleranceSeconds`.',
+        'The scheme must match the algorithm chosen in the dashboard; requests cannot choose another. MD5 is the vendor’s default and the weakest: choose HMAC SHA-256 in both places.',
+        'Inbound messages and receipts are signed only if Vonage has enabled signing for the account.',
+        'Neither how old a signature may be nor whether a repetition is signed anew is documented, so no age is refused unless you set `toleranceSeconds`.',
       ],
     },
     signature: {
@@ -255,20 +255,20 @@ export const vonage = definePreset({
         title: 'Signed webhooks: Messages, Voice, Verify and others',
         headers: ['Authorization'],
         signedText: documented(
-          'A JWT by HS256 whose claim `payload_hash` is the SHA-256, in hex, of the body. A support article hashes the body, or the query of a GET, as an object in compact JSON instead; both are tried.',
+          'A JWT (HS256) whose claim `payload_hash` is the SHA-256, in hex, of the body. In a support article it is instead the hash of the body, or of the query of a GET, as an object in compact JSON. Both are tried.',
         ),
         secret: documented(
           'the signature secret of the account that the claim `api_key` names, in the dashboard’s settings',
         ),
         covers: documented(
-          'the body, or the query of a GET; a GET whose token has no `payload_hash` proves only the secret',
+          'the body, or the query of a GET; a GET without `payload_hash` in its token proves only the secret',
         ),
-        account: documented('the claim `api_key`; each account’s secret verifies its own'),
+        account: documented('the claim `api_key`; each account’s secret verifies its own callbacks'),
         traps: [
-          'A vendor’s library checks the token and never `payload_hash`; here a body that the token does not vouch for is refused.',
-          'No rule on the age of `iat` is documented, nor whether a repetition gets a new token: no age is refused unless you set `toleranceSeconds`. `exp` and `nbf` are heeded where they come, give or take 5 seconds, which is our choice.',
-          'After an internal error Vonage may send a callback unsigned, and expects a 5xx to send it again signed. It is refused here and waits in quarantine.',
-          'An answer URL expects call instructions (NCCO): set `answer` to those that keep the call alive.',
+          'A vendor’s library checks the token but never `payload_hash`; Ringback refuses a body that does not match it.',
+          'Neither a rule on the age of `iat` nor whether a repetition gets a new token is documented, so no age is refused unless you set `toleranceSeconds`. `exp` and `nbf` are checked if present, give or take 5 seconds, which is our choice.',
+          'After an internal error Vonage may send a callback unsigned, and expects a 5xx to send it again signed. Ringback refuses it, and it waits in quarantine.',
+          'An answer URL expects call instructions (NCCO): set `answer` to instructions that keep the call alive.',
         ],
       },
       signature: { proofs: jwtProofs, sign: signWithJwt, headers: ['authorization'] },
@@ -277,7 +277,7 @@ export const vonage = definePreset({
       },
       samples: { ...samples.sms, ...samples.jwt } as Record<string, Sample>,
     },
-    'sms-md5': smsScheme('md5', 'MD5 with the secret behind the text'),
+    'sms-md5': smsScheme('md5', 'MD5 with the secret appended'),
     'sms-hmac-md5': smsScheme('hmac-md5', 'HMAC-MD5'),
     'sms-hmac-sha1': smsScheme('hmac-sha1', 'HMAC-SHA1'),
     'sms-hmac-sha256': smsScheme('hmac-sha256', 'HMAC-SHA256'),
@@ -286,7 +286,7 @@ export const vonage = definePreset({
   sourceAddresses: unknown(),
   setUp: [
     'Copy the signature secret from the dashboard’s settings into the variable that `secrets` names, and restart Ringback.',
-    'Enter `https://your.host/callbacks/<source>` as the webhook URL of the application or number. For SMS with message signing choose the scheme of the algorithm that the dashboard shows, such as `sms-hmac-sha256`.',
+    'Enter `https://your.host/callbacks/<source>` as the webhook URL of the application or number. For SMS with message signing, choose the scheme for the algorithm in the dashboard, such as `sms-hmac-sha256`.',
   ],
   references: [
     'developer.vonage.com, getting started, concepts: webhooks, signing messages',
