@@ -137,6 +137,7 @@ test('a group is bounded in bytes, and what is larger than a group is a group of
 })
 
 test('what is too much to wait in memory is refused at once, and taken again when there is room', async () => {
+  vi.useFakeTimers({ toFake: ['performance', 'setInterval', 'clearInterval'] }) // 70 MB may take longer than the deadline
   const { enqueuer, job } = controlledQueue()
   const parts = Array.from({ length: 70 }, () => part('x'.repeat(1_000_000)))
   const waiting = enqueuer.enqueue(parts)
