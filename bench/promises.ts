@@ -7,8 +7,8 @@ export const PROMISES = `## What is compared
 | Ringback, everysec | the same | in Redis; up to a second of it is lost if the machine dies |
 | Ringback without Redis | the same; the queue lives in Postgres, as in \`npm start\` | on disk in Postgres |
 | naive | one row of one table: id, type, payload as jsonb | on disk in Redis; a duplicate is not kept |
-| no queue | the same row | on disk in Postgres; no 200 while Postgres is away or slow |
-| pg-boss, graphile-worker | the same row, and the job's row before it | on disk in Postgres; no 200 while Postgres is away or slow |
+| no queue | the same row | on disk in Postgres; no 200 while Postgres is down or slow |
+| pg-boss, graphile-worker | the same row, and the job's row before it | on disk in Postgres; no 200 while Postgres is down or slow |
 | bare node:http, bare Hono, the Express handler | nothing | nothing |
 
 Against Ringback:
