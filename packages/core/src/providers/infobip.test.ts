@@ -45,6 +45,25 @@ test('states of one message differ, repetitions do not', () => {
   expect(new Set([first, other, later, seen]).size).toBe(4)
 })
 
+test('a message that came in and its deletion are two, and the deletion has its time', () => {
+  const deletion = {
+    messageId: 'MSG-1',
+    sentAt: '2026-01-01T00:00:00.000+0000',
+    deletedAt: '2026-01-01T00:01:00.000+0000',
+  }
+  const [message, deleted, again] = idsOf({ messageId: 'MSG-1', receivedAt: deletion.sentAt }, deletion, deletion)
+  expect([message, deleted]).toEqual(['MSG-1', 'MSG-1::2026-01-01T00%3A01%3A00.000%2B0000'])
+  expect(again).toBe(deleted)
+  expect(read(deletion)).toMatchObject({ callbacks: [{ occurredAt: new Date('2026-01-01T00:01:00Z') }] })
+})
+
+test('what is told of an e-mail without a time of its own is named by its bytes, not by the e-mail', () => {
+  const told = ['OPENED', 'CLICKED', 'COMPLAINED'].map((notificationType) => ({ notificationType, messageId: 'MSG-1' }))
+  const ids = told.map((body) => idsOf(body)[0])
+  for (const id of ids) expect(id).toMatch(/^body:/)
+  expect(new Set(ids).size).toBe(3)
+})
+
 test('the shape gives the type', () => {
   const typeOf = (body: unknown) => {
     const reading = read(body)
@@ -53,7 +72,9 @@ test('the shape gives the type', () => {
   }
   expect(typeOf(report())).toBe('delivery-report')
   expect(typeOf({ messageId: 'm', seenAt: 'x' })).toBe('seen-report')
+  expect(typeOf({ messageId: 'm', deletedAt: 'x' })).toBe('deleted-report')
   expect(typeOf({ messageId: 'm', receivedAt: 'x' })).toBe('incoming-message')
+  expect(typeOf({ messageId: 'm', notificationType: 'OPENED' })).toBe('OPENED')
   expect(typeOf({ type: 'CALL_FINISHED', callId: 'c' })).toBe('CALL_FINISHED')
   expect(typeOf({})).toBe('')
 })
@@ -65,9 +86,11 @@ test('a body without results is one callback, and keeps a single id as it is', (
 })
 
 test('numbers keep their digits, and what nothing names is named by its bytes', () => {
-  expect(open.read(requestOf({ body: '{"results":[{"messageId":9007199254740993}]}' }))).toMatchObject({
-    callbacks: [{ callbackId: '9007199254740993' }],
-  })
+  expect(open.read(requestOf({ body: '{"results":[{"messageId":9007199254740993,"receivedAt":"x"}]}' }))).toMatchObject(
+    {
+      callbacks: [{ callbackId: '9007199254740993' }],
+    },
+  )
   for (const messageId of [null, '', true, {}, [], 1.5, undefined]) {
     expect(idsOf(report({ messageId }))[0]).toMatch(/^body:/)
   }

@@ -1,6 +1,6 @@
 import { isObject } from '../is-object.ts'
 import { composeCallbackId } from './callback-id.ts'
-import { callbackElements, envelopeAt, jsonContent } from './message.ts'
+import { callbackElements, envelopeAt, firstText, jsonContent } from './message.ts'
 import type { Content, Json, Message } from './message.ts'
 import { fromIsoTime } from './proof.ts'
 import { assumed, documented, is2xx, unknown } from './provider.ts'
@@ -20,7 +20,7 @@ function split({ json }: Message): CallbackFound[] | RejectReason {
 function toCallback(json: Json): CallbackFound {
   const { text, raw } = jsonContent(json)
   if (!isObject(json.value)) return { kind: 'unreadable', reason: 'unreadable_body', raw }
-  const time = text('doneAt') ?? text('seenAt') ?? text('receivedAt')
+  const time = reportedAt(text) ?? text('receivedAt')
   return {
     kind: 'found',
     callbackId: nameOf(text),
@@ -31,20 +31,26 @@ function toCallback(json: Json): CallbackFound {
   }
 }
 
+/** When what is reported of a message became so. */
+function reportedAt(text: Content['text']): string | undefined {
+  return text('doneAt') ?? text('seenAt') ?? text('deletedAt')
+}
+
 function nameOf(text: Content['text']): string | undefined {
   const statusId = text('status', 'id')
-  const done = text('doneAt') ?? text('seenAt')
-  // Of a message that came in, the id alone is its name.
-  if (statusId === undefined && done === undefined) return text('messageId')
-  return composeCallbackId(text('messageId'), statusId ?? '', done)
+  const time = reportedAt(text)
+  if (statusId !== undefined || time !== undefined) return composeCallbackId(text('messageId'), statusId ?? '', time)
+  // Of a message that came in, the id alone is its name. Else the id says only which message it is about.
+  return text('receivedAt') === undefined ? undefined : text('messageId')
 }
 
 /** Most callbacks have no word for what they are; their shape tells. */
 function typeOf(text: Content['text'], value: object): string {
-  const type = text('type') ?? text('event')
+  const type = firstText(text, ['type', 'event', 'notificationType'])
   if (type !== undefined) return type
   if (Object.hasOwn(value, 'status')) return 'delivery-report'
   if (Object.hasOwn(value, 'seenAt')) return 'seen-report'
+  if (Object.hasOwn(value, 'deletedAt')) return 'deleted-report'
   return Object.hasOwn(value, 'receivedAt') ? 'incoming-message' : ''
 }
 
@@ -55,16 +61,21 @@ export const infobip = definePreset({
   schemes: {
     unsigned: {
       facts: {
-        title: 'Delivery and seen reports, incoming messages',
+        title: 'Delivery, seen and deleted reports, incoming messages, opened and clicked e-mail',
         headers: ['Authorization, as set up'],
         signedText: unknown('Signing is offered for subscriptions, but its header and text are not public.'),
         secret: documented('Authentication is set for each subscription; a secret URL works in any case.'),
         covers: assumed('Only that the sender knows the password or the secret URL.'),
-        callbackId: assumed('`messageId`, `status.id` and `doneAt`; for incoming messages `messageId`.'),
-        type: assumed(
-          'Determined by the shape: `delivery-report`, `seen-report`, `incoming-message`; `type` or `event` if present.',
+        callbackId: assumed(
+          '`messageId`, `status.id` and `doneAt`, `seenAt` or `deletedAt`; for incoming messages (`receivedAt`) `messageId`. Anything else with only a `messageId`, such as opened and clicked e-mail, is named by its bytes.',
         ),
-        occurredAt: assumed('`doneAt`, `seenAt` or `receivedAt`.'),
+        type: assumed(
+          'Determined by the shape: `delivery-report`, `seen-report`, `deleted-report`, `incoming-message`; `type`, `event` or `notificationType` if present.',
+        ),
+        type: assumed(
+          'Told by the shape: `delivery-report`, `seen-report`, `deleted-report`, `incoming-message`; `type`, `event` or `notificationType` where it is there.',
+        ),
+        occurredAt: assumed('`doneAt`, `seenAt`, `deletedAt` or `receivedAt`.'),
         account: unknown('none'),
         callId: assumed('`callId`.'),
         timeLimit: unknown(),
