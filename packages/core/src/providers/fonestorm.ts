@@ -20,8 +20,8 @@ const TOKEN = /\(\([^()]*\)\)|\{\{[^{}]*\}\}/
 const EMPTY = /^\{\s*\}$/
 /** A body that says nothing, be it JSON or not. */
 const BLANK = /^\s*(?:\{\s*\}\s*)?$/
-/** XML and multipart, which would pass for forms with odd names. */
-const NO_FORM = /^\s*(?:<|--)/
+/** XML, which would pass for a form with odd names. */
+const XML = /^\s*</
 
 const FAX_STATUS = new Set(['SUCCESS', 'FAILED'])
 const FAX_FIELDS = ['file', 'pages', 'pages_transmitted']
@@ -68,7 +68,7 @@ function isInQuery({ query, body }: Message): boolean {
 
 /** A text that is no form is one field without a value. */
 function isForm(form: Fields, body: Buffer): boolean {
-  return form.some(([, value]) => value !== '') && !NO_FORM.test(body.toString())
+  return form.some(([, value]) => value !== '') && !XML.test(body.toString())
 }
 
 /** Whether JSON is an object or a list of objects, as records of calls might be. */

@@ -489,6 +489,7 @@ const profile: Omit<Scheme, 'split' | 'signature'> = {
       'Anybody who has seen one request can change an id in a header that is not signed. A secret URL keeps strangers out, and a timestamp in the signed text limits the time to do so.',
       'Repetitions of a provider that signs once and repeats for hours are refused after `toleranceSeconds`: raise it.',
       'With `{url}` or `{path}`, Ringback must know the public URL: set `PUBLIC_BASE_URL`.',
+      'Of multipart/form-data, as Exotel sends it, the text fields are read; files stay in `raw` alone. If it is sent again with another boundary, it is the same event and counts as changed.',
     ],
   },
   methods: ['POST'],

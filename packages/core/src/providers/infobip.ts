@@ -72,9 +72,6 @@ export const infobip = definePreset({
         type: assumed(
           'Determined by the shape: `delivery-report`, `seen-report`, `deleted-report`, `incoming-message`; `type`, `event` or `notificationType` if present.',
         ),
-        type: assumed(
-          'Told by the shape: `delivery-report`, `seen-report`, `deleted-report`, `incoming-message`; `type`, `event` or `notificationType` where it is there.',
-        ),
         occurredAt: assumed('`doneAt`, `seenAt`, `deletedAt` or `receivedAt`.'),
         account: unknown('none'),
         callId: assumed('`callId`.'),

@@ -1,10 +1,11 @@
 import { isObject } from '../is-object.ts'
 import { depthWithin, documentSlice, elementsOf, member } from '../json-slices.ts'
 import type { Slice } from '../json-slices.ts'
+import { parseMultipart } from './multipart.ts'
 import type { OutgoingRequest, ProviderRequest, RejectReason } from './provider.ts'
 
-// A request's body and query as presets read them. Forms and JSON are told apart by the bytes, not by the Content-Type,
-// which several providers set wrongly.
+// A request's body and query as presets read them. Forms of both kinds and JSON are told apart by the bytes, not by the
+// Content-Type, which several providers set wrongly.
 
 /** How deep a callback may nest. */
 export const MAX_DEPTH = 64
@@ -70,9 +71,7 @@ export function createMessage(request: ProviderRequest): Message {
       return (json ??= parseJson(request.body))
     },
     get form() {
-      return (form ??= looksLikeJson(request.body)
-        ? []
-        : (parseFields(request.body.toString('utf8')) ?? 'unreadable_body'))
+      return (form ??= parseForm(request))
     },
     get content() {
       return (content ??= contentOf(this))
@@ -206,12 +205,32 @@ export function withoutByteOrderMark(body: Buffer): Buffer {
 
 const JSON_START = new Set([0x7b, 0x5b])
 const SPACES = new Set([0x20, 0x09, 0x0a, 0x0d])
+const DASH = 0x2d
 
-function looksLikeJson(body: Buffer): boolean {
+/** A body from its first byte on that is no byte order mark and no space. */
+function withoutSpaces(body: Buffer): Buffer {
   const text = withoutByteOrderMark(body)
   let at = 0
   while (SPACES.has(text[at]!)) at += 1
-  return JSON_START.has(text[at]!)
+  return at === 0 ? text : text.subarray(at)
+}
+
+function looksLikeJson(body: Buffer): boolean {
+  return JSON_START.has(withoutSpaces(body)[0]!)
+}
+
+/** Whether a body begins as multipart/form-data does; no provider has a field whose name does. */
+export function isMultipart(body: Buffer): boolean {
+  const text = withoutSpaces(body)
+  return text[0] === DASH && text[1] === DASH
+}
+
+function parseForm({ body, header }: ProviderRequest): Fields | RejectReason {
+  if (looksLikeJson(body)) return []
+  const fields = isMultipart(body)
+    ? parseMultipart(withoutSpaces(body), header('content-type') ?? '', MAX_FIELDS)
+    : parseFields(body.toString('utf8'))
+  return fields ?? 'unreadable_body'
 }
 
 /** Undefined for more fields than any provider sends. */

@@ -5,8 +5,9 @@ import type { ConfigText, Resolve, SourceDefinition } from '../config.ts'
 import { resolveAccess } from './access.ts'
 import type { Access, AccessOptions } from './access.ts'
 import { isCallbackId, nameByBytes } from './callback-id.ts'
-import { createMessage } from './message.ts'
+import { createMessage, isMultipart } from './message.ts'
 import type { Message } from './message.ts'
+import { withoutBoundary } from './multipart.ts'
 import { digest, fits, holds, toUnixSeconds } from './proof.ts'
 import type {
   Answer,
@@ -293,7 +294,8 @@ function toCallback(
   if (callbackId !== undefined && !isCallbackId(callbackId)) {
     return { kind: 'unreadable', reason: 'callback_id_unreadable', raw }
   }
-  const name = callbackId === undefined ? nameByBytes(raw, receivedAt) : { callbackId }
+  const name =
+    callbackId === undefined ? nameByBytes(isMultipart(raw) ? withoutBoundary(raw) : raw, receivedAt) : { callbackId }
   return {
     kind: 'genuine',
     accountId,
