@@ -1,3 +1,6 @@
+import { createHmac } from 'node:crypto'
+import { resolveConfig } from '@ringback/core/config'
+import { generic } from '@ringback/core/providers/generic'
 import { expect, test } from 'vitest'
 import { headersToKeep, redact } from './headers.ts'
 
@@ -42,6 +45,61 @@ test('a signature in a header that looks like a credential is kept, unless what 
     expect(headersToKeep({ authorization }, rules, redact, 8192)).toEqual({ authorization: '[redacted]' })
   }
 })
+
+test('the header that carries signatures by configuration is kept, whatever they look like', () => {
+  const rules = { keptHeaders: ['authorization'], signatureHeader: 'authorization', credentialHeaders: [] }
+  const authorization = 'Bearer 0a1b'
+  expect(headersToKeep({ authorization }, rules, redact, 8192)).toEqual({ authorization })
+  expect(headersToKeep({ authorization }, { ...rules, credentialHeaders: ['authorization'] }, redact, 8192)).toEqual({
+    authorization: '[redacted]',
+  })
+})
+
+test('a header that is to be kept is kept where it belongs to the connection', () => {
+  const rules = { keptHeaders: ['host'], credentialHeaders: [] }
+  expect(headersToKeep({ host: 'h', connection: 'close' }, rules, redact, 8192)).toEqual({ host: 'h' })
+})
+
+test.each(['X-Message-Token', 'X-Access-Key', 'X-Request-Auth', 'Cookie', 'Host', 'X-Id'])(
+  'what came under a wrong secret is verified by its kept headers once the secret is right, under its own name: %s',
+  (header) => {
+    const sourceWith = (secrets: string) =>
+      resolveConfig(
+        {
+          sources: {
+            source: generic({
+              secrets,
+              signature: {
+                algorithm: 'hmac-sha256',
+                header: 'Authorization',
+                prefix: 'Bearer ',
+                encoding: 'hex',
+                text: `{header:${header}}.{body}`,
+              },
+              callbackId: { header },
+            }),
+          },
+        },
+        {},
+      ).sources.get('source')!
+    const read = (secrets: string, headers: Record<string, string>) =>
+      sourceWith(secrets).read({
+        method: 'POST',
+        url: '',
+        body: Buffer.from('{}'),
+        header: (name) => headers[name],
+        remoteAddress: undefined,
+        receivedAt: new Date(),
+      })
+    for (const id of ['m1', 'm2']) {
+      const signature = createHmac('sha256', 'right').update(`${id}.{}`).digest('hex')
+      const came = { [header.toLowerCase()]: id, authorization: `Bearer ${signature}` }
+      expect(read('wrong', came)).toMatchObject({ reason: 'signature_mismatch' })
+      const kept = headersToKeep(came, sourceWith('wrong'), redact, 8192)
+      expect(read('right', kept)).toMatchObject({ callbacks: [{ callbackId: id }] })
+    }
+  },
+)
 
 test('a header that a source takes credentials by is never kept, whatever it is called', () => {
   const rules = { keptHeaders: ['authorization'], credentialHeaders: ['authorization', 'x-customer'] }

@@ -17,13 +17,15 @@ const OF_THE_CONNECTION = new Set([
 const CREDENTIAL =
   /authorization|cookie|passw|secret|token|credential|application[-_]?id|(?:api|access|auth|private)[-_]?key|(?:^|[-_])auth$/
 
-/** In a header that carries signatures: `Basic ...`, or a bearer token that is no JWT. */
-const PASSWORD_OR_TOKEN = /^(?:basic\b|bearer\s+[^.]*$)/i
+/** In a header that is to be kept: `Basic ...`, or a bearer token that is no JWT. */
+const PASSWORD_OR_TOKEN = /^(?:basic\s|bearer\s+[^.]*$)/i
 
 /** What a source says of headers that the rules above would misjudge. */
 export interface HeaderRules {
-  /** Signatures that look like credentials; what comes in them is still none if it looks like a password or a fixed token. */
+  /** Signatures and ids that look like something else; what comes in them is a credential if it looks like a password or a fixed token. */
   keptHeaders: readonly string[]
+  /** The one of them in which, by configuration, nothing but a signature comes. */
+  signatureHeader?: string | undefined
   /** Credentials by configuration, whatever they are called. */
   credentialHeaders: readonly string[]
 }
@@ -42,7 +44,7 @@ export function headersToKeep(
   let bytes = 0
   for (const name in headers) {
     const value = headers[name]
-    if (value === undefined || OF_THE_CONNECTION.has(name)) continue
+    if (value === undefined || (OF_THE_CONNECTION.has(name) && !rules.keptHeaders.includes(name))) continue
     const text = isCredential(name, String(value), rules) ? replaceCredential(String(value)) : String(value)
     bytes += name.length + text.length
     if (bytes > maxBytes) break
@@ -51,9 +53,10 @@ export function headersToKeep(
   return kept
 }
 
-function isCredential(name: string, value: string, { keptHeaders, credentialHeaders }: HeaderRules): boolean {
-  if (credentialHeaders.includes(name)) return true
-  return CREDENTIAL.test(name) && !(keptHeaders.includes(name) && !PASSWORD_OR_TOKEN.test(value))
+function isCredential(name: string, value: string, rules: HeaderRules): boolean {
+  if (rules.credentialHeaders.includes(name)) return true
+  if (!CREDENTIAL.test(name) || name === rules.signatureHeader) return false
+  return !rules.keptHeaders.includes(name) || PASSWORD_OR_TOKEN.test(value)
 }
 
 /** What stands in the place of a credential that is not kept. */

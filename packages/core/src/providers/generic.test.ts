@@ -324,6 +324,16 @@ describe('what is wrong is said when the configuration is loaded', () => {
       'all need the header Authorization',
     ],
     ['a fixed signature', signed({}, { headers: { 'x-signature': 'x' } }), 'asks for a fixed value'],
+    [
+      'an id that is a password',
+      { headers: { 'X-Key': 'k' }, callbackId: { header: 'x-key' } },
+      'carries a credential',
+    ],
+    [
+      'an id in the header of passwords',
+      signed({}, { callbackId: [{ json: '/id' }, { header: 'Authorization' }] }),
+      'carries a credential',
+    ],
     ['a URL that is not known', signed({ text: '{path}{body}' }), 'PUBLIC_BASE_URL'],
     ['unsigned requests for anybody', signed({}, { allowUnsigned: true }), 'allowUnsigned needs urlTokens'],
     ['allowUnsigned without signature', { ...token, allowUnsigned: true }, 'allowUnsigned needs signature'],
@@ -342,6 +352,30 @@ describe('what is wrong is said when the configuration is loaded', () => {
     expect(load).toThrow(text)
     expect(load).not.toThrow('xyz-secret')
   })
+})
+
+test('every header that is read is kept, and a credential of the source is none the less one', () => {
+  const { keptHeaders, signatureHeader, credentialHeaders } = sourceOf(
+    generic(
+      signed(
+        { text: '{header:X-Api-Key}{timestamp}{body}', timestamp },
+        {
+          headers: { 'X-Api-Key': 'key' },
+          callbackId: [{ json: '/id' }, { header: 'X-Message-Token' }],
+          type: { header: 'X-Type' },
+          occurredAt: { header: 'X-Time', format: 'unix' },
+          callId: { header: 'X-Call' },
+        },
+      ),
+    ),
+  )!
+  expect(keptHeaders.toSorted()).toEqual(
+    ['x-api-key', 'x-call', 'x-message-token', 'x-signature', 'x-time', 'x-timestamp', 'x-type'].toSorted(),
+  )
+  expect(signatureHeader).toBe('x-signature')
+  expect(credentialHeaders).toEqual(['x-api-key'])
+  const unsigned = sourceOf(generic({ urlTokens: 'token', callbackId: { header: 'X-Message-Token' } }))!
+  expect(unsigned.keptHeaders).toEqual(['x-message-token'])
 })
 
 test('a source is off where none of its values is set', () => {

@@ -195,6 +195,11 @@ function contradictions({ signature, ...options }: GenericOptions, text: SignedT
     options.batch !== undefined && ids.length > 0 && ids.every((id) => 'header' in id),
     'callbackId is read from headers alone, so that all callbacks of one batch would share it: add a json pointer',
   )
+  const credentials = Object.keys(options.headers ?? {}).map((name) => name.toLowerCase())
+  check(
+    headersOf(ids).some((header) => header === 'authorization' || credentials.includes(header)),
+    'callbackId is read from a header that carries a credential, which is never stored: name callbacks by something else',
+  )
   if (signature === undefined || text === undefined) {
     for (const option of ['secrets', 'accounts'] as const) {
       check(options[option] !== undefined, `${option}: describe signature, which they are for, or leave ${option} out`)
@@ -231,10 +236,7 @@ function contradictions({ signature, ...options }: GenericOptions, text: SignedT
     header === 'authorization' && (options.basicAuth !== undefined || options.bearerTokens !== undefined),
     'signature.header, basicAuth and bearerTokens all need the header Authorization',
   )
-  check(
-    Object.keys(options.headers ?? {}).some((name) => name.toLowerCase() === header),
-    'headers asks for a fixed value of the header that carries the signature',
-  )
+  check(credentials.includes(header), 'headers asks for a fixed value of the header that carries the signature')
   check(
     signature.algorithm === 'ed25519' && signature.secretEncoding === 'text',
     'signature.secretEncoding of ed25519 is hex or base64, of the public key',
@@ -244,15 +246,24 @@ function contradictions({ signature, ...options }: GenericOptions, text: SignedT
 
 /** A scheme of a provider that the options describe. They must have been checked. */
 function createScheme(options: GenericOptions, text: SignedText | undefined): Scheme {
-  const { signature } = options
+  const { signature, callbackId, type, occurredAt, callId } = options
   const batch = options.batch === undefined ? undefined : parsePointer(options.batch)
   return {
     ...profile,
     methods: options.methods ?? ['POST'],
     ...(signature && text && { signature: createSignature(signature, text, coverage(options, text)) }),
+    signatureHeader: signature?.header.toLowerCase(),
+    keptHeaders: [...(text?.headers ?? []), ...headersOf([callbackId, type, occurredAt, callId])],
     split: createSplit(options, batch),
     ...(batch && { envelope: (callbacks: Buffer[]) => envelopeAt(batch, callbacks) }),
   }
+}
+
+/** The headers that selectors look into, lower case. */
+function headersOf(selectors: (Selector | Selector[] | string | undefined)[]): string[] {
+  return selectors
+    .flat()
+    .flatMap((from) => (typeof from === 'object' && 'header' in from ? from.header?.toLowerCase() : undefined) ?? [])
 }
 
 /** What a signature over `text` protects of a request. */
@@ -490,6 +501,7 @@ const profile: Omit<Scheme, 'split' | 'signature'> = {
       'Repetitions of a provider that signs once and repeats for hours are refused after `toleranceSeconds`: raise it.',
       'With `{url}` or `{path}`, Ringback must know the public URL: set `PUBLIC_BASE_URL`.',
       'Of multipart/form-data, as Exotel sends it, the text fields are read; files stay in `raw` alone. If it is sent again with another boundary, it is the same event and counts as changed.',
+      'Headers that the configuration reads are stored as they come, even those called token, key or cookie. List a secret one in `headers` as well: it is then never stored, and what it names or signs cannot be verified again in quarantine.',
     ],
   },
   methods: ['POST'],

@@ -121,8 +121,13 @@ export interface Source {
   needsUrl: boolean
   /** Where its URLs begin for the provider, if not where those of all sources do. */
   publicBaseUrl: string | undefined
-  /** Headers, by lower-case names, that look like credentials and are none: they are stored as they came. */
+  /**
+   * Headers, by lower-case names, that are stored as they came though they look like credentials or belong to the connection:
+   * signatures and names are read from them. What looks like a password or a fixed token in one is still not stored.
+   */
   keptHeaders: readonly string[]
+  /** The one of them that, by configuration, carries the signature: whatever came in it is stored. */
+  signatureHeader?: string | undefined
   /** Headers that carry credentials by configuration, whatever they are called; lower case. */
   credentialHeaders: readonly string[]
   /** Whether what would be refused as forged is accepted. */
@@ -340,6 +345,10 @@ export interface SchemeProfile {
 export interface Scheme extends SchemeProfile {
   /** Left out where requests prove nothing themselves: something else must then let them in. */
   signature?: Signature
+  /** See {@link Source.keptHeaders}; beside those of the signature. */
+  keptHeaders?: string[]
+  /** See {@link Source.signatureHeader}. */
+  signatureHeader?: string | undefined
   /** Takes a request apart, whoever sent it. Never throws. */
   split: (message: Message) => CallbackFound[] | RejectReason
   /** Small JSON where it is left out. */
