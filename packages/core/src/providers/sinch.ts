@@ -391,15 +391,17 @@ const voice2: Scheme = {
   },
 }
 
+const WEBHOOK_HEADERS = [
+  CONVERSATION,
+  `${CONVERSATION}-nonce`,
+  `${CONVERSATION}-timestamp`,
+  `${CONVERSATION}-algorithm`,
+]
+
 const conversation: Scheme = {
   facts: {
     title: 'Conversation webhooks',
-    headers: [
-      'x-sinch-webhook-signature',
-      'x-sinch-webhook-signature-nonce',
-      'x-sinch-webhook-signature-timestamp',
-      'x-sinch-webhook-signature-algorithm',
-    ],
+    headers: WEBHOOK_HEADERS,
     signedText: documented('The body "." nonce "." timestamp; HMAC-SHA256 (`HmacSHA256`), base64.'),
     secret: documented('The secret that you gave the webhook, as text.'),
     covers: documented('The body, the nonce and the time.'),
@@ -453,12 +455,16 @@ const conversation: Scheme = {
 const sms: Scheme = {
   facts: {
     title: 'SMS callbacks (delivery reports, incoming messages)',
-    headers: ['Authorization: Basic ..., on request'],
-    signedText: documented('Nothing: the SMS API does not sign.'),
-    secret: documented(
-      'None. On request, Sinch’s account managers set up Basic authentication, OAuth 2.0 or mutual TLS; a secret URL works without asking.',
+    headers: [...WEBHOOK_HEADERS, 'Authorization: Basic ..., each on request'],
+    signedText: observed(
+      'Nothing, until Sinch sets it up on request; then as in Conversation webhooks. Sinch’s own SDKs verify that; the reference of the SMS API does not mention it.',
     ),
-    covers: documented('Only that the sender knows the secret URL or the password.'),
+    secret: documented(
+      'On request, Sinch’s account managers set up a secret for signatures, by the README of its SDK for Python; by the reference Basic authentication, OAuth 2.0 or mutual TLS. A secret URL works without asking.',
+    ),
+    covers: observed(
+      'The body, the nonce and the time, if `secrets` are set; else only that the sender knows the secret URL or the password.',
+    ),
     callbackId: assumed(
       'For incoming messages `id`; for reports `type`, `batch_id`, `status`, `recipient` and `at`. A report on a whole batch has no status, so a hash of the report takes its place.',
     ),
@@ -472,10 +478,12 @@ const sms: Scheme = {
     ),
     answer: documented('Any 2xx.'),
     traps: [
+      'With `secrets`, unsigned callbacks are refused, even with a secret URL. Set them once Sinch has said that it signs, or set `allowUnsigned` until then.',
       'A 401 or 404 is never retried. Set up Ringback first and the URL at Sinch afterwards, and use shadow mode when you change credentials.',
     ],
   },
   methods: ['POST'],
+  signature: { proofs: conversationProofs, sign: signConversation },
   split: splitSms,
   delivery: {
     timeoutMs: 10_000,
@@ -524,7 +532,7 @@ export const sinch = definePreset({
   sourceAddresses: unknown(),
   setUp: [
     'Configure one source for each product, with its `scheme`.',
-    'Voice, Verification: copy the application secret from the dashboard into the variable that `secrets` names. Conversation: choose a secret, and give it to the webhook too. SMS: choose a secret URL (`urlTokens`).',
+    'Voice, Verification: copy the application secret from the dashboard into the variable that `secrets` names. Conversation: choose a secret, and give it to the webhook too. SMS: choose a secret URL (`urlTokens`), or ask Sinch for signatures and set their secret.',
     'Set `PUBLIC_BASE_URL` to the beginning of the callback URL, and restart Ringback.',
     'Enter `https://your.host/callbacks/<source>` as the callback URL; for SMS append `/<token>`.',
   ],
@@ -534,5 +542,7 @@ export const sinch = definePreset({
     'developers.sinch.com/docs/verification/api-reference/authentication/callback-signed-request',
     'developers.sinch.com/docs/conversation/callbacks',
     'developers.sinch.com/docs/sms/api-reference/sms/webhooks',
+    'github.com/sinch/sinch-sdk-python, examples/webhooks/README.md',
+    'npmjs.com/package/@sinch/sms, SmsCallbackWebhooks',
   ],
 })
