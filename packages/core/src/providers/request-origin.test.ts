@@ -36,6 +36,15 @@ describe('the URL that the provider called', () => {
     // Each proxy adds its own at the end: what comes first, anybody may have written.
     [{ 'x-forwarded-proto': 'http, https', 'x-forwarded-host': 'evil.test, a.test' }, 'https://a.test'],
     [{ 'x-forwarded-host': 'hooks.example.test' }, ''],
+    // A proxy further out need not have touched them: the entry in its place may be the sender's.
+    [
+      {
+        'x-forwarded-for': '198.51.100.1, 192.0.2.8',
+        'x-forwarded-proto': 'https, https',
+        'x-forwarded-host': 'evil.test, a.test',
+      },
+      'https://a.test',
+    ],
   ])('is what a trusted proxy says: %o', (headers, origin) => {
     expect(publicUrl({ publicBaseUrl: undefined, trustedProxies }, inner(headers))).toBe(origin + target)
   })
@@ -53,6 +62,10 @@ describe('the address of the sender', () => {
     ['through a proxy', '192.0.2.7', '198.51.100.1', '198.51.100.1'],
     ['through two', '192.0.2.7', '198.51.100.1, 192.0.2.8', '198.51.100.1'],
     ['through a proxy, with an invented one before', '192.0.2.7', '203.0.113.5, 198.51.100.1', '198.51.100.1'],
+    ['as one of the trusted addresses', '192.0.2.7', '192.0.2.9', '192.0.2.9'],
+    ['as one of them, through two', '192.0.2.7', '192.0.2.9, 192.0.2.8', '192.0.2.9'],
+    ['pretending to be one of them', '192.0.2.7', '192.0.2.9, 198.51.100.1, 192.0.2.8', '198.51.100.1'],
+    ['through a proxy that says an empty word', '192.0.2.7', ' , ', '192.0.2.7'],
     ['through a proxy in IPv6 clothes', '::ffff:192.0.2.7', '198.51.100.1', '198.51.100.1'],
     ['through a proxy by IPv6', '2001:db8::1', '2001:db8::99', '2001:db8::99'],
     ['through a proxy that writes the port', '192.0.2.7', '198.51.100.1:4711', '198.51.100.1'],

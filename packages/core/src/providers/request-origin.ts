@@ -39,14 +39,20 @@ export function urlBelow(baseUrl: string, target: string): string {
   return isItself ? baseUrl + target.slice(1) : baseUrl.replace(/\/+$/, '') + target
 }
 
-/** The address of the sender: the last one in `X-Forwarded-For` that is no trusted proxy. */
+/**
+ * The address of the sender: the last one in `X-Forwarded-For` that is no trusted proxy, or the first, where all are. Each was
+ * written by whoever stands behind it, so that none is believed before a stranger's.
+ */
 export function clientAddress(
   { trustedProxies }: Pick<OriginSettings, 'trustedProxies'>,
   { header, remoteAddress }: Pick<InnerRequest, 'header' | 'remoteAddress'>,
 ): string | undefined {
   if (!trustedProxies.has(remoteAddress)) return remoteAddress
-  const chain = (header('x-forwarded-for') ?? '').split(',').map((part) => withoutPort(part.trim()))
-  return chain.findLast((address) => address !== '' && !trustedProxies.has(address)) ?? remoteAddress
+  const chain = (header('x-forwarded-for') ?? '')
+    .split(',')
+    .map((part) => withoutPort(part.trim()))
+    .filter((address) => address !== '')
+  return chain.findLast((address) => !trustedProxies.has(address)) ?? chain[0] ?? remoteAddress
 }
 
 /** Some proxies write `198.51.100.1:4711` and `[2001:db8::1]:4711`. */
@@ -55,7 +61,10 @@ function withoutPort(address: string): string {
   return match?.[1] ?? match?.[2] ?? address
 }
 
-/** The value that the nearest proxy wrote. */
+/**
+ * The value that the nearest proxy wrote. Not that of a proxy further out, even if it is trusted: not every proxy adds to these headers,
+ * and where one left them alone, what stands in its place is the sender's.
+ */
 function last(value: string | undefined): string | undefined {
   return value?.split(',').at(-1)?.trim() || undefined
 }
