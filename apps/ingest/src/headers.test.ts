@@ -36,6 +36,18 @@ test('headers of any size are kept up to a limit in all', () => {
   expect(JSON.stringify(headersToKeep(many, noRules, redact, 8192)).length).toBeLessThan(9 * 1024)
 })
 
+test('large headers push out neither a signature nor what has room beside them', () => {
+  const headers = {
+    'x-forwarded-client-cert': 'v'.repeat(9000),
+    'x-provider-signature': 's',
+    ...Object.fromEntries(Array.from({ length: 9 }, (_, index) => [`x-${index}`, 'v'.repeat(1000)])),
+    'x-signature': 's',
+  }
+  const kept = headersToKeep(headers, { ...noRules, keptHeaders: ['x-signature'] }, redact, 8192)
+  expect(kept).toMatchObject({ 'x-signature': 's', 'x-provider-signature': 's' })
+  expect(kept).not.toHaveProperty('x-forwarded-client-cert')
+})
+
 test('a signature in a header that looks like a credential is kept, unless what came in it is a password', () => {
   const rules = { keptHeaders: ['authorization'], credentialHeaders: [] }
   expect(headersToKeep({ authorization: 'Bearer a.b.c' }, rules, redact, 8192)).toEqual({

@@ -32,7 +32,7 @@ export interface HeaderRules {
 
 /**
  * The request headers worth storing: names in lower case, credentials as `replaceCredential` has them, signatures as they
- * are. What goes beyond `maxBytes` in all is left out.
+ * are. What goes beyond `maxBytes` in all is left out, of those that a source keeps last.
  */
 export function headersToKeep(
   headers: Record<string, string | string[] | undefined>,
@@ -42,13 +42,18 @@ export function headersToKeep(
 ): Record<string, string> {
   const kept: Record<string, string> = {}
   let bytes = 0
-  for (const name in headers) {
+  const keep = (name: string) => {
     const value = headers[name]
-    if (value === undefined || (OF_THE_CONNECTION.has(name) && !rules.keptHeaders.includes(name))) continue
+    if (value === undefined) return
     const text = isCredential(name, String(value), rules) ? replaceCredential(String(value)) : String(value)
-    bytes += name.length + text.length
-    if (bytes > maxBytes) break
+    const size = name.length + text.length
+    if (bytes + size > maxBytes) return
+    bytes += size
     kept[name] = text
+  }
+  rules.keptHeaders.forEach(keep)
+  for (const name in headers) {
+    if (!OF_THE_CONNECTION.has(name) && !rules.keptHeaders.includes(name)) keep(name)
   }
   return kept
 }
