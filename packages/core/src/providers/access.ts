@@ -72,7 +72,6 @@ export function resolveAccess(options: AccessOptions, resolve: Resolve): Access 
   }
   const bearerTokens = resolve.optional(options.bearerTokens ?? [])
   if (bearerTokens.length > 0) {
-    if (credentials.length > 0) resolve.problem('basicAuth and bearerTokens both need the header Authorization')
     if (!bearerTokens.every((token) => BEARER_TOKEN.test(token))) {
       resolve.problem('bearerTokens: a token has white space, or other characters that no token can hold')
     }
@@ -85,6 +84,10 @@ export function resolveAccess(options: AccessOptions, resolve: Resolve): Access 
       resolve.problem(`headers.${name}: a value has white space at an end, or characters that no header can hold`)
     }
     if (accepted.length > 0) credentials.push({ header: name.toLowerCase(), accepted, normalize: (value) => value })
+  }
+  const names = credentials.map(({ header }) => header)
+  for (const name of new Set(names.filter((header, index) => names.indexOf(header) < index))) {
+    resolve.problem(`basicAuth, bearerTokens and headers: more than one of them needs the header "${name}"`)
   }
   const addresses = options.addresses === undefined ? undefined : addressList(options.addresses, resolve.problem)
   const asksForSecret = urlTokens.length > 0 || credentials.length > 0

@@ -20,6 +20,21 @@ test.each([
   ['a bearer token with a line end', { bearerTokens: 'word\n' }, 'bearerTokens: a token has white space'],
   ['a URL token that a path cannot hold', { urlTokens: 'ab/cd' }, 'urlTokens: a token has characters'],
   ['a header that cannot come', { headers: { 'X-Key': 'word\n' } }, 'headers.X-Key: a value has white space'],
+  [
+    'two passwords in one header',
+    { secrets: [], basicAuth: { username: 'u', password: 'word' }, headers: { Authorization: 'word' } },
+    'more than one of them needs the header "authorization"',
+  ],
+  [
+    'a password and a token in one header',
+    { secrets: [], basicAuth: { username: 'u', password: 'word' }, bearerTokens: 'word' },
+    'more than one of them needs the header "authorization"',
+  ],
+  [
+    'one header in two spellings',
+    { headers: { 'X-A': 'word', 'x-a': 'word2' } },
+    'more than one of them needs the header "x-a"',
+  ],
   ['a header that is none', { headers: { 'X Key': 'word' } }, 'headers: "X Key" is no name'],
 ])('options that could not do what they say are refused: %s', (_name, options, text) => {
   const load = () => sourceOf(plivo({ secrets: SECRET, ...options } as SourceOptions<never>))
