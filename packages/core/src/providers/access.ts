@@ -181,10 +181,11 @@ export interface AddressList {
 export function addressList(ranges: readonly string[], problem: (text: string) => void): AddressList {
   const list = new BlockList()
   for (const range of ranges) {
-    const [address = '', prefix] = range.split('/')
+    const [address = '', prefix, ...more] = range.split('/')
     const family = isIP(address) === 6 ? 'ipv6' : 'ipv4'
     const bits = family === 'ipv6' ? 128 : 32
-    if (isIP(address) === 0 || (prefix !== undefined && !(/^\d{1,3}$/.test(prefix) && Number(prefix) <= bits))) {
+    const isPrefix = prefix === undefined || (/^\d{1,3}$/.test(prefix) && Number(prefix) <= bits)
+    if (isIP(address) === 0 || !isPrefix || more.length > 0) {
       problem(`"${range}" is no IP address and no CIDR range such as 10.0.0.0/8`)
     } else list.addSubnet(address, prefix === undefined ? bits : Number(prefix), family)
   }
