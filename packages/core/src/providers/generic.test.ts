@@ -109,6 +109,27 @@ describe('what a source signs it accepts, and neither forgery nor change', () =>
   })
 })
 
+test('base64 is taken in either alphabet, padded or not, and no other text for the same bytes', () => {
+  const source = sourceOf(generic(signed({ encoding: 'base64' })))!
+  const verdictFor = (signature: string, body: string) =>
+    verdictOf(source.read(requestOf({ body, headers: { 'x-signature': signature } })))
+  // One whose signature has both digits in which the alphabets differ.
+  const bodies = Array.from({ length: 1000 }, (_, index) => `{"n":${index}}`)
+  const signatureOf = (body: string) => createHmac('sha256', 'demo-secret-0001').update(body).digest('base64')
+  const body = bodies.find((text) => /\+.*\//.test(signatureOf(text)))!
+  const base64 = signatureOf(body)
+  const base64url = base64.replaceAll('+', '-').replaceAll('/', '_')
+  for (const written of [base64, base64url, base64.slice(0, -1), base64url.slice(0, -1)]) {
+    expect(verdictFor(written, body)).toBe('genuine')
+    expect(verdictFor(written, `${body} `)).toBe('signature_mismatch')
+  }
+  // The last digit holds two bits that say nothing.
+  const twin = base64.slice(0, -2) + String.fromCodePoint(base64.codePointAt(42)! + 1)
+  for (const written of [twin, `${twin}=`, `${base64}=`, `=${base64}`, `${base64.slice(0, 9)} ${base64.slice(9)}`]) {
+    expect(verdictFor(written, body)).toBe('signature_unreadable')
+  }
+})
+
 test('within the time limit, no fraction of a second refuses a time in milliseconds', () => {
   const source = sourceOf(
     generic(

@@ -9,6 +9,7 @@ import {
   digest,
   ED25519_PUBLIC,
   ed25519PublicKey,
+  fromAnyBase64,
   fromBase64,
   fromHex,
   fromIsoTime,
@@ -54,6 +55,7 @@ export interface GenericSignature {
   algorithm: Algorithm
   /** The header that carries it. */
   header: string
+  /** Base64 of either alphabet, padded or not. */
   encoding: 'hex' | 'base64'
   /** What stands before each signature, such as "sha256=". What begins otherwise is passed over. */
   prefix?: string
@@ -282,7 +284,7 @@ function createSignature(
   const { algorithm, encoding, timestamp } = options
   const header = options.header.toLowerCase()
   const timeHeader = timestamp?.header.toLowerCase()
-  const decode = encoding === 'hex' ? fromHex : fromBase64
+  const decode = encoding === 'hex' ? fromHex : fromAnyBase64
 
   function proofs(message: Message): Proof[] | RejectReason {
     const value = message.header(header)
@@ -502,6 +504,8 @@ const profile: Omit<Scheme, 'split' | 'signature'> = {
       'With `{url}` or `{path}`, Ringback must know the public URL: set `PUBLIC_BASE_URL`.',
       'Of multipart/form-data, as Exotel sends it, the text fields are read; files stay in `raw` alone. If it is sent again with another boundary, it is the same event and counts as changed.',
       'Headers that the configuration reads are stored as they come, even those called token, key or cookie. List a secret one in `headers` as well: it is then never stored, and what it names or signs cannot be verified again in quarantine.',
+      'It cannot describe RSA or ECDSA signatures, keys in PEM, a signature in the body or the query, or a plain hash other than `md5`. Let such a provider in by `urlTokens`.',
+      'No answer can echo a challenge, with which Slack (`url_verification`), Zoom (`endpoint.url_validation`), Meta (`hub.challenge`) and RingCentral (`Validation-Token`) check a URL: something in front of Ringback must answer it.',
     ],
   },
   methods: ['POST'],
@@ -534,7 +538,7 @@ const ownOptions: Record<OwnOption, string> = {
   'signature.algorithm':
     '`hmac-sha256`, `hmac-sha1`, `hmac-sha384`, `hmac-sha512`, `hmac-md5`; `md5`: MD5 over the text with the secret appended; `ed25519`: the secret is the public key',
   'signature.header': 'the header that carries the signature',
-  'signature.encoding': '`hex` or `base64`',
+  'signature.encoding': '`hex` or `base64`, the latter in either alphabet (base64url), padded or not',
   'signature.text':
     'A template of the signed text: `{body}`, `{timestamp}` (as it came), `{url}`, `{path}` (without the query), `{method}`, `{header:Name}`, and hashes of the body, `{sha256hex:body}`, `{sha256base64:body}` and `{sha256:body}` (the raw bytes), also with `md5`, `sha1`, `sha384` and `sha512`. Write a literal brace twice: `{{`, `}}`.',
   'signature.prefix':

@@ -65,6 +65,12 @@ export function fromBase64Url(text: string | undefined): Buffer {
   return text !== undefined && BASE64URL.test(text) ? Buffer.from(text, 'base64url') : Buffer.alloc(0)
 }
 
+/** The same for base64 in either alphabet, padded or not. */
+export function fromAnyBase64(text: string): Buffer {
+  const digits = text.replaceAll('-', '+').replaceAll('_', '/')
+  return fromBase64(digits.includes('=') ? digits : digits.padEnd(Math.ceil(digits.length / 4) * 4, '='))
+}
+
 const UNIX_SECONDS = /^\d{1,11}$/
 
 /** A time written as whole seconds since 1970, digits and nothing else; undefined for anything else. */
