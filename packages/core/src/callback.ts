@@ -4,10 +4,10 @@ import { z } from 'zod'
 import type { GenuineCallback, PreviousName, RejectReason, VerifiedBy } from './providers/provider.ts'
 import { storableText } from './storable-text.ts'
 
-// What the queue carries between ingest and worker: the contract of both. A job is one group, and it carries all that
-// the worker needs; nothing is read back. `migrations/0010_fewer_steps.sql` (store_callbacks) reads the same names.
+// The contract between ingest and worker: what the queue carries. A job is one group and holds all that the worker needs,
+// so nothing is read back. `store_callbacks` in migrations/0010_fewer_steps.sql reads the members by these names.
 
-/** One verified callback; what is optional is left out where it does not apply. */
+/** One callback to store. Members that do not apply are left out. */
 export interface QueuedCallback {
   /** The event's id if this callback turns out to be new: a UUIDv7 whose time is the time of receipt. */
   id: string
@@ -23,14 +23,14 @@ export interface QueuedCallback {
   wouldRefuse?: RejectReason | undefined
   occurredAt: string
   method: string
-  /** Without secrets. */
+  /** Path and query, without secrets. */
   url: string
   headers: Record<string, string>
   /** The callback's own bytes, base64. */
   raw: string
-  /** JSON text to store as the payload where `raw` itself is not what Postgres takes as jsonb. */
+  /** JSON text to store as the payload, if `raw` itself is not JSON that Postgres takes as jsonb. */
   payload?: string | undefined
-  /** Of the span of its request (W3C Trace Context), where traces are on. */
+  /** Names its request's span (W3C Trace Context), if tracing is on. */
   traceparent?: string | undefined
 }
 
@@ -39,7 +39,7 @@ export interface QueuedRefusal {
   id: string
   source: string
   reason: string
-  /** Whether `body` is that of the request, or the bytes of one callback of it. */
+  /** Whether `body` is the whole request's, or the bytes of one of its callbacks. */
   scope: 'request' | 'callback'
   method: string
   url: string
@@ -48,35 +48,39 @@ export interface QueuedRefusal {
   /** base64 */
   body: string
   callbackId?: string | undefined
-  /** What Postgres said of a verified callback that it cannot store. */
+  /** Postgres's error, if this is a verified callback that it cannot store. */
   error?: string
 }
 
-/** How many refusals were not kept, beyond a source's allowance. */
+/** The number of refusals that were counted but not kept, because they exceeded a source's allowance. */
 export interface QueuedDrop {
   source: string
   reason: string
   count: number
 }
 
-/** Requests of one source in one minute, as one ingest counted them since its last report. Times are in ms since 1970. */
+/**
+ * Requests of one source in one minute, as one ingest counted them since its last report. Points in time are in ms since
+ * 1970, except for `minute`.
+ */
 export interface QueuedCounts {
+  /** The beginning of the minute, ISO 8601. */
   minute: string
   /** Empty for requests that named no source. */
   source: string
-  /** By the outcome's name. */
+  /** Number of requests by the name of their outcome. */
   outcomes: Record<string, number>
-  /** From request to answer; see histogram.ts. */
+  /** Histogram of the times from request to answer; see histogram.ts. */
   ackMs: number[]
   lastAcceptedAt?: number
-  /** Refused since then, or in all. */
+  /** Requests refused since the last accepted one, or in all if none was accepted. */
   refusedInARow: number
   /** When the first of these was refused. */
   refusedSince?: number
   lastRefusedAt?: number
 }
 
-/** What an ingest sends every few seconds by the way of its callbacks, to show that the way works. Times are in ms since 1970. */
+/** What an ingest sends every few seconds along the path of callbacks, to check it. Times are in ms since 1970. */
 export interface QueuedCanary {
   /** Host name and process id. */
   ingest: string
@@ -85,9 +89,9 @@ export interface QueuedCanary {
   sentAt: number
   /** What waits on the ingest's own disk, where it has a spool. */
   spool?: { groups: number; bytes: number }
-  /** One sentence, if the queue's server has lost what it had acknowledged to this ingest. */
+  /** One sentence for people, if the queue's server has lost writes that it had acknowledged to this ingest. */
   lost?: string
-  /** The last one: the ingest ends in good order. */
+  /** Whether this is the last one, because the ingest is shutting down as it should. */
   isLast?: true
 }
 
@@ -95,24 +99,26 @@ const Group = z.object({
   callbacks: z.string(),
   quarantined: z.string(),
   dropped: z.string(),
-  /** Of {@link QueuedCounts}; a group that has them has nothing else. */
+  /** JSON array of {@link QueuedCounts}. Ingest sends counts as a group of their own, without callbacks. */
   counted: z.string().optional(),
-  /** Of {@link QueuedCanary}. */
+  /** JSON array of {@link QueuedCanary}. */
   canary: z.string().optional(),
 })
 
 /**
- * What travels and is stored together. Each part is a JSON array as text (of {@link QueuedCallback}, {@link QueuedRefusal},
- * {@link QueuedDrop}), which ingest writes piece by piece and Postgres takes apart. Text, for three reasons: it is never
- * parsed and printed again on the way; as strings it holds nothing that jsonb refuses, where BullMQ keeps its jobs in
- * Postgres; and its size is known before it is sent.
+ * The callbacks and other items that are sent and stored together. Each member is the text of a JSON array (of
+ * {@link QueuedCallback}, {@link QueuedRefusal}, {@link QueuedDrop}), which ingest writes piece by piece and Postgres
+ * parses. It is text for three reasons: nothing parses and prints it on the way; BullMQ's Postgres backend keeps jobs as
+ * jsonb, which refuses some values (U+0000) but not their escapes within a text; and its size is known before it is sent.
  */
 export type Group = z.infer<typeof Group>
 
-/** A store job's data: one group, as it is or, where that is much smaller, packed. */
+/** A store job's data: one group, packed if it is large. */
 const StoreJob = Group.extend({
   version: z.literal('1'),
-  /** The first three texts, which are then empty here: a line each, compressed (raw deflate), base64. */
+  /**
+   * `callbacks`, `quarantined` and `dropped`, a line each, compressed (raw deflate), base64. They themselves are then ''.
+   */
   packed: z.string().optional(),
 })
 export type StoreJob = z.infer<typeof StoreJob>
@@ -132,7 +138,7 @@ export function queuedCallback(
 ): QueuedCallback {
   const { accountId, callbackId, type, callId, verifiedBy, secret, nonces, previousName, wouldRefuse, payload } =
     callback
-  // As JSON, what is undefined is left out.
+  // JSON.stringify leaves out what is undefined.
   return {
     id: randomUUIDv7(),
     source: from.source,
@@ -155,7 +161,7 @@ export function queuedCallback(
   }
 }
 
-/** An index entry has its limits. */
+/** The longest type or call id that is stored, in UTF-16 units: both are indexed, and Postgres limits an index entry. */
 const MAX_TEXT_LENGTH = 255
 
 /** One piece of a group, already JSON text. */
@@ -164,9 +170,9 @@ export interface GroupPart {
   json: string
 }
 
-/** What is shorter is not worth packing, and one callback by itself must not wait for that. */
+/** The length from which a group is packed. Packing less gains little, and would delay a callback that comes alone. */
 const MIN_PACKED_LENGTH = 4096
-/** A group is far smaller, save for one that is a single request. */
+/** The most that a packed group may unpack to. Groups are far smaller, unless one is a single large request. */
 const MAX_UNPACKED_BYTES = 256 * 1024 * 1024
 
 /** The job that carries `parts`, in their order. */
@@ -174,7 +180,7 @@ export function storeJob(parts: readonly GroupPart[]): StoreJob {
   const { callbacks, quarantined, dropped, ...rest } = groupOf(parts)
   if (callbacks.length + quarantined.length < MIN_PACKED_LENGTH)
     return { version: '1', callbacks, quarantined, dropped, ...rest }
-  // The lightest level: callbacks are much alike, and shrink to a tenth with it.
+  // The fastest level is enough: callbacks are much alike, and shrink to a tenth with it.
   const packed = deflateRawSync(`${callbacks}\n${quarantined}\n${dropped}`, { level: 1 }).toString('base64')
   return { version: '1', callbacks: '', quarantined: '', dropped: '', packed, ...rest }
 }
@@ -197,7 +203,7 @@ export function readStoreJob(data: unknown): { group: Group } | { unreadable: st
 
 /** `parts` as one group, in their order. */
 export function groupOf(parts: readonly GroupPart[]): Group {
-  // Joined, which makes one flat text: added piece by piece, it would be taken apart and copied when it is written.
+  // join() makes one flat string. One that is concatenated piece by piece would have to be flattened when it is written.
   const lists: Partial<Record<GroupPart['kind'], string[]>> = {}
   for (const { kind, json } of parts) (lists[kind] ??= []).push(json)
   const { callbacks, quarantined, dropped, counted, canary } = lists

@@ -36,7 +36,7 @@ export function env(name: string): EnvironmentValue {
 export interface Resolve {
   /** The values of `texts` that are set. */
   optional: (texts: ConfigText | ConfigText[]) => string[]
-  /** The set values of each list. Undefined if none is set in any; a problem if one list has none and another has. */
+  /** The values of each list that are set; undefined if none are. It is a problem if only some lists have any. */
   allOrNone: <Key extends string>(lists: Record<Key, ConfigText[]>) => Record<Key, string[]> | undefined
   /** Whether the URLs that providers call are known: PUBLIC_BASE_URL is set, or there are trusted proxies. */
   knowsPublicUrl: boolean
@@ -46,7 +46,7 @@ export interface Resolve {
 
 /** What an action uses to turn its options into values; it collects problems instead of throwing. */
 export interface ResolveAction {
-  /** The value of `text`. Where it is not set or empty that is a problem, which names `option`, and the value is empty. */
+  /** The value of `text`. If it is unset or empty, a problem that names `option` is reported, and the value is ''. */
   required: (option: string, text: ConfigText) => string
   /** The values of `texts` that are set. */
   optional: Resolve['optional']
@@ -56,7 +56,7 @@ export interface ResolveAction {
 /** A source as a preset describes it, before the environment is known. */
 export interface SourceDefinition {
   provider: string
-  /** Undefined where the source is off: nothing that it needs is set. */
+  /** Undefined if the source is off, because nothing that it needs is set, or if its options are invalid. */
   resolve: (resolve: Resolve) => Source | undefined
 }
 
@@ -64,11 +64,11 @@ export interface SourceDefinition {
 export interface HandlerDefinition {
   /** Kept in `deliveries.handler`: renaming a handler makes its open deliveries dead letters. */
   name: string
-  /** Which events it acts on; every event where it is left out. */
+  /** Which events it acts on. If left out: all but Ringback's own, the alerts. */
   on?: Filter
   run: ActionDefinition
   retry?: Partial<RetryPolicy>
-  /** What its destination is spared. A breaker is on by default where the destination is another machine. */
+  /** Limits that protect its destination. If that is on another machine, a circuit breaker is on by default. */
   limits?: Limits
 }
 
@@ -76,11 +76,11 @@ export interface ConfigDefinition {
   sources: Record<string, SourceDefinition>
   handlers?: HandlerDefinition[]
   /**
-   * Addresses and CIDR ranges of proxies before ingest, whose `X-Forwarded-*` headers are believed. A text may hold
-   * several, with commas between them.
+   * Addresses and CIDR ranges of proxies in front of ingest, whose `X-Forwarded-*` headers are believed. A text may hold
+   * several, separated by commas.
    */
   trustedProxies?: ConfigText[]
-  /** When something is an alert. */
+  /** When an alert is raised. */
   alerts?: Partial<AlertPolicy>
 }
 
@@ -89,7 +89,7 @@ export interface Handler {
   on: Filter
   run: HandlerAction
   retry: RetryPolicy
-  /** Undefined where nothing is limited: then nothing is asked of the table `destinations`. */
+  /** Undefined if nothing is limited. The table `destinations` then decides nothing for this handler. */
   limits: Limits | undefined
 }
 
@@ -102,7 +102,7 @@ export interface Config {
   alerts: AlertPolicy
   /** PUBLIC_BASE_URL and trustedProxies. */
   origin: OriginSettings
-  /** By CREDENTIAL_DIGEST_KEY: stands for a credential where it can be compared and not read. */
+  /** Digests a credential with CREDENTIAL_DIGEST_KEY: it can then be compared but not read. Undefined without that key. */
   credentialDigest: ((credential: string) => string) | undefined
 }
 
@@ -118,7 +118,7 @@ export class ConfigError extends Error {
   }
 }
 
-/** Types a configuration file; returns it as it is. */
+/** Gives a configuration file its types; returns `config` as it is. */
 export function defineConfig(config: ConfigDefinition): ConfigDefinition {
   return config
 }
@@ -127,7 +127,7 @@ export function defineConfig(config: ConfigDefinition): ConfigDefinition {
 export type Environment = Record<string, string | undefined>
 
 export interface LoadOptions {
-  /** False where no handler will run: their values need not be set, and there are none in the result. */
+  /** False for a process that runs no handlers: their variables need not be set, and the result has no handlers. */
   withHandlers?: boolean
 }
 
@@ -139,7 +139,7 @@ export async function loadConfig(path: string, environment: Environment, options
   const file = resolvePath(path)
   if (!existsSync(file)) throw new Error(`There is no file ${file}; set RINGBACK_CONFIG to yours`)
   let loaded: { default?: unknown }
-  // The file may lie anywhere, also where no node_modules has this package.
+  // The file may be where no node_modules has this package, so its imports of the package are resolved from here.
   const hooks = registerHooks({
     resolve: (specifier, context, nextResolve) =>
       nextResolve(specifier, specifier.startsWith(OWN_PACKAGE) ? { ...context, parentURL: import.meta.url } : context),
@@ -177,7 +177,7 @@ const scalar = z.union([
   z.null(),
 ])
 
-/** A list of `element` that says something: what is compared with an empty one can never match, or always does. */
+/** A list of `element` that is not empty: a comparison with an empty list would never match, or always. */
 function someOf<Element extends z.ZodType>(element: Element): z.ZodArray<Element> {
   return z.array(element).min(1, 'must not be an empty list: name what is meant, or leave it out')
 }
@@ -268,7 +268,7 @@ const alerts = z.strictObject({
 /** Kinds that need nothing outside this process. */
 const LOCAL_KINDS = new Set<HandlerAction['kind']>(['log', 'code'])
 
-/** Another machine is spared when it fails; what runs here is limited only where that is asked for. */
+/** A destination on another machine has a breaker by default; what runs in this process is limited only if configured. */
 function limitsOf({ run, limits: given }: { run: HandlerAction; limits?: Limits | undefined }): Limits | undefined {
   if (LOCAL_KINDS.has(run.kind)) return given
   return { ...given, breaker: given?.breaker ?? defaultBreaker }
@@ -301,7 +301,7 @@ const definition = z.strictObject({
   alerts: alerts.prefault({}),
 })
 
-/** The same for a configuration that is already loaded. */
+/** Resolves a configuration that is already loaded, as {@link loadConfig} does. Throws a {@link ConfigError}. */
 export function resolveConfig(
   loaded: unknown,
   environment: Environment,
@@ -375,7 +375,7 @@ function resolveSources(
   return { sources, sourcesOff }
 }
 
-/** `sourceNames` are those of all sources, also of those that are off or wrong. */
+/** `sourceNames` are the names of all sources, including those that are off or invalid. */
 function resolveHandler(
   handler: Definition['handlers'][number],
   sourceNames: string[],
@@ -394,8 +394,8 @@ function resolveHandler(
 }
 
 /**
- * Reports what has the wrong form and gives the rest, so that what else is wrong with that is reported too. Undefined
- * where the sources are not readable at all.
+ * Reports the parts that have the wrong form and returns the others, so that their problems are reported in the same run.
+ * Undefined if what is left cannot be read either.
  */
 function parseDefinition(loaded: unknown, problem: Problem): Definition | undefined {
   const parsed = definition.safeParse(loaded)
@@ -432,8 +432,8 @@ export function rootSourceProblem(name: string, sources: Config['sources']): str
 }
 
 /**
- * Checks `environment` against `schema`, one variable a key; an empty or blank variable counts as unset, and `<NAME>_FILE` may
- * name a file that holds the value. Throws one error that lists every problem and shows no value.
+ * Checks `environment` against `schema`, whose keys are the variables' names. An empty or blank variable counts as unset,
+ * and `<NAME>_FILE` may name a file that holds the value. Throws one error that lists every problem and shows no value.
  */
 export function parseEnvironment<Schema extends z.ZodObject>(
   schema: Schema,
@@ -507,7 +507,7 @@ function read(environment: Environment, name: string, problem: Problem): string 
   }
 }
 
-/** Blanks alone are no value: as a secret anybody would guess them. */
+/** Blanks alone count as no value: anybody would guess such a secret. */
 function unlessBlank(text: string | undefined): string | undefined {
   return text?.trim() ? text : undefined
 }

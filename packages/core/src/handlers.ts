@@ -17,7 +17,7 @@ export interface HandledEvent {
   callId: string | null
   verifiedBy: VerifiedBy
   occurredAt: Date
-  /** What the provider sent for this callback. Integers beyond 2^53 are strings, for a JavaScript number would round them. */
+  /** What the provider sent for this callback. Integers beyond 2^53 are strings: a JavaScript number would round them. */
   payload: unknown
   /** The part of the payload that belongs to the type, `payload[type]` with Voximplant, whichever way it is nested. */
   details: unknown
@@ -25,13 +25,13 @@ export interface HandledEvent {
 
 /** What a `code` handler gets beside the event. */
 export interface HandlerContext {
-  /** Fires at the handler's time limit. Pass it on: what goes on after it counts for nothing. */
+  /** Fires at the handler's time limit. Pass it on to whatever you wait for: by then the attempt has failed. */
   signal: AbortSignal
   /** The same for every attempt of one delivery. Give it to whatever must not act twice. */
   idempotencyKey: string
   /** The first is 1. */
   attempt: number
-  /** Of the attempt's span (W3C Trace Context), where traces are on: the header by which another service joins the trace. */
+  /** Names the attempt's span (W3C Trace Context), if tracing is on. A service that gets it as a header joins the trace. */
   traceparent?: string
   log: Logger
 }
@@ -64,8 +64,8 @@ export type HandlerAction =
   | QueueAction
 
 /**
- * An action as the configuration has it. `resolve` is called once, when that is loaded. It reports what is wrong by
- * `problem` and returns an action all the same: the configuration is then not loaded.
+ * An action as the configuration defines it. `resolve` is called once, when the configuration is loaded. It reports what is
+ * wrong through `problem`, and even then returns an action, which nobody uses: loading fails.
  */
 export interface ActionDefinition<Action extends HandlerAction = HandlerAction> {
   kind: Action['kind']
@@ -85,8 +85,8 @@ export function log(options: { level?: LogAction['level']; message: string }): A
 const codeOptions = z.strictObject({ timeoutMs: timeoutMs.default(10_000) })
 
 /**
- * Runs `run` in the worker. It failed when it throws or is not done within `timeoutMs` (default 10 s), and is tried
- * again by the handler's retry policy; throw a {@link HandlerError} with `retryable: false` to end it at once.
+ * Runs `run` in the worker. An attempt fails if `run` throws or takes longer than `timeoutMs` (default 10 s), and is retried
+ * by the handler's retry policy. Throw a {@link HandlerError} with `retryable: false` for a dead letter at once.
  */
 export function code(run: CodeAction['run'], options: { timeoutMs?: number } = {}): ActionDefinition {
   return {
@@ -102,7 +102,7 @@ export function code(run: CodeAction['run'], options: { timeoutMs?: number } = {
 export interface AttemptReport {
   /** HTTP status, or whatever number the other side answers with. */
   statusCode?: number | undefined
-  /** The beginning of what it answered. */
+  /** The beginning of the answer. */
   response?: string | undefined
 }
 
@@ -135,26 +135,26 @@ export class HandlerError extends Error {
   }
 }
 
-/** What a destination is spared; shared by all workers. */
+/** Limits that protect a destination. */
 export interface Limits {
-  /** Attempts under way at once, over all workers. */
+  /** Most attempts under way at once, over all workers. */
   concurrency?: number | undefined
-  /** Attempts that begin in a second, over all workers. */
+  /** Most attempts that begin in a second, over all workers. */
   perSecond?: number | undefined
   /** False switches the circuit breaker off. */
   breaker?: BreakerPolicy | false | undefined
 }
 
-/** When nothing more is sent to a destination that fails. */
+/** When a circuit breaker opens, so that nothing more is sent to a failing destination. */
 export interface BreakerPolicy {
-  /** It opens when so large a share of the attempts in a window has failed, */
+  /** Share of failed attempts in a window at which it opens, above 0 and up to 1. */
   failureShare: number
-  /** and there were at least so many. */
+  /** Least number of attempts in a window at which it opens. */
   minAttempts: number
   windowMs: number
-  /** How long it stays open at first; doubled each time that the delivery which then tries fails, up to 16 times as long. */
+  /** How long it stays open at first. Each trial delivery that fails doubles the time, up to 16 times `openMs`. */
   openMs: number
 }
 
-/** What holds for destinations on other machines where the configuration says nothing else. */
+/** The breaker of destinations on other machines, unless the configuration sets another. */
 export const defaultBreaker: BreakerPolicy = { failureShare: 0.5, minAttempts: 10, windowMs: 60_000, openMs: 30_000 }

@@ -3,8 +3,8 @@ import type { Producer, ProducerOptions } from './queue/producer.ts'
 import { createRedisProducer } from './queue/redis-producer.ts'
 import type { QueueName, QueueServer } from './queue/server.ts'
 
-// BullMQ on Redis or on Postgres, behind the two things that Ringback does with it: add a job durably, or fail within a
-// time limit; and process jobs, waiting for the server as long as it takes.
+// Ringback uses BullMQ, on Redis or on Postgres, in two ways: a producer adds a job durably or fails within a time limit; a
+// consumer processes jobs, and waits for the server as long as it takes.
 
 export { consumerConnections, createConsumer } from './queue/consumer.ts'
 export type { QueueJob } from './queue/consumer.ts'
@@ -14,7 +14,7 @@ export { migrateQueue, queueServer } from './queue/server.ts'
 export type { QueueName, QueueServer } from './queue/server.ts'
 export { unsafeQueueSettings } from './queue/unsafe-settings.ts'
 
-/** A producer that connects at its first use, and again after a failure: it may be made while the server is away. */
+/** Makes a producer, which connects at its first use and again after a failure. The server may be down when it is made. */
 export function createProducer<Data extends object>(
   server: QueueServer,
   name: QueueName,
