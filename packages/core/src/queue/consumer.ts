@@ -21,38 +21,38 @@ export interface Consumer {
 /** A job as a processor sees it. */
 export interface QueueJob {
   id: string
-  /** As it was put in; check it, for an older or newer version of Ringback may have done so. */
+  /** As it was added. Check it: an older or newer version of Ringback may have added it. */
   data: unknown
-  /** How often its process has died with it in hand, or not been heard of for 3 s. */
+  /** How often a process that had it in hand has died, or has not renewed its lock for 3 s. */
   stalls?: number
 }
 
 export interface ConsumerOptions {
-  /** Jobs, or rounds of jobs, processed at the same time, over all shards; where there are more shards, one for each. */
+  /** How many jobs, or rounds of jobs, are processed at a time, over all shards; each shard has at least one. */
   concurrency: number
   log: Logger
-  /** Ends a start that is waiting. */
+  /** Ends a start that waits for the server. */
   stopping: AbortSignal
 }
 
 type Process = (job: QueueJob) => Promise<void>
-/** What is to be done with jobs: with each by itself, or with as many as wait, in rounds. */
+/** How jobs are processed: one by one, or in rounds of as many as are waiting. */
 type Work = Process | RoundOptions
 
-/** A server that is there and refuses (full, read-only, its disk full) is asked again after this. */
+/** The pause before a server that answers but refuses (full, read-only, its disk full) is asked again. */
 const REFUSED_PAUSE_MS = 250
 const FINISH_DEADLINE_MS = 10_000
 const FORCED_CLOSE_MS = 1000
-/** Postgres: a query without an answer for so long is on a dead connection, and the next one takes a new one. */
+/** How long a query on Postgres waits for an answer. After that its connection counts as dead, and the next one is new. */
 const POSTGRES_QUERY_TIMEOUT_MS = 5000
 const POSTGRES_CONNECT_TIMEOUT_MS = 5000
 /** How often shards that nobody fills any more are searched for work. */
 const FORMER_SHARDS_INTERVAL_MS = 30_000
 
 /**
- * Processes jobs, `concurrency` at a time, and waits for the server whenever it is away; on Postgres this waits until it
- * is there. A job is processed at least once: again if the process dies, and it may be if its event loop is blocked for
- * 3 s. Rejects only when `stopping` fires.
+ * Processes jobs, `concurrency` at a time, and waits for the server whenever it is down. On Postgres, resolves only once the
+ * server has answered, and rejects only if `stopping` fires before that. A job is processed at least once: again if the
+ * process dies, and perhaps again if its event loop is blocked for 3 s.
  */
 export function createConsumer(
   server: QueueServer,
@@ -67,12 +67,12 @@ export function createConsumer(
 
 const steady = (Base: typeof Worker) =>
   class extends Base {
-    // After a failed wait BullMQ waits without an end, which on Redis means 10 s and on Postgres an hour.
+    // After a failed wait BullMQ sets no limit to the next one, which on Redis means 10 s and on Postgres an hour.
     protected override getBlockTimeout(blockUntil: number): number {
       return Math.min(super.getBlockTimeout(blockUntil), BLOCK_SECONDS)
     }
 
-    // BullMQ asks again at once, thousands of times a second.
+    // Without a pause BullMQ would ask again at once, thousands of times a second.
     protected override async moveToActive(...args: Parameters<Worker['moveToActive' & keyof Worker]>): Promise<Job> {
       try {
         return await super.moveToActive(...(args as [string, string]))
@@ -96,7 +96,7 @@ const settings = {
   stalledInterval: 1000,
   maxStalledCount: UNLIMITED,
   drainDelay: BLOCK_SECONDS,
-  // After a connection was refused; 15 s by default.
+  // The pause after a refused connection; 15 s by default.
   runRetryDelay: 1000,
 } satisfies Omit<WorkerOptions, 'connection'>
 
@@ -158,12 +158,12 @@ async function hasWork(client: RedisClient, queue: string): Promise<boolean> {
   return (await client.exists(`${queue}:wait`, `${queue}:active`, `${queue}:delayed`, `${queue}:prioritized`)) > 0
 }
 
-/** Jobs mostly wait for something else: so many connections carry any number of them. */
+/** The most connections that serve jobs. Jobs mostly wait for something else, so these carry any number of them. */
 const MAX_CONSUMER_POOL = 16
-/** One more listens for jobs. */
+/** The size of a consumer's pool. One more connection, outside the pool, listens for jobs. */
 const consumerPool = (concurrency: number) => Math.min(concurrency, MAX_CONSUMER_POOL) + 2
 
-/** How many connections a consumer may open to the database where the queue lives; none where it lives in Redis. */
+/** How many connections a consumer may open to the database where the queue is; 0 if it is in Redis. */
 export function consumerConnections(server: QueueServer, concurrency: number): number {
   return server.kind === 'postgres' ? consumerPool(concurrency) + 1 : 0
 }
@@ -184,9 +184,9 @@ async function createPostgresConsumer(
     connectionTimeoutMillis: POSTGRES_CONNECT_TIMEOUT_MS,
     query_timeout: POSTGRES_QUERY_TIMEOUT_MS,
     statement_timeout: POSTGRES_QUERY_TIMEOUT_MS,
-    // So that a query which times out ends its connection: BullMQ would ask again and again to listen for jobs on a dead one.
+    // Makes a query that times out end its connection. BullMQ would try to listen for jobs on a dead one again and again.
     pipeline: true,
-    // What a consumer writes is not waited for until it is on disk. If the server loses it, the job comes once more.
+    // What a consumer writes need not be on disk at once: if the server loses it, the job comes once more.
     options: '-c synchronous_commit=off',
   }
   for (;;) {
@@ -197,7 +197,7 @@ async function createPostgresConsumer(
         : new PostgresRounds(name, work, own)
     worker.on('error', onError).on('failed', onFailed(log, name))
     try {
-      // One that runs before its server has answered once never recovers: it asks again without end and without a pause.
+      // A worker that runs before its server has answered once never recovers: it retries without end and without a pause.
       await worker.waitUntilReady()
       worker.run().catch(onError)
       return { close: () => closeWorker(worker, true) }
@@ -215,9 +215,9 @@ const toProcessor = (process: Process) => (job: Job, token?: string) =>
 const onFailed = (log: Logger, name: QueueName) => (job: { id?: string } | undefined, error: Error) =>
   log.error({ queue: name, jobId: job?.id, error: error.message }, 'job.failed')
 
-/** Finishes what is in hand, unless the server is away: then nothing can be finished, and another worker does it again. */
+/** Finishes the jobs in hand, unless the server is down: then none can be finished, and another worker runs them again. */
 async function closeWorker(worker: Pick<Worker, 'close'>, serverIsThere: boolean): Promise<void> {
   if (serverIsThere) await Promise.race([worker.close(), sleep(FINISH_DEADLINE_MS, undefined, { ref: false })])
-  // On a dead connection to Postgres a good-bye is never answered.
+  // On a dead connection Postgres never answers the good-bye, hence the limit.
   await Promise.race([worker.close(true), sleep(FORCED_CLOSE_MS, undefined, { ref: false })])
 }

@@ -1,10 +1,10 @@
 import type { Logger } from '../log.ts'
 
-/** The same message is logged once in this time: while a server refuses, each shard and connection says so again and again. */
+/** How long a message is not logged again: while a server refuses, each shard and connection reports it again and again. */
 const REPEAT_AFTER_MS = 5000
 const MAX_MESSAGES = 100
 
-/** Logs `queue.failed` for what a queue's connections say, with how often it was left out since the last time. */
+/** Makes an error listener for a queue's connections. It logs `queue.failed`, with how many repeats were left out. */
 export function createErrorLog(log: Logger, queue: string): (error: Error) => void {
   const seen = new Map<string, { loggedAt: number; repeats: number }>()
   return ({ message }) => {

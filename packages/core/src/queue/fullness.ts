@@ -1,12 +1,12 @@
-// A Redis over its maxmemory refuses the workers' scripts too, so that nothing would ever drain. Producers stop before
-// that, and what may wait stops earlier.
+// A Redis over its maxmemory refuses the workers' scripts too, so that nothing would ever drain. Producers therefore stop
+// before that point, and those whose jobs can wait stop earlier still.
 
 export interface Fullness {
-  /** Throws while the server is nearly full: from 90 % until it is under 85 %. Costs nothing: it asks in the background. */
+  /** Throws while the server is nearly full: from 90 % until it is under 85 %. Never waits: it reads in the background. */
   check: () => void
-  /** Asks, unless it has asked within the last half second. Rejects if the server does not answer. */
+  /** Reads the usage, unless that was done within the last half second. Rejects if the server does not answer. */
   refresh: () => Promise<void>
-  /** Whether less than 70 % is used, as last heard. */
+  /** Whether less than 70 % was used when the usage was last read. */
   hasRoom: () => boolean
 }
 
@@ -39,7 +39,7 @@ export function createFullness(readUsage: () => Promise<number>): Fullness {
 
   return {
     check() {
-      void refresh().catch(() => {}) // whoever adds hears it from the server; what was heard last stands
+      void refresh().catch(() => {}) // the add itself will fail then; the usage last read still counts
       if (isClosed) throw new Error(`the queue's server is nearly full: ${Math.round(usage * 100)} % of its maxmemory`)
     },
     refresh,
@@ -51,6 +51,6 @@ export function createFullness(readUsage: () => Promise<number>): Fullness {
 export function memoryUsage(info: Map<string, string>): number {
   const number = (name: string) => Number(info.get(name) ?? 0)
   const max = number('maxmemory')
-  // What Redis itself compares: its buffers for replicas and the log do not count.
+  // As Redis itself compares: its buffers for replicas and the append-only file do not count.
   return max > 0 ? Math.max(0, number('used_memory') - number('mem_not_counted_for_evict')) / max : 0
 }

@@ -1,10 +1,13 @@
-// A server that has lost acknowledged writes (restarted empty, failed over to a replica that lacked them) says nothing.
-// Each process therefore counts on the server, and a count that does not grow tells.
+// A server that has lost acknowledged writes (restarted empty, failed over to a replica that lacked them) does not say so.
+// Each process therefore increments a counter of its own on the server: if the count has not grown, writes were lost.
 
 /** How long a counter is kept that nobody increments. */
 export const COUNTER_TTL_MS = 24 * 3_600_000
 
-/** `increment` gives the new count of this process's own counter, or rejects. */
+/**
+ * Makes a function that increments this process's counter, and resolves to a sentence for people if writes were lost since
+ * its last call. `increment` resolves to the new count, or rejects, and so does the function. `now` gives ms.
+ */
 export function createLossDetector(
   increment: () => Promise<number>,
   now: () => number,
@@ -16,7 +19,8 @@ export function createLossDetector(
     const before = last
     const count = await increment()
     last = { count, at: now() }
-    // More than one further is no loss: an increment whose answer did not arrive has counted all the same.
+    // A count that has grown by more than one is no loss: increments whose answer did not arrive have counted too. After
+    // half of its time to live the counter may simply have expired.
     if (before === undefined || count > before.count || last.at - before.at > COUNTER_TTL_MS / 2) return undefined
     return `it had counted to ${before.count} for this process ${Math.round((last.at - before.at) / 1000)} s ago, and after that to ${count}: writes that it had acknowledged are gone`
   }

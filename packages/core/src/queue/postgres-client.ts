@@ -3,9 +3,9 @@ import type { ClientConfig } from 'pg'
 import { parseDatabaseUrl } from '../database-url.ts'
 
 /**
- * A client of pg whose end ends no process. Where a connection breaks, pg rejects the query in hand and emits `error`
- * besides, which Node throws if nobody listens; a pool listens only while a client is idle, and BullMQ, which takes one
- * out for its first query, does not.
+ * A pg client whose broken connection does not end the process. When a connection breaks, pg rejects the running query and
+ * also emits `error`, which Node throws if nobody listens. A pool listens only while a client is idle, and BullMQ does not
+ * listen to the one that it takes for its first query.
  */
 export class SafeClient extends Client {
   constructor(config?: string | ClientConfig) {
@@ -14,7 +14,7 @@ export class SafeClient extends Client {
   }
 }
 
-/** Which server pg connects to, and as whom, by a DATABASE_URL. */
+/** The server, TLS and role of a DATABASE_URL as options of pg, with the first host only. Throws if it cannot be read. */
 export function serverConfig(url: string) {
   const { hosts, username, password, database, tls } = parseDatabaseUrl(url)
   return {

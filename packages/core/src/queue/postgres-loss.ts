@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import type { Client, Pool } from 'pg'
 import { COUNTER_TTL_MS, createLossDetector } from './loss.ts'
 
-/** The counters of {@link createPostgresLossDetector}, in BullMQ's schema, for they belong to the queue. */
+/** Creates the table of {@link createPostgresLossDetector}, in BullMQ's schema because it belongs to the queue. */
 export async function createAliveTable(client: Client): Promise<void> {
   await client.query(`
     create table if not exists bullmq.ringback_producers (
@@ -12,7 +12,7 @@ export async function createAliveTable(client: Client): Promise<void> {
     )`)
 }
 
-/** As on Redis, a count of this process's own that must grow; a standby that is promoted may lack its last steps. */
+/** Detects lost writes as on Redis, by a counter of this process: a promoted standby may lack its last increments. */
 export function createPostgresLossDetector(pool: Pool): () => Promise<string | undefined> {
   const process = randomUUID()
   let isFirst = true
@@ -38,7 +38,7 @@ export function createPostgresLossDetector(pool: Pool): () => Promise<string | u
   }
 }
 
-/** Names the server's data and the database in it: another after initdb, or after the database was made anew. */
+/** A name for the server's data and this database. It changes after initdb, and when the database is created anew. */
 export async function postgresIdentity(pool: Pool): Promise<string> {
   const { rows } = await pool.query<{ identity: string }>(
     `select system_identifier || '-' || (select oid from pg_database where datname = current_database()) as identity

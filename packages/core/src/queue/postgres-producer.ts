@@ -21,8 +21,8 @@ interface Connected {
 }
 
 /**
- * Connects when it is first used, and anew after that has failed, so that the server may be away. What takes longer
- * than `timeoutMs` rejects, and may have been done all the same.
+ * Connects at its first use, and again after a failure, so the server may be down when it is made. A call that takes longer
+ * than `timeoutMs` rejects, and may have been carried out all the same.
  */
 export function createPostgresProducer<Data extends object>(
   server: QueueServer & { kind: 'postgres' },
@@ -30,14 +30,14 @@ export function createPostgresProducer<Data extends object>(
   options: ProducerOptions,
 ): Producer<Data> {
   const { timeoutMs } = options
-  // A queue whose server was away when it was made never recovers, so a failed one is thrown away.
+  // A queue that was made while its server was down never recovers, so it is made anew.
   const connected = lazily(() => connect(server, name, options))
   const within = <Result>(work: (connection: Connected) => Promise<Result>) =>
     withTimeout(connected.get().then(work), timeoutMs, `the ${name} queue did not answer within ${timeoutMs} ms`)
   return {
     add: (id, data) => within(async ({ queue }) => void (await queue.add(name, data, { jobId: id }))),
     probe: () => within(({ probe }) => probe()),
-    // A full disk refuses what is new and lets a worker go on: nothing needs to stop early.
+    // With a full disk Postgres refuses new jobs and lets workers go on: nothing needs to stop early.
     hasRoom: async () => true,
     detectLoss: () => within(({ detectLoss }) => detectLoss()),
     identity: () => within(({ identity }) => identity()),
@@ -76,7 +76,7 @@ async function connect(
     return {
       queue,
       oldestAddedAt: () => oldestAddedAt(prober, name),
-      // A transaction id is only given out where writes are possible: not by a standby.
+      // Only a server that takes writes gives out a transaction id: a standby rejects this.
       probe: async () => void (await prober.query('select pg_current_xact_id()')),
       detectLoss: createPostgresLossDetector(prober),
       identity: () => postgresIdentity(prober),
@@ -88,7 +88,10 @@ async function connect(
   }
 }
 
-/** BullMQ itself gives the newest, if only one job is asked for. Its index `job_ready_idx` leads to the oldest. */
+/**
+ * When the oldest waiting job was added, in ms since 1970. BullMQ itself returns the newest if it is asked for one job. Its
+ * index `job_ready_idx` leads to the oldest.
+ */
 async function oldestAddedAt(pool: Pool, name: QueueName): Promise<number | undefined> {
   const { rows } = await pool.query<{ addedAt: string }>(
     `select added_at_ms as "addedAt" from bullmq.job

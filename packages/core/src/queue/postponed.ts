@@ -1,7 +1,7 @@
 import { DelayedError } from 'bullmq'
 import type { Job } from 'bullmq'
 
-/** Thrown by a processor: the job is to come again after a time, while others have their turn. It is no failure. */
+/** Thrown by a processor to have the job again after `delayMs`, while others take their turn. It is no failure. */
 export class PostponedError extends Error {
   readonly delayMs: number
 
@@ -11,7 +11,7 @@ export class PostponedError extends Error {
   }
 }
 
-/** Runs `process` for BullMQ; what it postpones is put back into the queue, from where it comes after its time. */
+/** Runs `process` for BullMQ. If it throws a {@link PostponedError}, the job goes back into the queue for `delayMs`. */
 export async function orPostpone(job: Job, token: string | undefined, process: () => Promise<void>): Promise<void> {
   try {
     await process()

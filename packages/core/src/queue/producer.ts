@@ -13,23 +13,23 @@ export interface QueueState {
 
 export interface Producer<Data> {
   /**
-   * Resolves when the job is durable as far as the server's settings go: with `appendfsync always`, on disk; and with
-   * `waitReplicas`, on as many replicas too. Rejects within the time limit, and at once while the server is nearly full
-   * (from 90 % of maxmemory until it is under 85 %); the job may have been added all the same, even to two shards, so what
-   * consumes it must bear it twice.
+   * Resolves when the job is as durable as the server's settings make it: with `appendfsync always` it is on disk, and
+   * with `waitReplicas` also on that many replicas. Rejects within the time limit, and at once while the server is nearly
+   * full (from 90 % of maxmemory until it is under 85 %). After a rejection the job may still have been added, even to
+   * two shards, so its consumer must tolerate it twice.
    * @param id never used before, without ":" and not only digits (BullMQ's rules)
    */
   add: (id: string, data: Data) => Promise<void>
   /** Resolves if the server takes writes as `add` needs them, rejects otherwise, within the time limit. */
   probe: () => Promise<void>
-  /** Whether the server has room for what may wait: less than 70 % of maxmemory is used. */
+  /** Whether the server has room for jobs that can wait: less than 70 % of maxmemory is used. */
   hasRoom: () => Promise<boolean>
   /**
-   * A sentence for people if the server has lost writes that it had acknowledged to this process; what was lost and
-   * overtaken between two calls is not seen. Rejects if the server does not answer.
+   * A sentence for people if the server has lost writes that it had acknowledged to this process. A loss is not seen if the
+   * counter has passed its old value by the next call. Rejects if the server does not answer.
    */
   detectLoss: () => Promise<string | undefined>
-  /** Names the server's data: another after it began empty, or another server took its place. */
+  /** A name for the server's data. It changes when the server starts empty, or another takes its place. */
   identity: () => Promise<string>
   /** Jobs that wait for a consumer. */
   waiting: () => Promise<number>
@@ -39,12 +39,12 @@ export interface Producer<Data> {
 }
 
 export interface ProducerOptions {
-  /** For each call. */
+  /** The time limit of each call. */
   timeoutMs: number
   log: Logger
 }
 
-/** How jobs are kept, on either backend. */
+/** BullMQ's options for a queue: the same on either backend. */
 export function queueOptions(name: QueueName) {
   return {
     defaultJobOptions: {
@@ -58,7 +58,7 @@ export function queueOptions(name: QueueName) {
   } satisfies Omit<QueueOptions, 'connection'>
 }
 
-/** `oldestAddedAt` says when the oldest waiting job was added: ms since 1970; undefined where none waits. */
+/** The state of a queue. `oldestAddedAt` gives when its oldest waiting job was added, in ms since 1970, if one waits. */
 export async function stateOf(
   queue: Pick<Queue, 'getJobCounts'>,
   oldestAddedAt: () => Promise<number | undefined>,

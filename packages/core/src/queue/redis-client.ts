@@ -3,49 +3,49 @@ import type { RedisOptions } from 'ioredis'
 import { parseRedisUrl } from './redis-url.ts'
 import type { RedisAddress } from './redis-url.ts'
 
-// One client for each form of REDIS_URL. A producer's fails fast, for somebody waits for the answer; a consumer's waits
-// as long as the server is away. Both find out by themselves that a socket is dead.
+// Clients for each form of REDIS_URL. A producer's client fails fast, because somebody waits for the answer; a consumer's
+// waits as long as the server is down. Both notice by themselves that a socket is dead.
 
 export type RedisClient = Redis | Cluster
 type Options = Omit<RedisOptions, 'replyMapping'>
 
-/** Blocking reads of a consumer last this long; a socket that brings nothing for longer than that is dead. */
+/** How long a consumer's blocking read lasts. A socket that brings nothing for longer than that counts as dead. */
 export const BLOCK_SECONDS = 5
 const CONSUMER_SOCKET_TIMEOUT_MS = 8000
 const CONNECT_TIMEOUT_MS = 5000
-/** Redis Cluster: how often it is asked who has which slots. */
+/** How often a Redis Cluster is asked which node has which slots. */
 const SLOTS_REFRESH_INTERVAL_MS = 5000
 
 const shared = {
   keepAlive: 10_000,
   // ioredis backs off to several seconds by default; a callback that waits has less.
   retryStrategy: (times: number) => Math.min(times * 50, 1000),
-  // What was the master is a replica now, or its name leads to another server: look again who it is.
+  // The former master is a replica now, or its name leads to another server: connect again to find the new one.
   reconnectOnError: (error: Error) => error.message.startsWith('READONLY'),
 } satisfies Options
 
 /**
- * Not connected until `connect()`. A command fails at once while there is no connection and when it breaks, and when the
- * server has not said a word for twice `timeoutMs`; nothing is kept for later.
+ * Connects only on `connect()`. A command fails at once if there is no connection or it breaks, and if the server sends
+ * nothing for twice `timeoutMs`. No command is kept for later. Throws if the URL cannot be read.
  */
 export function createFastClient(url: string, timeoutMs: number): RedisClient {
   const options = {
     ...shared,
     lazyConnect: true,
-    // Fail at once while the connection is away, instead of collecting commands.
+    // Fail at once without a connection, instead of collecting commands.
     enableOfflineQueue: false,
     autoResendUnfulfilledCommands: false,
-    // With 1, what was under way when the connection broke would never settle where the next one succeeds.
+    // With 1, commands under way when a connection breaks would never settle if the next connection succeeds.
     maxRetriesPerRequest: 0,
     connectTimeout: timeoutMs,
-    // A frozen server answers nothing and closes nothing: give up on the socket, with all that waits on it. Whoever waits
-    // has a limit of his own; one more for each command (`commandTimeout`) would cost each callback that comes alone.
+    // A frozen server neither answers nor closes: this gives up on the socket, with all that waits on it. Callers have time
+    // limits of their own. A limit for each command (`commandTimeout`) would delay every callback that comes alone.
     socketTimeout: 2 * timeoutMs,
   } satisfies Options
   return createClient(parseRedisUrl(url), options, { retries: 5, timeoutMs })
 }
 
-/** Connects at once, again and again; commands wait until it is connected, and are sent again if it was cut off. */
+/** Connects at once, and retries without end. Commands wait for the connection, and are sent again if it broke. */
 export function createPatientClient(url: string): RedisClient {
   const options = {
     ...shared,
@@ -53,13 +53,13 @@ export function createPatientClient(url: string): RedisClient {
     connectTimeout: CONNECT_TIMEOUT_MS,
     socketTimeout: CONSUMER_SOCKET_TIMEOUT_MS,
   } satisfies Options
-  // At 100 ms each: longer than a failover takes.
+  // 600 retries at 100 ms last longer than a failover.
   return createClient(parseRedisUrl(url), options, { retries: 600, timeoutMs: CONNECT_TIMEOUT_MS })
 }
 
 /**
- * A client that leaves a server on which it may not use its database, and connects anew: ioredis would go on in database
- * 0, perhaps that of another installation. BullMQ makes duplicates of it, to wait for jobs.
+ * A client that connects anew if the server refuses it its database (SELECT): ioredis would go on in database 0, which may
+ * be another installation's. BullMQ duplicates the client to wait for jobs, so a duplicate is one of these too.
  */
 class SafeRedis extends Redis {
   constructor(options: Options) {
@@ -101,7 +101,7 @@ function createClient(
       ...(isTls && { enableTLSForSentinelMode: true, sentinelTLS: {} }),
     })
   }
-  // A node's connection is made anew by the cluster's client, which asks first where the slots are now.
+  // Nodes get no retryStrategy: the cluster's client connects to them anew, and first asks where the slots are now.
   const { retryStrategy, lazyConnect = false, enableOfflineQueue = true, ...redisOptions } = secured
   return new Cluster(address.nodes, {
     redisOptions,
@@ -113,14 +113,14 @@ function createClient(
     retryDelayOnClusterDown: enableOfflineQueue ? 100 : 50,
     slotsRefreshTimeout: timeoutMs,
     slotsRefreshInterval: SLOTS_REFRESH_INTERVAL_MS,
-    // Replicas lag: what was just written is read where it was written.
+    // Replicas lag, so reads go to where the writes went.
     scaleReads: 'master',
     // Certificates name hosts, not addresses.
     ...(isTls && { dnsLookup: (host: string, done: (error: null, address: string) => void) => done(null, host) }),
   })
 }
 
-/** The connection to the server that holds `slot`; where there is just one server, to that. */
+/** The connection to the server that holds `slot`, or to the only server. Throws if no master holds the slot. */
 export function connectionTo(client: RedisClient, slot: number): Redis {
   if (client instanceof Redis) return client
   const [key] = client.slots[slot] ?? []
@@ -134,7 +134,7 @@ export function masters(client: RedisClient): Redis[] {
   return client instanceof Redis ? [client] : client.nodes('master')
 }
 
-/** The fields of what INFO answers. */
+/** The fields of an answer to INFO, by name. */
 export function parseInfo(text: string): Map<string, string> {
   return new Map(
     text.split(/\r?\n/).flatMap((line) => {

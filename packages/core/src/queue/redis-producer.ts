@@ -13,14 +13,14 @@ interface LazyShard {
   connected: () => Promise<RedisShard>
   /** What has been connected or is being connected, if anything: to close. */
   current: () => Promise<RedisShard> | undefined
-  /** Whether its server did not do the last thing it was asked for. */
+  /** Whether the last operation on it failed. */
   isAway: boolean
 }
 
-/** An away shard's server is asked again this often. */
+/** How often a shard that is away is probed. */
 const RECHECK_INTERVAL_MS = 500
 
-/** Jobs go to the shards in turn; one whose server is away or full is left out until it answers again. */
+/** Adds jobs to the shards in turn. A shard whose server is down or full is left out until it takes writes again. */
 export function createRedisProducer<Data extends object>(
   server: QueueServer & { kind: 'redis' },
   name: QueueName,
@@ -40,7 +40,7 @@ export function createRedisProducer<Data extends object>(
   })
   const shards = Array.from({ length: shardCount(server, name) }, (_, number) => createShard(number))
   const isSharded = shards.length > 1
-  // A frozen server must leave time for another.
+  // A frozen server must leave time to try another.
   const tryMs = isSharded ? timeoutMs / 2 : timeoutMs
   let turn = 0
   let rechecking: NodeJS.Timeout | undefined
@@ -64,10 +64,10 @@ export function createRedisProducer<Data extends object>(
   const within = <Result>(work: Promise<Result>, ms: number) => withTimeout(work, ms, tooSlow)
 
   type Work = (shard: RedisShard) => Promise<void>
-  /** Does it on the only shard, which is all that there is nearly everywhere. */
+  /** Does the work on the only shard. Nearly every installation has just one. */
   const onOnly = (work: Work) => within(shards[0]!.connected().then(work), timeoutMs)
 
-  /** Does it on one shard: on the next in turn that is not away, and if that fails on the one after, while time is left. */
+  /** Does the work on the next shard in turn that is not away, and if that fails on the one after, while time is left. */
   async function onNext(work: Work): Promise<void> {
     const deadline = performance.now() + timeoutMs
     turn = (turn + 1) % shards.length

@@ -7,10 +7,10 @@ import { COUNTER_TTL_MS, createLossDetector } from './loss.ts'
 import { connectionTo, parseInfo } from './redis-client.ts'
 import type { RedisClient } from './redis-client.ts'
 
-/** A queue, or one of the parts of it, on one Redis server. */
+/** A queue, or one shard of it, on one Redis server. */
 export interface RedisShard {
   queue: Queue
-  /** Adds a job, and waits until as many replicas have it as are asked for. Rejects at once while the server is full. */
+  /** Adds a job, and waits until `waitReplicas` replicas have it. Rejects at once while the server is nearly full. */
   add: (id: string, data: object) => Promise<void>
   probe: () => Promise<void>
   hasRoom: () => Promise<boolean>
@@ -25,15 +25,15 @@ export interface RedisShardOptions {
   prefix: string
   queueOptions: Omit<QueueOptions, 'connection' | 'prefix'>
   waitReplicas: number
-  /** For an add, all in all. */
+  /** The time limit of an add, confirmation by replicas included. */
   timeoutMs: number
   onError: (error: Error) => void
 }
 
-/** Left of the time limit, so that the answer "too few" is still heard: Redis looks at its time limits ten times a second. */
+/** What is left of the time limit for the answer "too few": Redis checks its own time limits only ten times a second. */
 const ACK_MARGIN_MS = 150
 
-/** What has not happened yet to a job that is added. */
+/** The state of a job that is added. */
 const NEW_JOB = {
   progress: 0,
   attemptsMade: 0,
@@ -44,15 +44,15 @@ const NEW_JOB = {
 } satisfies Partial<JobJson>
 
 /**
- * A queue on the server of `client`, which stays the caller's to close. Rejects where the server takes no write: then
- * connect anew, for a queue that was made while its server was away never recovers.
+ * Opens a queue on the server of `client`, which the caller has to close. Rejects if the server takes no writes. Then call
+ * this again: a queue that was made while its server was down never recovers.
  */
 export async function connectRedisShard(options: RedisShardOptions): Promise<RedisShard> {
   const { client, name, prefix, waitReplicas, timeoutMs } = options
   const newJob = { ...NEW_JOB, name, opts: options.queueOptions.defaultJobOptions ?? {} }
   const slot = client.isCluster ? await client.cluster('KEYSLOT', prefix) : 0
   const server = () => connectionTo(client, slot)
-  // A write, for a server that is full or a replica answers reads.
+  // A write, because a full server and a replica still answer reads.
   const write = async () => void (await client.set(`${prefix}:probe`, '1', 'PX', 10_000))
   await write()
   const info = parseInfo(await server().info())
@@ -78,8 +78,8 @@ export async function connectRedisShard(options: RedisShardOptions): Promise<Red
     queue,
     async add(id, data) {
       fullness.check()
-      // One script call, as by `queue.add`, without its steps for tracing, listeners and options that are never used here:
-      // each callback that comes alone waits for them.
+      // The script call of `queue.add` without its steps for tracing, listeners and options, which are not used here: each
+      // callback that comes alone would wait for them.
       const job = { ...newJob, id, data: JSON.stringify(data), timestamp: Date.now() }
       await replicated(() => queue.backend.addJob(job, id))
     },
@@ -107,10 +107,10 @@ export async function connectRedisShard(options: RedisShardOptions): Promise<Red
   }
 }
 
-/** How many replicas have all that this connection wrote; waits for `wanted` of them, up to `ms`. */
+/** Resolves to how many replicas have all that this connection wrote. Waits for `wanted` of them, up to `ms`. */
 type CountAcks = (connection: Redis, wanted: number, ms: number) => Promise<number>
 
-/** WAITAOF, which tells of disks, where the server has it and keeps a log itself; else WAIT, which tells of memories. */
+/** WAITAOF (on replicas' disks) if the server has it and keeps an append-only file itself, else WAIT (in their memory). */
 function ackCounter(info: Map<string, string>, waitReplicas: number): CountAcks {
   const [major = 0, minor = 0] = (info.get('redis_version') ?? '').split('.').map(Number)
   const hasWaitAof = major > 7 || (major === 7 && minor >= 2)
@@ -133,7 +133,7 @@ function createReplicated(options: {
     const connection = server()
     const { stream } = connection
     const result = await write()
-    // Replicas are counted for what was written on this very connection; on another, all of them count at once.
+    // Redis counts replicas for what was written on this very connection; on another one, all of them count at once.
     if (server() !== connection || connection.stream !== stream) {
       throw new Error('the connection changed before replicas confirmed')
     }

@@ -10,7 +10,7 @@ interface Credentials {
   isTls: boolean
 }
 
-/** Into how many parts the store queue may be spread; a worker looks through all of them for work. */
+/** The most shards that the store queue may have. A worker looks for work in every possible one. */
 export const MAX_STORE_SHARDS = 64
 
 /** Where Redis is, as REDIS_URL says it. */
@@ -31,10 +31,15 @@ const FORMS = [
   'redis+cluster://[user:password@]host:port,host:port',
 ]
 
-/** `family` is of older clients, which looked for one kind of address only: either is taken. */
+/**
+ * The one parameter of each form. `family` is ignored: older clients used it to look up only IPv4 or only IPv6 addresses.
+ */
 const PARAMETERS: Record<string, string> = { single: 'family', sentinel: 'sentinelPassword' }
 
-/** Reads REDIS_URL. Throws what is wrong with it and how to mend that, without the URL, for it may hold a password. */
+/**
+ * Reads REDIS_URL. Throws an error whose message says, as a predicate ("has ..."), what is wrong and how to mend it. It
+ * never shows the URL, which may hold a password.
+ */
 export function parseRedisUrl(url: string): RedisAddress {
   const match = /^redis(s?)(?:\+(sentinel|cluster))?:\/\/(?:([^/?#]*)@)?([^@/?#]*)([^@?#]*)(?:\?([^@#]*))?$/.exec(url)
   if (match === null) {

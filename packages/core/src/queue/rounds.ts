@@ -3,24 +3,24 @@ import type { Job, Worker, WorkerOptions } from 'bullmq'
 import type { QueueJob } from './consumer.ts'
 import { PostponedError } from './postponed.ts'
 
-// BullMQ's own loop takes one job at a time, with three calls of the server for each. Where many small jobs are worth
-// being processed together, this one takes what there is, as one round, and ends all of it in one go, which brings the
-// next round too: two calls for each job, sent together.
+// BullMQ's own loop takes one job at a time, with three calls to the server for each. This one is for many small jobs that
+// are best processed together: it takes those that wait as one round, and ends them in one go, which also fetches the next
+// round. That is two calls for each job, sent together.
 
 export interface RoundOptions {
   /**
-   * Settles one promise for each job, in their order, which is that of their ids: rejected with {@link PostponedError}, a job
-   * comes again later.
+   * Returns one promise for each job, in the order of `jobs`, which is that of their ids. A job whose promise rejects with
+   * {@link PostponedError} comes again later.
    */
   processRound: (jobs: QueueJob[]) => Promise<void>[]
-  /** From the start of a round to the start of the next, at least: what comes meanwhile is processed together. */
+  /** Least time from the start of a round to the start of the next, in which jobs gather. A full round does not wait. */
   intervalMs: number
 }
 
 const MAX_JOBS_PER_ROUND = 32
-/** As the jobs are kept: what they hold may be packed, and ten times larger. */
+/** Of the jobs' data as it is kept. What is packed in it may be ten times larger. */
 const MAX_BYTES_PER_ROUND = 256 * 1024
-/** A round that takes longer is waiting for something: another may begin beside it. */
+/** How long a round may take before another may begin beside it: it is waiting for something. */
 const SLOW_ROUND_MS = 5000
 const RETRY_PAUSE_MS = 1000
 
@@ -50,7 +50,7 @@ export const inRounds = (Base: typeof Worker) =>
       await Promise.all(Array.from({ length: this.concurrency }, () => this.#lane()))
     }
 
-    /** One of the lanes looks for jobs; another does when its round is full or slow. */
+    /** One lane at a time looks for jobs. It passes that on when its round is full or slow. */
     async #lane(): Promise<void> {
       while (this.closing === undefined) {
         const pass = await this.#turnToLook()
@@ -91,17 +91,17 @@ export const inRounds = (Base: typeof Worker) =>
       if (!isFull) await this.#pause(startedAt + this.#options.intervalMs - performance.now())
       clearTimeout(passing)
 
-      // As many again, unless these were too large for one round.
+      // Fetch as many again, or fewer if these were too large for one round.
       const share = Math.min(1, MAX_BYTES_PER_ROUND / bytes)
       const mayFetch = Math.max(1, Math.floor(jobs.length * share))
       const next = await Promise.all(jobs.map((job, index) => this.#end(job, endings[index]!, index < mayFetch)))
       const found = next.filter((job) => job !== undefined)
       if (found.length === mayFetch) await this.#addWaiting(found)
-      // Asked for at the same time over several connections, they come in any order.
+      // They were fetched at the same time over several connections, so they come in any order.
       return found.toSorted((a, b) => (a.id! < b.id! ? -1 : 1))
     }
 
-    /** Each round is ended before the next begins, unless that takes long, as it does on a connection that is dead. */
+    /** Ends each round before the next begins, unless ending takes long, as it does on a dead connection. */
     async #oneByOne(rounds: Job[][], pass: () => void): Promise<Job[]> {
       pass()
       const ended: Promise<unknown>[] = []
@@ -120,7 +120,7 @@ export const inRounds = (Base: typeof Worker) =>
       )
     }
 
-    /** Resolves to another job, if there is one and it is to be fetched. */
+    /** Ends `job` in the queue. Resolves to another one, if one waits and `mayFetch`. */
     async #end(job: Job, ending: PromiseSettledResult<void>, mayFetch: boolean): Promise<Job | undefined> {
       const token = job.token!
       this.lockManager.untrackJob(job.id!)
@@ -133,13 +133,13 @@ export const inRounds = (Base: typeof Worker) =>
           this.emit('failed', job, error, 'active')
         }
       } catch (error) {
-        // Its lock ends by itself, and then it comes again.
+        // Its lock expires by itself, and then the job comes again.
         this.#onError(error)
       }
       return undefined
     }
 
-    /** More jobs, while each that is asked for is there. */
+    /** Adds waiting jobs to `jobs`, twice as many each time, until fewer come than were asked for or the round is full. */
     async #addWaiting(jobs: Job[]): Promise<void> {
       for (let count = 1; this.closing === undefined && jobs.length + count <= MAX_JOBS_PER_ROUND; count *= 2) {
         const asked = Array.from({ length: count }, () => this.moveToActive(this.#token(), this.opts.name))
@@ -153,7 +153,7 @@ export const inRounds = (Base: typeof Worker) =>
       }
     }
 
-    /** Less long, if the worker is to end. */
+    /** Waits `ms`, or until the worker is closing. */
     async #pause(ms: number): Promise<void> {
       if (ms > 0) await sleep(ms, undefined, { signal: this.#ending.signal }).catch(() => undefined)
     }
@@ -169,8 +169,8 @@ export const inRounds = (Base: typeof Worker) =>
   }
 
 /**
- * The rounds of `jobs`. One whose process died while it had it in hand may be why, so it has a round of its own, behind the
- * others; those in another order each time, so that what comes behind the one to blame has its turn in some process.
+ * Splits `jobs` into rounds. A job whose process died with it in hand may be the cause, so it gets a round of its own, after
+ * the others. The order of such jobs is random, so that those behind the one to blame get their turn in some process.
  */
 function apart(jobs: readonly Job[]): Job[][] {
   const suspects = jobs.filter(({ stalledCounter }) => stalledCounter > 0)
@@ -179,7 +179,7 @@ function apart(jobs: readonly Job[]): Job[][] {
   return [others, ...shuffled.map(({ job }) => [job])].filter(({ length }) => length > 0)
 }
 
-/** Of the texts that they hold; at least 1. */
+/** The total length of the texts that the jobs hold; at least 1. */
 function bytesOf(jobs: readonly Job[]): number {
   const texts = jobs.flatMap(({ data }) =>
     Object.values((data as object | null) ?? {}).filter((value) => typeof value === 'string'),

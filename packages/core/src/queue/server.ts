@@ -9,9 +9,9 @@ export type QueueServer =
       kind: 'redis'
       /** In one of the forms of REDIS_URL. */
       url: string
-      /** Of the keys; its last part is a hash tag, which keeps a queue's keys on one node of a Redis Cluster. */
+      /** The prefix of its keys. It ends in a hash tag, which keeps a queue's keys on one node of a Redis Cluster. */
       prefix: string
-      /** Into how many parts the store queue is spread; 1 where it is left out. */
+      /** The number of shards of the store queue; 1 where it is left out. */
       storeShards?: number
       /** How many replicas must have a job before it counts as durable; 0 where it is left out. */
       waitReplicas?: number
@@ -25,15 +25,18 @@ export const UNLIMITED = 2_147_483_647
 
 /** `maxAttempts`: how often BullMQ itself runs a job that throws. */
 export const queues = {
-  /** Groups to store. Never given up: what was acknowledged is in there. */
+  /** Groups to store. Never given up: they hold what was acknowledged. */
   store: { maxAttempts: UNLIMITED },
-  /** Deliveries to run. One try, for Postgres knows what is still to do, and the scanner enqueues it again. */
+  /** Deliveries to run. One try is enough: Postgres knows which are still open, and the scanner enqueues them again. */
   deliveries: { maxAttempts: 1 },
 } as const
 
 export type QueueName = keyof typeof queues
 
-/** Redis where its URL is given, else Postgres beside the events, as one queue. Throws if neither is, or may be. */
+/**
+ * The queue is in Redis if that has a URL, else in Postgres beside the events, where it has no shards. Throws if neither has
+ * one, or if that of Postgres names several hosts.
+ */
 export function queueServer(from: {
   redisUrl: string | undefined
   databaseUrl: string | undefined
@@ -50,7 +53,7 @@ export function queueServer(from: {
   throw new Error('There is nowhere to put callbacks: set REDIS_URL, or DATABASE_URL to have the queue in Postgres')
 }
 
-/** Makes or updates what the queue needs on its server: BullMQ's own schema `bullmq`, where it lives in Postgres. */
+/** Creates or updates BullMQ's own schema `bullmq`, if the queue is in Postgres. Redis needs nothing. */
 export async function migrateQueue(server: QueueServer): Promise<void> {
   if (server.kind === 'redis') return
   const client = new SafeClient(serverConfig(server.url))
@@ -64,14 +67,15 @@ export async function migrateQueue(server: QueueServer): Promise<void> {
 }
 
 /**
- * The prefix of a shard's keys, each with a hash tag of its own, so that the nodes of a Redis Cluster share them. Shard 0
- * is the queue as it is without shards. By these names shards 0 to 2, and 3 to 5, land on three different nodes of three.
+ * The prefix of a shard's keys. Each shard has a hash tag of its own, so that the nodes of a Redis Cluster share the shards.
+ * Shard 0 is the queue as it is without shards. By these names shards 0 to 2 land on different nodes of a cluster of three,
+ * and so do shards 3 to 5.
  */
 export function shardPrefix(prefix: string, shard: number): string {
   return shard === 0 ? prefix : prefix.replace(/\}?$/, (end) => `_${shard}${end}`)
 }
 
-/** Into how many parts this queue is spread on this server. */
+/** The number of shards of this queue on this server. */
 export function shardCount(server: QueueServer & { kind: 'redis' }, name: QueueName): number {
   return name === 'store' ? (server.storeShards ?? 1) : 1
 }

@@ -9,13 +9,16 @@ const CONNECT_TIMEOUT_MS = 2000
 const CROWDED_FROM = 0.7
 const OLDEST_VERSION = [6, 2] as const
 
-/** What is unsafe about each Redis server that takes writes, with its mend; empty for Postgres. */
+/**
+ * What is unsafe about each Redis server that takes writes, one sentence with its mend for each setting; empty for Postgres.
+ * If the settings cannot be read, the one sentence says so.
+ */
 export async function unsafeQueueSettings(server: QueueServer): Promise<string[]> {
   if (server.kind === 'postgres') return []
   const client = createFastClient(server.url, TIMEOUT_MS)
   client.on('error', () => {}) // connect and the commands below fail with the same error
   try {
-    // Sentinels that are away are asked without an end.
+    // ioredis asks sentinels that are down without end.
     await withTimeout(client.connect(), CONNECT_TIMEOUT_MS, 'no answer')
     const servers = masters(client)
     const found = await Promise.all(
@@ -40,7 +43,7 @@ async function problemsOf(redis: Redis): Promise<string[]> {
   return [...settingProblems(info, await appendfsyncOf(redis)), ...stateProblems(info)]
 }
 
-/** Undefined with a reason where CONFIG is not permitted: all else is in INFO. */
+/** An error instead of the value, where CONFIG is not permitted. All other settings are in INFO. */
 async function appendfsyncOf(redis: Redis): Promise<{ value?: string | undefined; error?: Error }> {
   try {
     return { value: (await redis.config('GET', 'appendfsync'))[1] }
