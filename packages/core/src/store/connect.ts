@@ -22,27 +22,26 @@ export interface ConnectOptions {
   max: number
   applicationName: string
   /**
-   * The longest that a statement may take, in milliseconds; half a minute unless there is reason for more. A connection
-   * over which an answer is awaited 5 s longer than that, without a byte of it, is given up: without a limit of one's
-   * own a server that is frozen, or a network that is cut, holds a query until the kernel gives up, after a quarter of
-   * an hour.
+   * The longest that a statement may take; half a minute by default. A connection on which no byte of an awaited answer
+   * arrives for 5 s longer than that is given up. Without such a limit, a frozen server or a cut network would hold a query
+   * until the kernel gives up, after a quarter of an hour.
    */
   longestStatementMs?: number
-  /** For a session that means something while it does nothing, such as one that holds an advisory lock: it is kept open. */
+  /** Keeps a connection however old it is, for a session that holds something while idle, such as an advisory lock. */
   keepsSession?: boolean
 }
 
 const LONGEST_STATEMENT_MS = 30_000
-/** What changes many rows or reads all of a table: migrations, and commands of people. */
+/** `longestStatementMs` for what changes many rows or reads a whole table: migrations and commands of the CLI. */
 export const LONG_WORK_MS = 3_600_000
 const SILENCE_MARGIN_MS = 5000
-/** A transaction whose process is gone, or waits for something else, must not keep its locks. */
+/** How long a transaction may idle: one whose process is gone, or waits for something else, must not keep its locks. */
 const IDLE_TRANSACTION_MS = 60_000
 
 /**
- * Opens no connection until the first query. No query waits for ever: what has no answer in time is rejected, and the
- * next query gets another connection. Whether a rejected query was carried out is not known. `end()` takes as long as
- * the queries in hand, and a second more where the server is frozen.
+ * Makes a pool, which opens no connection until the first query. No query waits for ever: one without an answer in time
+ * rejects, and the next query gets another connection. A rejected query may have been carried out all the same. `end()`
+ * takes as long as the queries in hand, and a second more if the server is frozen. Throws if the URL cannot be read.
  */
 export function connect(url: string, options: ConnectOptions): Sql {
   const { max, applicationName, longestStatementMs = LONGEST_STATEMENT_MS, keepsSession = false } = options
@@ -53,32 +52,32 @@ export function connect(url: string, options: ConnectOptions): Sql {
     connect_timeout: 5,
     silence_timeout: (longestStatementMs + SILENCE_MARGIN_MS) / 1000,
     ...(keepsSession && { max_lifetime: null }),
-    // Seconds. By default it backs off to 20, while callbacks wait.
+    // In seconds. By default it grows to 20 s, while callbacks wait.
     backoff: (failures) => Math.min(failures * 0.1, 1),
     // Nothing here uses array or composite types, and each new connection would ask for them first.
     fetch_types: false,
     onnotice: () => {},
-    // What is JSON text already goes as it is, and reaches Postgres as json: by way of text it would be copied three times.
+    // JSON text is sent as it is, with the type json. If it were sent as text and cast, it would be copied three times.
     types: { json: { to: 114, from: [114, 3802], serialize: toJson, parse: JSON.parse } },
     connection: {
       application_name: applicationName,
       ...(address.searchPath !== undefined && { search_path: address.searchPath }),
-      // Times leave the database as text here and there, and are compared as such.
+      // Some queries return times as text, and these texts are compared.
       TimeZone: 'UTC',
-      // Days and months would change places, where the server or the role has another.
+      // If the server or the role sets another style, days and months may change places.
       DateStyle: 'ISO',
-      // Statements are prepared once, perhaps while the tables are small, and every one of them has its index.
+      // Statements are prepared once, perhaps while the tables are still small, and there is an index for each of them.
       // 'off' and not false, which the driver would leave out.
       enable_seqscan: 'off',
       statement_timeout: longestStatementMs,
-      // Sooner than the statement's own end, so that the error tells which it was.
+      // Shorter than statement_timeout, so that the error tells whether a lock was the reason.
       lock_timeout: Math.round(longestStatementMs / 3),
       idle_in_transaction_session_timeout: Math.max(IDLE_TRANSACTION_MS, longestStatementMs),
     },
   })
 }
 
-/** Which server, and as whom: what is left out is as the driver has it, from `PGUSER`, `PGPASSWORD` and `PGDATABASE` too. */
+/** The server and the role. The driver takes what is left out from `PGUSER`, `PGPASSWORD` and `PGDATABASE`. */
 function serverOptions({ hosts, username, password, database, tls, targetSessionAttrs }: DatabaseAddress) {
   const [first] = hosts
   return {

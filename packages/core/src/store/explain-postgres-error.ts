@@ -1,9 +1,9 @@
 import { DrizzleQueryError } from 'drizzle-orm'
 import { parseDatabaseUrl } from '../database-url.ts'
 
-/** No such table, column or function. */
+/** SQLSTATEs: no such table, column or function. */
 const LACKS_MIGRATIONS = new Set(['42P01', '42703', '42883'])
-/** Who may connect, which database, too many connections, starting or stopping. */
+/** SQLSTATEs: wrong role or password, no such database, too many connections, starting or stopping. */
 const REFUSES = /^(28|3D|53|57P0)/
 const DOES_NOT_ANSWER = new Set([
   'CONNECT_TIMEOUT',
@@ -18,15 +18,15 @@ const DOES_NOT_ANSWER = new Set([
   'ETIMEDOUT',
 ])
 
-/** Node's codes for a certificate that is not taken. */
+/** Node's codes for a certificate that it does not accept. */
 const CERTIFICATE = /CERT|UNABLE_TO_VERIFY/
 
 /**
- * What went wrong with the database at `url`, with what mends it; an error of another kind stays as it is. `isNamed` is
- * whether DATABASE_URL gave the URL: else it is that of the database of `npm start`.
+ * Turns an error of the database at `url` into one that says what is wrong and how to mend it. Other errors are returned as
+ * they are, without Drizzle's wrapper. `isNamed` says whether `url` is from DATABASE_URL; if not, it is that of `npm start`.
  */
 export function explainPostgresError(thrown: unknown, url: string, { isNamed = true } = {}): unknown {
-  // Drizzle wraps what went wrong into the text of the query.
+  // Drizzle's own error shows only the query.
   const error = thrown instanceof DrizzleQueryError ? (thrown.cause ?? thrown) : thrown
   const { code = '', message } = error as Error & { code?: string }
   if (LACKS_MIGRATIONS.has(code)) {

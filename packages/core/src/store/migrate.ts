@@ -36,7 +36,7 @@ export async function migrate(sql: Sql): Promise<string[]> {
   return done
 }
 
-/** Whether `name` was missing; another process may have applied it in the meantime. */
+/** Applies `name` unless another process has done so in the meantime. Returns whether it was missing. */
 async function apply(sql: Sql, name: string): Promise<boolean> {
   const text = await readFile(new URL(name, MIGRATIONS), 'utf8')
   return sql.begin(async (transaction) => {
@@ -64,12 +64,12 @@ async function appliedMigrations(sql: Sql | TransactionSql): Promise<string[]> {
   return (await sql<{ name: string }[]>`select name from ringback_migrations order by name`).map(({ name }) => name)
 }
 
-/** Makes the partitions of this week and the next two; those of other times are made when something arrives for them. */
+/** Makes the partitions of this week and the next two. Others are made when something arrives for them. */
 export async function ensurePartitions(sql: Sql): Promise<void> {
   await sql`select ensure_partitions(now(), now() + interval '14 days')`
 }
 
-/** Migrations that the database has and this version does not know: a newer one has been here. */
+/** Migrations that the database has and this version does not know: a newer version has applied them. */
 export async function unknownMigrations(sql: Sql): Promise<string[]> {
   const files = await migrationFiles()
   return (await appliedIfAny(sql)).filter((name) => !files.includes(name))

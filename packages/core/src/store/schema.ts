@@ -42,7 +42,7 @@ const eventColumns = {
   traceparent: text('traceparent'),
 }
 
-/** Each callback once. An id says the time of receipt: with `receivedAt` beside it only one partition is read. */
+/** Each callback once. Look it up by `id` and `receivedAt` together, so that only one partition is read. */
 export const events = pgTable('events', eventColumns)
 
 /** The first hundred repetitions of each event; `events.duplicates` counts them all. */
@@ -74,10 +74,10 @@ const deliveryColumns = {
   running: boolean('running').notNull().default(false),
 }
 
-/** One for each event and handler that matched, in the partition of its event: say `eventReceivedAt` too. */
+/** One for each event and handler that matched, in the partition of its event: look it up by `eventReceivedAt` too. */
 export const deliveries = pgTable('deliveries', deliveryColumns)
 
-/** How each handler fares where it sends. What is said here decides only where a handler has limits. */
+/** How the attempts of each handler go. A row decides whether more may begin only if its handler has limits (`limited`). */
 export const destinations = pgTable('destinations', {
   handler: text('handler').notNull(),
   state: text('state', { enum: ['closed', 'open', 'half_open', 'disabled'] })
@@ -140,7 +140,7 @@ export const keptDeliveries = pgTable('kept_deliveries', { ...deliveryColumns, k
 /** The attempts of such dead letters. */
 export const keptAttempts = pgTable('kept_attempts', { ...attemptColumns, keptAt: keptAt() })
 
-/** What was, or is, wrong: of each `key` at most one is open. */
+/** Alerts, open or resolved. At most one of each `key` is open. */
 export const alerts = pgTable('alerts', {
   id: uuid('id').notNull(),
   key: text('key').notNull(),
@@ -157,7 +157,7 @@ export const alerts = pgTable('alerts', {
   details: jsonb('details').$type<Record<string, unknown>>().notNull(),
 })
 
-/** Each ingest by its newest canary. */
+/** Each ingest, as its newest canary describes it. */
 export const ingests = pgTable('ingests', {
   name: text('name').notNull(),
   host: text('host').notNull(),
@@ -170,7 +170,7 @@ export const ingests = pgTable('ingests', {
   heardSince: time('heard_since').notNull().defaultNow(),
 })
 
-/** Each worker by when it was last heard of. */
+/** Each worker, with when it was last heard of. */
 export const workers = pgTable('workers', {
   name: text('name').notNull(),
   seenAt: time('seen_at').notNull().defaultNow(),

@@ -10,7 +10,7 @@ export interface UnsafeSetting {
 export interface UnsafeSettingsOptions {
   /** Connections that one worker may open, its queue's included. */
   connectionsPerWorker?: number
-  /** The size of a worker's own pool, from which it is told how many workers there are. */
+  /** The size of a worker's own pool. The number of workers is estimated from it. */
   workerPool?: number
   /** This process's clock, in ms since 1970. */
   now?: () => number
@@ -49,7 +49,7 @@ interface Server {
   fullPageWrites: string
   synchronousCommit: string
   encoding: string
-  /** What is left of max_connections for those who are no superusers. */
+  /** max_connections without those that are reserved, for superusers for example. */
   connections: number
   isStandby: boolean
   isReadOnly: boolean
@@ -136,7 +136,7 @@ function clocks(skewMs: number): UnsafeSetting[] {
   ]
 }
 
-/** Whether the workers that are there could all open what they may, and whether anything is left already. */
+/** Whether all present workers could open as many connections as they may, and whether the server has nearly run out. */
 async function connections(
   sql: Sql,
   { connections: allowed }: Server,
@@ -165,7 +165,7 @@ async function connections(
   return []
 }
 
-/** A unique index that is invalid may hold doubles; any other is not used. One that is being built is invalid, too. */
+/** An invalid unique index may hold duplicates; any other is not used. One that is still being built is left out. */
 async function invalidIndexes(sql: Sql): Promise<UnsafeSetting[]> {
   const indexes = await sql<{ name: string; table: string }[]>`
     select i.indexrelid::regclass::text as name, i.indrelid::regclass::text as table
@@ -182,7 +182,7 @@ async function invalidIndexes(sql: Sql): Promise<UnsafeSetting[]> {
   }))
 }
 
-/** A replica that is gone for good, or a backup that was not finished: the usual reason why a disk fills up. */
+/** Slots of replicas that are gone for good, or of unfinished backups: the usual reason why a disk fills up. */
 async function forgottenSlots(sql: Sql): Promise<UnsafeSetting[]> {
   const slots = await sql<{ name: string; kept: string }[]>`
     select slot_name as name, pg_size_pretty(kept) as kept
