@@ -1,7 +1,7 @@
 import type { KeyObject } from 'node:crypto'
 import type { Message } from './message.ts'
 
-// What a provider is to the rest of Ringback: facts about how it calls back, and ways to take a request apart and to say
+// What a provider is to the rest of Ringback: facts about how it calls back, and functions that split a request and say
 // which of its callbacks are genuine. Each provider is one file beside this one, and one line in all.ts.
 
 /** What the proof of a callback covered, from strongest to weakest; the column `events.verified_by`. */
@@ -36,13 +36,13 @@ export type Method = 'GET' | 'POST' | 'PUT'
 /** One HTTP request as it came; nothing about it is taken from anywhere else. */
 export interface ProviderRequest {
   method: string
-  /** As the provider called it, with query; its own secrets included. Empty where no source asks for it. */
+  /** As the provider called it, with query and whatever secrets it holds. May be empty if the source does not need it. */
   url: string
   /** The bytes as they came. */
   body: Buffer
   /** A header by its lower-case name. */
   header: (name: string) => string | undefined
-  /** Of the sender, not of a proxy before us. */
+  /** The sender's address, not that of a proxy in front of ingest. */
   remoteAddress: string | undefined
   receivedAt: Date
   /**
@@ -52,10 +52,10 @@ export interface ProviderRequest {
   credentialDigest?: (credential: string) => string
 }
 
-/** A callback that its provider really sent. */
+/** A callback to accept: its provider really sent it, or `wouldRefuse` says why that is not proven. */
 export interface GenuineCallback {
   kind: 'genuine'
-  /** The configured account whose secret verified it, or empty. */
+  /** The configured account whose secret verified it, or empty. (Voximplant without accounts: the one that it names.) */
   accountId: string
   /** Names the callback within its source and account. */
   callbackId: string
@@ -67,11 +67,11 @@ export interface GenuineCallback {
   verifiedBy: VerifiedBy
   /** Which of its account's configured secrets verified it, from 1. */
   secret?: number
-  /** Signed once only: another callback with one of these nonces and other bytes is no repetition but a forgery. */
+  /** What the provider signs only once: another callback with one of these nonces and other bytes is a forgery. */
   nonces?: string[]
-  /** Where only its bytes name it: the name that the same bytes got in the window of time before. */
+  /** If it is named by its bytes alone: the name that the same bytes had in the preceding window of time. */
   previousName?: PreviousName
-  /** In shadow mode: why it would have been refused. */
+  /** In shadow mode, or if an operator trusts it: why it would have been refused. */
   wouldRefuse?: RejectReason
   /** The callback's own bytes: an exact slice of the request, save for fields that the configuration drops. */
   raw: Buffer
@@ -84,7 +84,7 @@ export interface PreviousName {
   windowSeconds: number
 }
 
-/** A callback that is not taken: forged, or not readable as this provider's. It goes to quarantine. */
+/** A callback that is not accepted: forged, or not readable as this provider's. It goes to quarantine. */
 export interface RefusedCallback {
   kind: 'forged' | 'unreadable'
   reason: RejectReason
@@ -103,7 +103,7 @@ export interface Answer {
   body: string
 }
 
-/** What says that a call is over: an event of one of these types, or with one of these texts in a field of its payload. */
+/** Which event says that a call is over: one of these types, or one whose payload has one of these values in a field. */
 export type CallEnd = { types: string[] } | { field: string; values: string[] }
 
 /** A configured connection to a provider, ready to read requests. Holds secrets: never log one. */
@@ -111,15 +111,15 @@ export interface Source {
   provider: string
   scheme: string
   methods: readonly Method[]
-  /** Where any are given, the URL must end in one of them; another or none is answered 404. */
+  /** If any are given, the URL must end in one of them; with another or none, the answer is 404. */
   urlTokens: readonly string[]
   /** Whether any of its secrets is one that this repository publishes. */
   usesDemoCredentials: boolean
-  /** Whether the provider could sign, and no secret is set by which to verify it. */
+  /** Whether the provider can sign, but no secret is set to verify its signatures. */
   isSignatureOff: boolean
   /** Whether `read` looks at the request's URL. */
   needsUrl: boolean
-  /** Where its URLs begin for the provider, if not where those of all sources do. */
+  /** Where its URLs begin as the provider calls them, if not at PUBLIC_BASE_URL. */
   publicBaseUrl: string | undefined
   /**
    * Headers, by lower-case names, that are stored as they came though they look like credentials or belong to the connection:
@@ -133,28 +133,28 @@ export interface Source {
   /** Whether what would be refused as forged is accepted. */
   shadow: boolean
   answer: Answer
-  /** For `WWW-Authenticate`, where HTTP authentication is asked for. */
+  /** The value of `WWW-Authenticate`, if the source asks for HTTP authentication. */
   challenge: string | undefined
   /**
-   * Verifies and splits. Pure; never throws, whatever the bytes. With `trust`, on an operator's word, what would be
-   * refused as forged is taken all the same.
+   * Verifies and splits. Pure; never throws, whatever the bytes. With `trust`, which an operator decides on, what would be
+   * refused as forged is accepted.
    */
   read: (request: ProviderRequest, options?: { trust?: boolean }) => Reading
   /** For operators, never for senders: what the request presents as its proof and what was expected. */
   explain: (request: ProviderRequest) => ProofExplanation[]
-  /** A request as the provider would make it of these callbacks. Undefined where a request carries only one. */
+  /** Makes the body of a request that carries these callbacks. Undefined if a request carries only one. */
   envelope: ((callbacks: Buffer[]) => Buffer) | undefined
   /** Signs as the provider would and adds configured credentials: for tools that play the provider. */
   sign: (request: OutgoingRequest, options: SignOptions) => OutgoingRequest
-  /** The same secrets and rules with each of the provider's other schemes: to find the one that fits. */
+  /** This source with each of the provider's other schemes, to find the one that fits a request. */
   alternatives: () => Source[]
-  /** The last event of each call, where the provider documents one. */
+  /** How to tell the last event of a call, where the provider documents it. */
   callEnd?: CallEnd | undefined
-  /** Where the provider's types have their own data inside the payload. Gets what the provider sent, parsed. */
+  /** The part of a parsed payload that belongs to its type. */
   details: (type: string, payload: unknown) => unknown
 }
 
-/** One proof of a request beside what a configured secret would have made of it. Holds no secret. */
+/** One proof of a request, beside the one that a configured secret would have made. Holds no secret. */
 export interface ProofExplanation {
   accountId: string
   /** Which of the account's secrets, from 1. */
@@ -162,22 +162,22 @@ export interface ProofExplanation {
   algorithm: string
   /** The exact bytes that were signed, secrets masked. */
   signedText: Buffer
-  /** What came along. */
+  /** The signature that came. */
   presented: string
-  /** What should have come; undefined where only the provider can make it (public keys). */
+  /** The signature that should have come; undefined where only the provider can make it (public keys). */
   expected: string | undefined
   matches: boolean
   /** See {@link Proof.hashes}. */
   hashes?: SignedHash[]
 }
 
-/** A hash inside what is signed, which stands there for a part of the request. */
+/** A hash that is signed in place of a part of the request. */
 export interface SignedHash {
-  /** What it is called there, such as `url_hash`. */
+  /** Its name in what is signed, such as `url_hash`. */
   name: string
   /** As it came; empty where none did. */
   presented: string
-  /** That of the request as Ringback has it. */
+  /** The hash of that part as Ringback received it. */
   expected: string
 }
 
@@ -191,7 +191,7 @@ export interface OutgoingRequest {
 
 export interface SignOptions {
   at: Date
-  /** Instead of the first of the configured secrets; needed where those only verify (public keys). */
+  /** Used instead of the first configured secret; needed where those only verify (public keys). */
   secret?: string | undefined
   /** Signs with a secret that nobody configured. */
   forged?: boolean | undefined
@@ -237,7 +237,7 @@ export interface SchemeFacts {
   traps: string[]
 }
 
-/** How the provider delivers, for those who play it. */
+/** How the provider delivers, for tools that play it. */
 export interface DeliveryRule {
   timeoutMs: number
   /** Pauses before each repetition; empty where it never tries again. Shortened ones stand for documented hours. */
@@ -260,7 +260,7 @@ export type Algorithm =
   | 'hmac-sha256'
   | 'hmac-sha384'
   | 'hmac-sha512'
-  /** MD5 over the signed text with the secret behind it. */
+  /** MD5 over the signed text followed by the secret. */
   | 'md5'
   | 'ed25519'
 
@@ -277,17 +277,17 @@ export interface Proof {
   signedAt?: Date
   /** See {@link GenuineCallback.nonces}; only where the proof covers the nonce and not the body. */
   nonce?: string
-  /** What is wrong with it though its signature holds: what was signed is not this request, or no longer counts. */
+  /** Why it is refused although its signature holds: it was made for another request, or has expired. */
   problem?: RejectReason | undefined
-  /** For operators: hashes that are signed in place of what they are hashes of. May be left out where they are right. */
+  /** For operators: hashes that are signed in place of parts of the request. May be left out if they are right. */
   hashes?: SignedHash[]
 }
 
 /** How requests are signed. */
 export interface Signature {
-  /** Makes the key of a configured secret: its UTF-8 bytes where this is left out. Throws, naming no value, if it cannot be one. */
+  /** Makes a key of a configured secret; if left out, its UTF-8 bytes. Throws, showing no value, if it cannot be one. */
   key?: (secret: string) => Key
-  /** The proofs that a request presents, or what it lacks or has that cannot be read. Never throws. */
+  /** The proofs that a request presents, or why it presents none that can be read. Never throws. */
   proofs: (message: Message) => Proof[] | RejectReason
   /** Whether the URL is signed, so that the public one must be known. */
   coversUrl?: boolean
@@ -297,7 +297,7 @@ export interface Signature {
   headers?: string[]
   /**
    * The request with its signature. `secret` is the text from the configuration, or for public keys the private one (its
-   * 32 bytes as base64). Must also take 32 random bytes as base64, by which forgeries are made.
+   * 32 bytes as base64). It must also accept 32 random bytes as base64, with which forgeries are signed.
    */
   sign: (request: OutgoingRequest, secret: string, at: Date) => OutgoingRequest
 }
@@ -306,7 +306,7 @@ export interface Signature {
 export type CallbackFound =
   | {
       kind: 'found'
-      /** Undefined where nothing names it but its bytes: the same bytes within a window are then a repetition. */
+      /** Undefined if only its bytes name it: the same bytes within a window of time are then a repetition. */
       callbackId: string | undefined
       type: string
       callId?: string | undefined
@@ -318,13 +318,13 @@ export type CallbackFound =
     }
   | { kind: 'unreadable'; reason: RejectReason; raw: Buffer }
 
-/** An example of a request, from which senders make fresh ones: texts may hold the placeholders of sample.ts. */
+/** An example of a request, from which tools make fresh ones. Texts may hold the placeholders of sample.ts. */
 export interface Sample {
   method?: Method
   /** Added to the URL. */
   query?: Record<string, string>
   headers?: Record<string, string>
-  /** Sent as application/json, unless `headers` says otherwise. Where requests are batches, one callback of it. */
+  /** Sent as application/json, unless `headers` says otherwise. If requests are batches, this is one callback of a batch. */
   json?: unknown
   /** Sent as a form. */
   form?: Record<string, string>
@@ -334,16 +334,16 @@ export interface Sample {
 export interface SchemeProfile {
   facts: SchemeFacts
   methods: readonly Method[]
-  /** Makes a request's body of callbacks, where requests are batches. */
+  /** Makes the body of a request from callbacks, if requests are batches. */
   envelope?: (callbacks: Buffer[]) => Buffer
   delivery: DeliveryRule
   /** By the provider's own word for the event. */
   samples: Record<string, Sample>
 }
 
-/** The same with what it takes to read requests. */
+/** A scheme with what it takes to read requests. */
 export interface Scheme extends SchemeProfile {
-  /** Left out where requests prove nothing themselves: something else must then let them in. */
+  /** Left out if requests are not signed: something else, such as a URL token, must then admit them. */
   signature?: Signature
   /** See {@link Source.keptHeaders}; beside those of the signature. */
   keptHeaders?: string[]
@@ -365,11 +365,11 @@ export interface Provider<SchemeName extends string = string, Kind extends Schem
   title: string
   schemes: Record<SchemeName, Kind>
   sourceAddresses: Fact
-  /** Steps, in the order that refuses nothing in between. Markdown. */
+  /** Steps, in an order in which no callback is refused on the way. Markdown. */
   setUp: string[]
   /** How the source is written in the configuration, where `preset({ secrets })` is not the usual way. */
   example?: string
-  /** What each option is that other presets do not have. Markdown. */
+  /** The options that only this preset has, each with what it is. Markdown. */
   options?: Record<string, string>
   /** Where the facts come from. */
   references: string[]

@@ -26,11 +26,11 @@ import type {
   VerifiedBy,
 } from './provider.ts'
 
-// From a provider's schemes and a user's options to a source: what all providers have in common.
+// Makes a source of a provider's schemes and a user's options: what all providers have in common.
 
 /** Options that every source takes. */
 export interface CommonOptions extends AccessOptions {
-  /** Where this source's URLs begin for the provider, if not at PUBLIC_BASE_URL. */
+  /** Where this source's URLs begin as the provider calls them, if not at PUBLIC_BASE_URL. */
   publicBaseUrl?: ConfigText
   /** Shadow mode: what would be refused as forged is accepted, with the reason in `events.would_refuse`. */
   shadow?: boolean
@@ -47,8 +47,8 @@ export interface SourceOptions<SchemeName extends string = string> extends Commo
   /** Several accounts on one URL: an event then belongs to the one whose secret verified it. */
   accounts?: { accountId: ConfigText; secrets: ConfigText | ConfigText[] }[]
   /**
-   * Takes requests without any signature as well, if they pass all else that is asked for, which must include a secret:
-   * a URL token, Basic authentication, a bearer token or a header. A signature that is there must still be right.
+   * Whether requests without any signature are accepted as well, if they pass the source's other checks. Those must include
+   * a secret: a URL token, Basic authentication, a bearer token or a header. A signature that is there must still be right.
    */
   allowUnsigned?: boolean
   /** How old or how far in the future a signature may be, where the scheme signs a time. */
@@ -78,7 +78,7 @@ export const sourceOptions = {
 }
 const presetOptions = z.strictObject(sourceOptions)
 
-/** What a provider's file exports: makes sources, and knows the provider. */
+/** What a provider's file exports: a function that makes sources, with the provider's facts. */
 export interface Preset<SchemeName extends string = string> {
   (options: SourceOptions<SchemeName>): SourceDefinition
   provider: Provider<SchemeName, Scheme>
@@ -114,7 +114,7 @@ interface Settings {
   toleranceSeconds: number | undefined
 }
 
-/** What {@link definePreset} does with options of the right shape; undefined where none of the values that they name is set. */
+/** Makes the source from options of the right shape. Undefined if their scheme is unknown or none of their values is set. */
 export function resolveSource(
   provider: Provider<string, Scheme>,
   options: SourceOptions,
@@ -130,7 +130,7 @@ export function resolveSource(
   const access = resolveAccess(options, resolve)
   const keys = resolveKeys(scheme, options, resolve)
   if (keys.length === 0 && !access.wasSet) {
-    // Addresses alone are no values that could be unset, so they switch a source on only where nothing else could.
+    // Addresses can't be unset as a variable can, so they switch a source on only if it has no option that can.
     const { secrets, accounts, urlTokens, basicAuth, bearerTokens, headers } = options
     const couldBeSet = [secrets, accounts, urlTokens, basicAuth, bearerTokens, headers]
     if (couldBeSet.some((value) => value !== undefined)) return undefined
@@ -204,7 +204,7 @@ export function resolveCommon(options: CommonOptions, resolve: Resolve, answer =
 
 /** Whether a text can stand before the paths of callback URLs. */
 export function isBaseUrl(text: string): boolean {
-  // As it is written: a parser overlooks spaces and missing slashes, and paths are added to this very text.
+  // Checked as it is written: a URL parser overlooks spaces and missing slashes, and paths are added to this very text.
   return /^https?:\/\/[^\s?#]+$/i.test(text) && URL.canParse(text)
 }
 
@@ -245,7 +245,7 @@ function needsUrl(scheme: Scheme, keys: AccountKey[]): boolean {
   return scheme.signature?.coversUrl === true && keys.length > 0
 }
 
-/** The same source by another scheme; none where its secrets cannot be that scheme's keys. */
+/** The same source with another scheme; none if its secrets cannot be that scheme's keys. */
 function withScheme(settings: Settings, schemeName: string, scheme: Scheme): Source[] {
   if (scheme.signature === undefined && !settings.access.isRestricted) return []
   try {
@@ -273,7 +273,7 @@ interface Proven {
 type Verdict = ({ ok: true } & Proven) | { ok: false; reason: RejectReason }
 
 function read(settings: Settings, message: Message, takesAll: boolean): Reading {
-  // Of a GET the URL says all.
+  // The content of a GET is in its URL, so its body is not kept.
   const body = message.method === 'GET' ? Buffer.alloc(0) : message.body
   const verdict = verify(settings, message)
   if (!verdict.ok && !takesAll) return { kind: 'refused', as: 'forged', reason: verdict.reason, body }
@@ -313,7 +313,7 @@ function toCallback(
   }
 }
 
-/** A time that a calendar can show: others are typing errors or attacks, and Postgres takes none of them. */
+/** Whether a time is from 1970 to 2999. Others are typing errors or attacks, and Postgres does not take them all. */
 function isPlausible(time: Date | undefined): time is Date {
   const year = time?.getUTCFullYear()
   return year !== undefined && year >= 1970 && year < 3000
@@ -348,13 +348,13 @@ function verify({ scheme, access, keys, allowUnsigned, toleranceSeconds }: Setti
   return { ok: false, reason: 'signature_mismatch' }
 }
 
-/** Of every proof that holds, not only of the first: any of them could be sent again by itself. */
+/** The nonces of every proof that holds, not only of the first: any of them could be sent again by itself. */
 function noncesOf(proofs: Proof[], keys: AccountKey[]): string[] {
   const held = proofs.filter((proof) => proof.nonce !== undefined && keys.some(({ key }) => holds(proof, key)))
   return [...new Set(held.map(({ nonce }) => nonce!))]
 }
 
-/** In whole seconds, as providers write times and their own samples compare them. */
+/** Compares whole seconds, as providers write times and as their own samples compare them. */
 function isTimely({ signedAt }: Proof, toleranceSeconds: number | undefined, receivedAt: Date): boolean {
   if (signedAt === undefined || toleranceSeconds === undefined) return true
   return Math.abs(toUnixSeconds(receivedAt) - toUnixSeconds(signedAt)) <= toleranceSeconds

@@ -41,7 +41,7 @@ export const demoCredentials = {
 
 /** Voximplant's ids have up to 19 digits. What is many times longer is refused rather than indexed. */
 const MAX_ID_LENGTH = 128
-/** Of the whole request: one callback that nests too deep must not cost the others. */
+/** How deep a whole request may nest: more than a callback may, so that one too deep does not cost the others. */
 const MAX_REQUEST_DEPTH = 1000
 const MD5_HEX = /^[0-9a-f]{32}$/i
 const INTEGER = /^(?:0|-?[1-9]\d*)$/
@@ -79,8 +79,8 @@ export interface VoximplantAccount {
 
 export interface VoximplantOptions extends CommonOptions {
   /**
-   * The accounts whose callbacks come to this URL. Without any, what else is asked for (a URL token, Basic
-   * authentication) is the only proof, for where no api_key is to be had; `verified_by` is then `secret`.
+   * The accounts whose callbacks come to this URL. Leave them out if you cannot get an api_key: the source's other checks (a
+   * URL token, Basic authentication) are then the only proof, and `verified_by` is `secret`.
    */
   accounts?: VoximplantAccount[]
   /** Names of fields to remove, at any depth, before anything is stored: personal data that must not be kept. */
@@ -176,12 +176,12 @@ function read(settings: Settings, request: ProviderRequest): Reading {
     kind: 'refused',
     as,
     reason,
-    // What cannot be read cannot be searched for fields that must not be kept.
+    // A body that cannot be read cannot be searched for the fields that must not be kept.
     body: settings.dropFields.size > 0 ? Buffer.alloc(0) : body,
   })
   const admitted = settings.access.check(request)
   if (!admitted.ok && !settings.common.shadow) return refused('forged', admitted.reason)
-  // Nearly all requests are within what one callback may nest, and are then looked at once.
+  // Nearly all requests nest no deeper than one callback may, and are then looked through only once.
   const isDeep = !depthWithin(json, MAX_DEPTH)
   if (isDeep && !depthWithin(json, MAX_REQUEST_DEPTH)) return refused('unreadable', 'too_deep')
   let parsed: unknown
@@ -244,10 +244,10 @@ function readItem(
   }
 }
 
-/** The account that a callback names. Undefined where it names none; empty, as no account is, where that cannot be read. */
+/** The account that a callback names. Undefined if it names none; empty, which matches no account, if it cannot be read. */
 function readAccountId(json: Buffer, slice: Slice, value: unknown): string | undefined {
   if (value === undefined || value === null || value === '') return undefined
-  // Only compared with the configured ones: where it is exact as a number, its spelling does not matter.
+  // However an exact number is spelt, it is the same account.
   if (typeof value === 'number' && Number.isSafeInteger(value)) return String(value)
   return exactId(json, member(json, slice, 'account_id'), value) ?? ''
 }
@@ -286,7 +286,7 @@ function verify(
 const expectedBytes = Buffer.alloc(32)
 const claimedBytes = Buffer.alloc(32)
 
-/** Whether two MD5 hashes in hexadecimal are the same, in constant time. Every callback asks, so the buffers are made once. */
+/** Compares two MD5 hashes in hexadecimal, in constant time. Every callback does, so the buffers are made once. */
 function isSameHash(expected: string, claimed: string): boolean {
   expectedBytes.write(expected, 'latin1')
   claimedBytes.write(claimed.toLowerCase(), 'latin1')
@@ -323,7 +323,7 @@ function unquoted(json: Buffer, { start, end }: Slice): string {
   return json.toString('utf8', start, end).replace(/^"(.*)"$/s, '$1')
 }
 
-/** Makes the account's own of callbacks that have places for `account_id` and `hash`, in this order. */
+/** Fills in the first account's id and hash where a callback has members `account_id` and `hash`, in this order. */
 function sign(
   { accounts, access }: Settings,
   request: OutgoingRequest,
@@ -386,7 +386,7 @@ function details(type: string, payload: unknown): unknown {
   return isObject(outer) && Object.hasOwn(outer, type) ? outer[type] : outer
 }
 
-/** Sources for Voximplant, which signs each callback of a request by itself: of one request some may be forged. */
+/** Sources for Voximplant. It signs each callback of a request by itself, so only some of a request may be forged. */
 export const voximplant = Object.assign(defineSource, {
   provider: {
     name: 'voximplant',
