@@ -41,10 +41,10 @@ function sign(request: OutgoingRequest, secret: string, at: Date): OutgoingReque
   }
 }
 
-/** Messages come and go under these; anything else is something that changes. */
+/** The events of messages that come and go. Any other event says that something has changed. */
 const OF_MESSAGE = /\.(?:inbound|outbound)$/
 
-/** One message changes its status several times under the same event. What else changes may keep its status. */
+/** All statuses of a message come under one event. Other things may change without a new status, so their bytes count. */
 function nameOf({ text, raw }: Content): string | undefined {
   const event = text('event')
   const content = OF_MESSAGE.test(event ?? '') ? undefined : hash('sha256', raw, 'hex')
@@ -60,7 +60,7 @@ function split({ json, header }: Message): CallbackFound[] | RejectReason {
       kind: 'found',
       callbackId: nameOf(content),
       type: [text('service'), text('event')].filter((part) => part !== undefined).join('.'),
-      // The time of the first attempt, which is nearer to the event than that of a repetition hours later.
+      // Repetitions, too, carry the time of the first attempt, which is near to that of the event.
       occurredAt: fromUnixSeconds(header('messagebird-request-timestamp') ?? ''),
       raw,
     },

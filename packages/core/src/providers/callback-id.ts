@@ -6,8 +6,8 @@ const MAX_LENGTH = 512
 const PRINTABLE = /^[^\u0000-\u001f\u007f]+$/
 
 /**
- * A name made of several fields: percent-escaped and joined by ":". Fields that are undefined are left out. Undefined
- * where the first is, for then nothing is named. One that would be too long keeps its beginning and ends in its hash.
+ * A name made of several fields: percent-escaped and joined by ":". Fields that are undefined are left out; without the
+ * first one there is no name. A name that would be too long keeps its beginning and ends in its hash.
  */
 export function composeCallbackId(first: string | undefined, ...rest: (string | undefined)[]): string | undefined {
   if (first === undefined) return undefined
@@ -18,7 +18,7 @@ export function composeCallbackId(first: string | undefined, ...rest: (string | 
   return name.length <= MAX_LENGTH ? name : shortened(name)
 }
 
-/** No field can make such a name: a "=" would be escaped. */
+/** No fields can make a name that ends like this: a "=" in them would be escaped. */
 function shortened(name: string): string {
   const end = `:sha256=${hash('sha256', name)}`
   return name.slice(0, MAX_LENGTH - end.length) + end
@@ -29,7 +29,7 @@ export function isCallbackId(text: string): boolean {
   return text.length <= MAX_LENGTH && text.isWellFormed() && PRINTABLE.test(text)
 }
 
-/** Ten minutes: longer than quick repetitions take, shorter than it takes until the same thing happens again. */
+/** Ten minutes: quick repetitions come sooner than that, and the same thing happens again later than that. */
 const BODY_WINDOW_SECONDS = 600
 
 /** The name of a callback that only its bytes name: their hash and the window of time. */

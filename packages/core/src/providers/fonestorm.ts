@@ -45,7 +45,7 @@ function split(message: Message): CallbackFound[] | RejectReason {
     return [{ kind: 'unreadable', reason: 'callback_id_missing', raw }]
   }
   const { type, parts, callbackId, callId } = nameOf(callbackName(message), text)
-  // Stored, it would make one event of all that is to come.
+  // If it were stored, all later callbacks would be repetitions of it.
   if (parts.some((part) => part !== undefined && TOKEN.test(part))) {
     return [{ kind: 'unreadable', reason: 'token_not_replaced', raw }]
   }
@@ -66,7 +66,7 @@ function isInQuery({ query, body }: Message): boolean {
   return query.some(([field]) => field !== 'callback') && BLANK.test(body.toString())
 }
 
-/** A text that is no form is one field without a value. */
+/** Whether the body is a form. Parsed as one, any other text is one field without a value. */
 function isForm(form: Fields, body: Buffer): boolean {
   return form.some(([, value]) => value !== '') && !XML.test(body.toString())
 }
@@ -96,7 +96,7 @@ function nameOf(name: string | undefined, text: Text): Named {
   }
 }
 
-/** Where the URL does not say it, the fields do. Messages of the older documentation have a `uid` as calls do. */
+/** The family by the fields, if the URL does not name it. Messages of the older documentation have a `uid`, as calls do. */
 function familyOf(text: Text): 'messages' | 'calls' | 'faxes' | undefined {
   const has = (...fields: string[]) => fields.some((field) => text(field) !== undefined)
   if (has('message', 'msg') && !has('status', 'direction')) return 'messages'
@@ -136,7 +136,7 @@ function nameOfFax(name: string | undefined, text: Text): Named {
   }
 }
 
-/** `messages/receive` and `messages/receive_notify` both tell of a message that came in, under one id. */
+/** `messages/receive` and `messages/receive_notify` both report a message that came in, under one id. */
 function endpointOf(name: string | undefined): 'receive' | 'send' | undefined {
   const callback = name?.split('/')[1]
   if (callback?.startsWith('receive')) return 'receive'

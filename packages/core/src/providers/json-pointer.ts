@@ -8,7 +8,7 @@ import type { Json } from './message.ts'
 const POINTER = /^(?:\/(?:[^~/]|~[01])*)*$/
 const INDEX = /^(?:0|[1-9]\d{0,8})$/
 
-/** The names on the way that a pointer such as "/data/id" describes; undefined if it is no pointer. "" is the document. */
+/** The names in a pointer such as "/data/id"; undefined if it is no pointer. "" is the document and has none. */
 export function parsePointer(pointer: string): string[] | undefined {
   if (!POINTER.test(pointer)) return undefined
   return pointer

@@ -4,12 +4,12 @@ import { digest, fromBase64Url, fromHex, toUnixSeconds } from './proof.ts'
 import type { Proof, RejectReason, SignedHash, VerifiedBy } from './provider.ts'
 
 // Signed tokens (JWT in its compact form, RFC 7515 and 7519) as webhooks carry them: an HMAC, and in the claims hashes of
-// what else the request holds. Only the algorithms that a preset names are taken, so a token that names "none", or a
-// public-key algorithm to be fed with the shared secret, is no token at all.
+// what else the request holds. Only the algorithms that a preset names are accepted, so that a token can't choose "none", or
+// a public-key algorithm with the shared secret as its key.
 
-/** Real ones have a few hundred characters. */
+/** The longest token that is read. Real ones have a few hundred characters. */
 const MAX_LENGTH = 8192
-/** What clocks may differ by where a token says from when and until when it holds. */
+/** How far the sender's clock may differ when `nbf` and `exp` are checked. */
 const SKEW_SECONDS = 5
 /** Beyond any time that senders mean, and within what a Date holds. */
 const MAX_SECONDS = 1e11
@@ -43,7 +43,7 @@ export function parseJwt(token: string, algorithms: readonly JwtAlgorithm[]): Jw
   return { algorithm, claims: body, signed: Buffer.from(`${parts[0]}.${parts[1]}`), signature }
 }
 
-/** The proof that a token is; what its claims say is for others to judge. */
+/** A token as a proof. What its claims say is for the caller to judge. */
 export function proofOf(jwt: Jwt, covers: VerifiedBy): Proof {
   const { signed, signature } = jwt
   return {
@@ -56,7 +56,7 @@ export function proofOf(jwt: Jwt, covers: VerifiedBy): Proof {
   }
 }
 
-/** Why a token does not hold at this time, by its `exp`, `nbf` and `iat`; claims that are missing limit nothing. */
+/** Why a token does not hold at `now`, by `exp` and `nbf`; `iat` must only be a time. Missing claims limit nothing. */
 export function timeProblem({ claims }: Jwt, now: Date): RejectReason | undefined {
   const { exp, nbf, iat } = claims
   if (![exp, nbf, iat].every((time) => time === undefined || isTime(time))) return 'timestamp_unreadable'
@@ -71,7 +71,7 @@ export function isHashOf(claim: unknown, bytes: Buffer | string): boolean {
   return isSameHash(typeof claim === 'string' ? claim : '', hashClaim(bytes))
 }
 
-/** A claim that is to be a SHA-256 in hex, beside that of these bytes. */
+/** A claim that should be the SHA-256 of these bytes in hex, beside what it should be. */
 export function signedHash(name: string, claim: unknown, bytes: Buffer | string): SignedHash {
   return { name, presented: typeof claim === 'string' ? claim : '', expected: hashClaim(bytes) }
 }
@@ -101,7 +101,7 @@ function encode(value: unknown): string {
   return Buffer.from(JSON.stringify(value)).toString('base64url')
 }
 
-/** A token that does not say when it was made is as old as can be, so that a time limit, where one is set, refuses it. */
+/** A token that does not say when it was made counts as made in 1970, so that a time limit, if one is set, refuses it. */
 function issuedAt({ claims }: Jwt): Date {
   return new Date(isTime(claims.iat) ? claims.iat * 1000 : 0)
 }

@@ -15,7 +15,7 @@ type Target = Pick<Message, 'method' | 'url' | 'query' | 'form' | 'body'>
 
 const ADDRESS = /^([a-z][a-z0-9+.-]*:\/\/)(?:[^/?#@]*@)?/i
 
-/** The URL without query, user name and password, of which Plivo signs none as they are. */
+/** The URL without query, user name and password. Plivo signs none of these as they are written. */
 function baseUrl({ url }: Pick<Target, 'url'>): string {
   return url.split(/[?#]/, 1)[0]!.replace(ADDRESS, '$1')
 }
@@ -121,7 +121,7 @@ function signaturesIn(header: string): Buffer[] {
 
 type Text = Content['text']
 
-/** What a call reports once, or once for each of its legs, members and recordings. Others come again and again. */
+/** Events that a call reports once, or once for each of its legs, members and recordings. Others come again and again. */
 const ONCE_EVENTS = new Set([
   'StartApp',
   'Ring',
@@ -161,7 +161,7 @@ function split({ content }: Message): CallbackFound[] | RejectReason {
   return [{ kind: 'found', callbackId: nameOf(text), type, callId: text('CallUUID'), raw, payload }]
 }
 
-/** A call waits through it in silence; a callback that only reports takes no notice. */
+/** Keeps a call waiting in silence. For a callback that only reports, it does nothing. */
 const WAIT = {
   contentType: 'text/xml',
   body: '<?xml version="1.0" encoding="UTF-8"?><Response><Wait length="60"/></Response>',

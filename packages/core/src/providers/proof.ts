@@ -8,7 +8,7 @@ import type { Algorithm, Key, Proof } from './provider.ts'
 export function holds(proof: Proof, key: Key): boolean {
   if (!fits(proof, key)) return false
   if (proof.algorithm === 'ed25519') {
-    // OpenSSL refuses a signature of another length by an answer, not by an error.
+    // For a signature of another length OpenSSL answers false and does not throw.
     return verify(null, proof.signed, key, proof.signature)
   }
   const expected = digest(proof.algorithm, key as Buffer, proof.signed)
@@ -26,18 +26,18 @@ export function digest(algorithm: Exclude<Algorithm, 'ed25519'>, key: Buffer, si
   return createHmac(algorithm.slice('hmac-'.length), key).update(signed).digest()
 }
 
-/** What stands before the 32 bytes of a public key in DER (RFC 8410), as Node reads it. */
+/** The beginning of an Ed25519 public key in DER (RFC 8410); the key's 32 bytes follow. */
 export const ED25519_PUBLIC = Buffer.from('302a300506032b6570032100', 'hex')
 /** The same for a private key. */
 const ED25519_PRIVATE = Buffer.from('302e020100300506032b657004220420', 'hex')
 
-/** The public key that these bytes are; `encoding` is how they were written. Throws if they are not 32. */
+/** Makes a public key of its 32 bytes. Throws if there are not 32, with a message that names their `encoding`. */
 export function ed25519PublicKey(bytes: Buffer, encoding = 'base64'): KeyObject {
   if (bytes.length !== 32) throw new Error(`an Ed25519 public key is ${encoding} of 32 bytes`)
   return createPublicKey({ key: Buffer.concat([ED25519_PUBLIC, bytes]), format: 'der', type: 'spki' })
 }
 
-/** Signs as the provider would; `privateKey` is its 32 bytes. */
+/** Signs as the provider would. `privateKey` is its 32 bytes; throws if there are not 32. */
 export function signEd25519(privateKey: Buffer, signed: Buffer): Buffer {
   if (privateKey.length !== 32) throw new Error('an Ed25519 private key is base64 of 32 bytes')
   const key = createPrivateKey({ key: Buffer.concat([ED25519_PRIVATE, privateKey]), format: 'der', type: 'pkcs8' })
@@ -48,12 +48,12 @@ const HEX = /^(?:[0-9a-f]{2})+$/i
 const BASE64 = /^[A-Za-z0-9+/]+={0,2}$/
 const BASE64URL = /^[A-Za-z0-9_-]+$/
 
-/** Decodes what a header says is hex. Empty, so that it matches nothing, for anything else. */
+/** Decodes hex. Empty, so that it matches nothing, for anything else. */
 export function fromHex(text: string | undefined): Buffer {
   return text !== undefined && HEX.test(text) ? Buffer.from(text, 'hex') : Buffer.alloc(0)
 }
 
-/** The same for base64, padded. The last digit may hold unused bits; other ones than zeros are a changed text. */
+/** The same for padded base64. Unused bits of the last digit must be 0, so that no other text means the same bytes. */
 export function fromBase64(text: string | undefined): Buffer {
   if (text === undefined || !BASE64.test(text)) return Buffer.alloc(0)
   const bytes = Buffer.from(text, 'base64')

@@ -49,7 +49,7 @@ function split(message: Message): CallbackFound[] | RejectReason {
   return [{ kind: 'found', callbackId: nameOf(text, type), type, callId, occurredAt: timeOf(json), raw }]
 }
 
-/** Each state of a call or message comes once; of all else nothing is known, so its bytes name it. */
+/** Each state of a call or message comes once. Nothing is known about anything else, so its bytes name it. */
 function nameOf(text: Content['text'], type: string): string | undefined {
   const [messageId, messageState] = [text('params', 'message_id'), text('params', 'message_state')]
   if (messageId !== undefined && messageState !== undefined) return composeCallbackId(messageId, type, messageState)

@@ -31,7 +31,7 @@ function toKey(secret: string): Key {
   return secret.startsWith('whpk_') ? ed25519PublicKey(bytes) : bytes
 }
 
-/** How the headers of this request begin: those of one kind count, since the other kind could be added by anybody. */
+/** How the headers of this request begin. Only those of one kind count, because anybody could add the other kind. */
 function prefixOf(header: ProviderRequest['header']): 'webhook' | 'svix' {
   const has = (name: string) => header(name) !== undefined
   if (has('webhook-signature')) return 'webhook'
@@ -83,7 +83,7 @@ function signaturesBy(secret: string, signed: Buffer): string[] {
   if (secret.startsWith('whpk_')) throw new Error('a public key signs nothing: give the private one, "whsk_"')
   const bytes = fromBase64(secret.replace(/^wh(?:sec|sk)_/, ''))
   const byHmac = () => `v1,${digest('hmac-sha256', bytes, signed).toString('base64')}`
-  // Behind the private key some tools write the public one.
+  // Some tools append the public key to the private one.
   const byEd25519 = () => `v1a,${signEd25519(bytes.subarray(0, 32), signed).toString('base64')}`
   if (secret.startsWith('whsk_')) return [byEd25519()]
   return secret.startsWith('whsec_') || bytes.length !== 32 ? [byHmac()] : [byHmac(), byEd25519()]
@@ -92,7 +92,7 @@ function signaturesBy(secret: string, signed: Buffer): string[] {
 function split({ json, header, body }: Message): CallbackFound[] | RejectReason {
   const callbackId = header(`${prefixOf(header)}-id`)
   if (callbackId === undefined) return 'callback_id_missing'
-  // The specification's senders may say all in the headers.
+  // Senders that follow the specification may send an empty body.
   if (body.length === 0) return [{ kind: 'found', callbackId, type: '', raw: body, payload: 'null' }]
   if (typeof json === 'string') return json
   const { text, raw } = jsonContent(json)

@@ -42,7 +42,7 @@ function split(message: Message): CallbackFound[] | RejectReason {
   const { json, content } = message
   if (typeof json === 'string') {
     if (typeof content === 'string') return content
-    // Documented to be in every form; one of them is enough to know it by.
+    // Every TeXML form is documented to have both fields; one of them is enough to know it by.
     const isTexml = ['AccountSid', 'CallSid'].some((name) => content.text(name) !== undefined)
     return isTexml ? splitForm(message) : json
   }

@@ -24,7 +24,7 @@ import { definePreset } from './source.ts'
 // leave the body unprotected; the others sign the body. Source: Vobiz's documentation in two generations that contradict
 // each other, the vendor's own receiver, and captured traffic.
 
-// What is read of a request, whatever its kind.
+// How requests of all kinds are read.
 
 type Text = Content['text']
 
@@ -44,7 +44,7 @@ function splitObject(read: (text: Text, message: Message, json: Json) => Named):
   }
 }
 
-/** Events of unknown types are kept; only what says nothing at all is none. */
+/** Events of unknown types are kept. Only an empty object is no event. */
 function found({ value, raw }: Json, named: Named): CallbackFound {
   return Object.keys(value as object).length === 0
     ? { kind: 'unreadable', reason: 'callback_id_missing', raw }
@@ -141,13 +141,13 @@ function asFields(form: Message['form']): Fields {
 }
 
 /**
- * Nonces are seen to be 20 digits; these are what base64, times and the like are written with. No ".", which ends the URL:
- * the end of a query with a "." in it could pass for another nonce's beginning.
+ * Nonces were seen to be 20 digits. Base64, times and the like are accepted too, but no ".", which separates the URL from
+ * the nonce: the end of a URL with a "." in it could pass for the beginning of another nonce.
  */
 const V3_NONCE = /^[\w+/=:-]{1,128}$/
 /**
- * Nothing stands between the URL and such a nonce: a "." in it would turn a V3 signature into a V2 signature with another
- * nonce, and a "/" would make one URL of another.
+ * Nothing separates the URL from such a nonce: with a "." in it, a V3 signature would be a V2 signature with another nonce,
+ * and with a "/" in it, the last parts of a URL's path could pass for the beginning of a nonce.
  */
 const V2_NONCE = /^[\w-]{1,128}$/
 
@@ -173,7 +173,7 @@ function voiceProofs(message: Message): Proof[] | RejectReason {
   let reason: RejectReason = 'signature_missing'
   for (const { header, nonceHeader, separator, nonces } of NONCE_SIGNATURES) {
     const value = message.header(header)
-    // Empty is none, as for the vendor's own receiver.
+    // An empty header counts as none, as for the vendor's own receiver.
     if (!value) continue
     const nonce = message.header(nonceHeader)
     if (nonce === undefined || nonce === '') {
@@ -205,9 +205,9 @@ function signaturesIn(header: string): Buffer[] {
 }
 
 /**
- * The oldest signature, over address and fields. Its text is not documented, so it is taken to be Plivo's; its length
- * tells SHA-1, which is documented and seen, from SHA-256, which one report has. Although the fields are signed, it is
- * counted as a proof of the URL: without separators, what is signed could be cut into other fields.
+ * The oldest signature, over address and fields. Its signed text is not documented, and assumed to be Plivo's. Its length
+ * tells SHA-1, which is documented and was seen, from SHA-256, which was reported once. Although the fields are signed, it
+ * counts as a proof of the URL only: without separators, the signed text could be split into other fields.
  */
 function fieldProofs(message: Message, addresses: string[], header: string): Proof[] {
   const signature = fromBase64(header.trim())
@@ -216,7 +216,7 @@ function fieldProofs(message: Message, addresses: string[], header: string): Pro
   const algorithm = signature.length === 20 ? 'hmac-sha1' : 'hmac-sha256'
   const isGet = message.method === 'GET'
   const named = isGet ? message.query : asFields(message.form)
-  // Of JSON nothing would be signed: a signature over the bare address would fit any.
+  // JSON has no fields to sign: a signature over the bare address would fit any body.
   if (!isGet && named.length === 0 && message.body.length > 0) return []
   const fields = gluedFields(named)
   const query = queryOf(message.url)
@@ -315,14 +315,14 @@ function bodySignature({
   }
 }
 
-/** What the vendor's own receiver takes: hex or base64, with "sha256=" before it or not. */
+/** What the vendor's own receiver accepts: hex or base64, with or without "sha256=" before it. */
 function fromHexOrBase64(text: string): Buffer {
   const written = text.replace(/^sha256=/i, '')
   const bytes = fromBase64(written)
   return bytes.length === 32 ? bytes : fromHex(written)
 }
 
-/** What the body says goes before the headers, which are not signed. */
+/** The body takes precedence over the headers, which are not signed. */
 const splitTrunk = splitObject((text, { header }) => {
   const type = firstText(text, ['Event', 'event']) ?? (header('x-vobiz-event') || undefined)
   const requestId = text('RequestID') ?? (header('x-vobiz-request-id') || undefined)
@@ -361,7 +361,7 @@ function whatsappCallId(json: Json): string | undefined {
 function splitNdnc({ json }: Message): CallbackFound[] | RejectReason {
   if (typeof json === 'string') return json
   if (!isObject(json.value)) return 'unreadable_body'
-  // An object of another shape is kept as it is: whoever signed it is Vobiz.
+  // An object of another shape is kept as it is, since Vobiz has signed it.
   if (!Object.hasOwn(json.value, 'complaints')) return [found(json, { callbackId: undefined, type: '' })]
   const complaints = callbackElements(json, 'complaints') ?? 'unreadable_body'
   return typeof complaints === 'string' ? complaints : complaints.map(complaint)
@@ -400,8 +400,8 @@ function legacyProofs(message: Message): Proof[] | RejectReason {
 }
 
 /**
- * The bytes, and the JSON as JavaScript would print it again: the documentation's sample verifies that, so a sender that
- * was tested against the sample might sign it.
+ * The bytes, and the JSON as JavaScript would print it again. The documentation's sample verifies the latter, so a sender
+ * that was tested against the sample might sign that.
  */
 function signedBodies({ body, json }: Message): Buffer[] {
   if (typeof json === 'string') return [body]

@@ -26,14 +26,14 @@ function jwtProofs(message: Message): Proof[] | RejectReason {
   return [{ ...proof, problem: timeProblem(jwt, message.receivedAt) ?? proof.problem }]
 }
 
-/** What of the request the token vouches for, by its claim `payload_hash`. */
+/** The part of the request that the token vouches for by its claim `payload_hash`. */
 function contentProof(jwt: Jwt, message: Message): Proof {
   const { payload_hash: payloadHash, jti } = jwt.claims
   const nonce = typeof jti === 'string' && isCallbackId(jti) ? { nonce: jti } : undefined
   const { body, method } = message
-  // Of a GET the query is the content, whatever body comes along: a token with its body could be put on any query.
+  // The content of a GET is its query, even if a body comes along: otherwise a token with its body would fit any query.
   if (method !== 'GET' && body.length > 0 && isHashOf(payloadHash, body)) return proofOf(jwt, 'body')
-  // Other bytes can have the same compact form, so the token's id sees to it that only one of them is stored.
+  // Other bytes can have the same compact form. With the token's id as a nonce, only one of them is stored.
   const forms = compactForms(message)
   const proof = proofOf(jwt, method === 'GET' ? 'url' : 'body')
   if (forms.some((form) => isHashOf(payloadHash, form))) return { ...proof, ...nonce }
@@ -45,7 +45,7 @@ function contentProof(jwt: Jwt, message: Message): Proof {
       hashes: [signedHash('payload_hash', payloadHash, content)],
     }
   }
-  // There is no body, and the token says nothing of the query: it proves no more than that Vonage made it.
+  // There is no body, and the token says nothing about the query: it proves only that Vonage made it.
   return { ...proof, covers: 'secret', ...(nonce ?? { problem: 'nonce_missing' }) }
 }
 
@@ -104,11 +104,11 @@ function smsProofs(algorithm: SmsAlgorithm, message: Message): Proof[] | RejectR
   return [{ algorithm, signed, signature, encoding: 'hex', covers: 'body', signedAt: smsSignedAt(fields) }]
 }
 
-/** All fields of the request. Undefined where some could not be signed so that the text says which fields there were. */
+/** All fields of the request. Undefined if the signed text would not show which fields there were. */
 function signedFields({ method, query, form, json }: Message): Fields | undefined {
   const fields = method === 'GET' ? query : typeof json === 'string' ? form : jsonFields(json.value)
   if (fields === undefined || typeof fields === 'string') return undefined
-  // Values have these characters replaced, names do not: one name could spell several fields.
+  // These characters are replaced in values but not in names: one name could spell several fields.
   return fields.some(([name]) => /[&=]/.test(name)) ? undefined : fields
 }
 
@@ -127,7 +127,7 @@ function smsSignedText(fields: Fields): Buffer {
   return Buffer.from(sorted.map(([name, value]) => `&${name}=${value.replaceAll(/[&=]/g, '_')}`).join(''))
 }
 
-/** No time, or one that cannot be read, is as old as can be: a time limit, where one is set, refuses it. */
+/** A time that is missing or cannot be read counts as 1970, so that a time limit, if one is set, refuses it. */
 function smsSignedAt(fields: Fields): Date {
   return fromUnixSeconds(fields.find(([name]) => name === 'timestamp')?.[1] ?? '') ?? new Date(0)
 }
