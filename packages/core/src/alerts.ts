@@ -1,6 +1,6 @@
-// What the worker looks out for, and how it tells.
+// What the worker watches for, and what it reports.
 
-/** What can be wrong. */
+/** The kinds of alerts. */
 export const ALERT_KINDS = [
   'destination_failing',
   'destination_open',
@@ -18,27 +18,27 @@ export const ALERT_KINDS = [
 
 export type AlertKind = (typeof ALERT_KINDS)[number]
 
-/** When something is an alert. */
+/** The thresholds at which alerts are raised. */
 export interface AlertPolicy {
   /** Failures in a row of a destination, and refusals in a row of a source. */
   consecutiveFailures: number
-  /** A busy source is quiet when no request of it was accepted for so long. */
+  /** How long a busy source may go without an accepted request. */
   quietMinutes: number
-  /** A source is busy when it usually has so many accepted requests a minute. */
+  /** The usual number of accepted requests a minute that makes a source a busy one. */
   busyPerMinute: number
-  /** From the receipt of a callback until it is stored. */
+  /** Time from the receipt of a callback until it is stored. */
   storeLagSeconds: number
   /** Refusals of one source within 5 minutes, kept or only counted. */
   quarantinedIn5Minutes: number
-  /** A call is to have ended so long after its first event; 0 watches no calls. */
+  /** Time from a call's first event in which it has to end; 0 watches no calls. */
   unendedCallMinutes: number
-  /** From the last canary of an ingest that came through. */
+  /** The age of an ingest's newest canary that has come through. */
   canarySeconds: number
-  /** Kinds that are not looked for. */
+  /** Kinds that are never raised. */
   disabled: AlertKind[]
 }
 
-/** What holds where the configuration says nothing else. */
+/** The policy, unless the configuration sets another. */
 export const defaultAlerts: AlertPolicy = {
   consecutiveFailures: 3,
   quietMinutes: 15,

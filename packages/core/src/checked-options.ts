@@ -1,14 +1,14 @@
 import { z } from 'zod'
 
-// How the options of sources and handlers are checked when the configuration is loaded. Node takes the types away, so
-// that nothing else would notice a name that is misspelt, or a text where there should be a number.
+// How the options of sources and handlers are checked when the configuration is loaded. Node strips the types, so nothing
+// else would notice a misspelt name, or a text in place of a number.
 
 /** A text that is written in the configuration, or `env(...)`. */
 export const configText = z.union([z.string(), z.strictObject({ fromEnvironment: z.string() })], {
   error: 'must be a text or env(...)',
 })
 
-/** One of them, or a list. */
+/** One such text, or a list of them. */
 export const configTexts = z.union([configText, z.array(configText)], {
   error: 'must be a text, env(...), or a list of these',
 })
@@ -16,7 +16,7 @@ export const configTexts = z.union([configText, z.array(configText)], {
 /** The name of a header (RFC 9110, token). */
 export const HEADER_NAME = /^[\w!#$%&'*+.^`|~-]+$/
 
-/** Of an attempt. A lease holds the delivery for as long. */
+/** The time limit of an attempt. The lease of its delivery is a little longer. */
 export const timeoutMs = z.int().min(100).max(600_000)
 
 /** Whether `options` fit the schema. What is wrong is reported to `problem`, in words that show no value. */
@@ -27,8 +27,8 @@ export function areValid(schema: z.ZodType, options: unknown, problem: (text: st
 }
 
 /**
- * The options with their defaults. Where they are wrong, `usable` is taken in their place, so that the caller can go on to
- * its other problems: nothing is loaded then.
+ * The options with their defaults. If they are wrong, that is reported to `problem`, and the result is made from
+ * `usable`, so that the caller can go on to its other problems. Nothing is loaded then.
  */
 export function checked<Schema extends z.ZodType>(
   schema: Schema,

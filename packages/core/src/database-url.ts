@@ -4,9 +4,9 @@ import { problemOf } from './problem-of.ts'
 import { decode, parseHosts, parseUserInfo } from './server-url.ts'
 import type { ServerNode } from './server-url.ts'
 
-// DATABASE_URL, read once for both drivers: each of them reads a URL in a way of its own, its sslmode above all.
+// DATABASE_URL, read in one place for both drivers. Each of them would read a URL differently, above all its sslmode.
 
-/** Where Postgres is, as DATABASE_URL says it. */
+/** Where Postgres is, as DATABASE_URL says. */
 export interface DatabaseAddress {
   /** To be tried in turn. A host that begins with / is the folder of a Unix socket, and stands alone. */
   hosts: ServerNode[]
@@ -14,9 +14,9 @@ export interface DatabaseAddress {
   password?: string
   database?: string
   targetSessionAttrs?: TargetSessionAttrs
-  /** The schemas in which tables are looked for, where they are not those of the role. */
+  /** The schemas that are searched for tables, if not those of the role. */
   searchPath?: string
-  /** Undefined where there is to be no TLS. */
+  /** Undefined for no TLS. */
   tls?: TlsOptions
 }
 
@@ -26,11 +26,14 @@ export type TlsOptions = Pick<ConnectionOptions, 'ca' | 'rejectUnauthorized' | '
 const FORM = 'postgres://user:password@host:port/database'
 const DEFAULT_PORT = 5432
 const PARAMETERS = ['host', 'search_path', 'sslmode', 'sslrootcert', 'target_session_attrs']
-/** Hosts of Postgres write them into the URLs that they give out, and no driver of Node.js heeds them. */
+/** Hosting providers write these into their URLs. No driver of Node.js heeds them, so they are ignored here too. */
 const IGNORED_PARAMETERS = ['application_name', 'channel_binding', 'connect_timeout']
 const TARGET_SESSION_ATTRS = ['read-write', 'read-only', 'primary', 'standby', 'prefer-standby'] as const
 
-/** Reads DATABASE_URL. Throws what is wrong with it and how to mend that, without the URL, for it may hold a password. */
+/**
+ * Reads DATABASE_URL. Throws an error whose message says, as a predicate ("has ..."), what is wrong and how to mend it. It
+ * never shows the URL, which may hold a password.
+ */
 export function parseDatabaseUrl(url: string): DatabaseAddress {
   const match = /^postgres(?:ql)?:\/\/(?:([^/?#]*)@)?([^@/?#]*)(?:\/([^@/?#]*))?(?:\?([^@#]*))?$/.exec(url)
   if (match === null) {
@@ -71,7 +74,7 @@ export function isSocket({ host }: ServerNode): boolean {
   return host.startsWith('/')
 }
 
-/** `%2Frun%2Fpostgresql` before the path is a folder, as `host=/run/postgresql` behind it is. */
+/** A host may be a folder: `%2Frun%2Fpostgresql` in its usual place, or the parameter `host=/run/postgresql`. */
 function hostsOf(authority: string, parameter: string | null): ServerNode[] {
   const [name = '', port = String(DEFAULT_PORT)] = authority.split(/:(?=\d*$)/)
   const folder = parameter ?? (/^%2f/i.test(name) ? decode(name) : undefined)
@@ -82,7 +85,7 @@ function hostsOf(authority: string, parameter: string | null): ServerNode[] {
   return [{ host: folder, port: number }]
 }
 
-/** What libpq does for them, except that without `sslmode` there is no TLS and without `sslrootcert` Node's authorities count. */
+/** As libpq does, except that without `sslmode` there is no TLS, and without `sslrootcert` Node's authorities count. */
 function tlsOf(mode = 'disable', rootFile?: string): TlsOptions | undefined {
   if (mode === 'disable') {
     if (rootFile !== undefined) throw new Error('has sslrootcert without TLS: add sslmode=verify-full')

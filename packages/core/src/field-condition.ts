@@ -51,8 +51,8 @@ function isAmong(expected: Scalar | Scalar[], value: unknown): boolean {
 }
 
 /**
- * A text equals a value that is written so, be it a number: of an id with 19 digits a handler sees a text, of its shorter
- * neighbour a number. A number equals a text that says the same number, for forms know only texts.
+ * A text also equals a number that is written the same way: handlers see an id of 19 digits as a text, and a shorter one as
+ * a number. A number also equals a text of the same number, because forms know only texts.
  */
 function isEqual(expected: Scalar, value: unknown): boolean {
   if (typeof expected === 'string') return textOf(value) === expected

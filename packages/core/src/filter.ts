@@ -8,7 +8,7 @@ import type { VerifiedBy } from './providers/provider.ts'
 /** An event as a filter's `when` sees it, before it is stored. */
 export type RoutedEvent = Omit<HandledEvent, 'details'>
 
-/** Which events something concerns. Every part that is given must match; a list matches if one of its entries does. */
+/** Selects events. Every part that is given must match; a list matches if one of its entries does. */
 export interface Filter {
   source?: string | string[] | undefined
   /** `*` stands for any characters: `sms_*`. */
@@ -19,13 +19,13 @@ export interface Filter {
   /** Fields of the payload, each by its path: `{ 'message.to': '+4930123456' }`. */
   fields?: Record<string, FieldCondition> | undefined
   /**
-   * Asked last, of events that all else matches; it answers at once and changes nothing. If it throws, the event matches:
-   * a handler that runs once too often can be seen, and one that did not run cannot.
+   * Called last, for events that match everything else. It must answer at once and change nothing. If it throws, the event
+   * matches: a handler that runs once too often is noticed, and one that did not run is not.
    */
   when?: ((event: RoutedEvent) => boolean) | undefined
 }
 
-/** What a filter's cheap part looks at. */
+/** What a filter can be tested on without the payload. */
 export interface Filterable {
   source: string
   accountId: string
@@ -70,12 +70,12 @@ export function patternsOfNoSource(patterns: Filter['source'], sources: readonly
   return [patterns ?? []].flat().filter((pattern) => pattern !== OWN_SOURCE && !sources.some(glob(pattern)))
 }
 
-/** Told of a `when` that threw. */
+/** Called for a `when` that threw. */
 export type WhenFailed = (failure: { handler: string; eventId: string; error: Error }) => void
 
 /**
- * Compiles handlers into a function that gives, for a callback, its id with the name of each handler that is to act on
- * it. The payload is parsed once, and only where a handler asks for it. Never throws.
+ * Compiles handlers into a function that returns a pair for each handler that is to act on a callback: the callback's id and
+ * the handler's name. The function parses the payload at most once, and only if a handler needs it. It never throws.
  */
 export function createMatch(
   handlers: readonly { name: string; on: Filter }[],
@@ -102,7 +102,7 @@ export function createMatch(
   }
 }
 
-/** Undefined where the payload is not asked for. Throws what `when` throws. */
+/** Undefined if the filter does not need the payload. The test throws what `when` throws. */
 function contentMatcher({ fields, when }: Filter): ((event: RoutedEvent) => boolean) | undefined {
   if (fields === undefined && when === undefined) return undefined
   const tests = Object.entries(fields ?? {}).map(([path, condition]) => fieldTest(path, condition))
@@ -152,7 +152,7 @@ function oneOf(patterns: string | string[] | undefined): (value: string) => bool
   return (value) => tests.some((test) => test(value))
 }
 
-/** No regular expression: a sender may choose the value, and one with several `*` could take seconds for it. */
+/** No regular expression: senders may choose the value, and a pattern with several `*` could take seconds to match it. */
 function glob(pattern: string): (value: string) => boolean {
   const [start = '', ...middle] = pattern.split('*')
   const end = middle.pop()

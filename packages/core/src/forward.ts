@@ -9,9 +9,9 @@ import { addressList } from './providers/access.ts'
 import type { AddressList } from './providers/access.ts'
 import { fromBase64 } from './providers/proof.ts'
 
-// The action `forward`: an event goes to a URL. docs/handlers.md describes the options; apps/worker does it.
+// The action `forward`: an event goes to a URL. docs/handlers.md describes the options; apps/worker sends the requests.
 
-/** How the event is put: as it came, or in a form that the destination takes. */
+/** The form in which an event is sent: as it was received, or one that the destination takes. */
 export type ForwardAs = 'received' | 'json' | 'form' | 'get'
 
 export interface ForwardOptions {
@@ -22,15 +22,15 @@ export interface ForwardOptions {
   headers?: Record<string, ConfigText>
   basicAuth?: { username: ConfigText; password: ConfigText }
   bearerToken?: ConfigText
-  /** Signs by Standard Webhooks with every one of these secrets, `whsec_` and base64. */
+  /** Signs by Standard Webhooks with every one of these secrets, each `whsec_` and base64. */
   sign?: { secrets: ConfigText | ConfigText[] }
-  /** PEM. `ca` stands for the system's certificate authorities when the destination's certificate is checked. */
+  /** PEM. `ca` replaces the authorities that Node.js trusts when the destination's certificate is checked. */
   clientCertificate?: { cert: ConfigText; key: ConfigText; ca?: ConfigText }
-  /** Tried in the same attempt where `url` cannot be reached, is too slow, or answers 429 or 5xx. Unset: none. */
+  /** Tried in the same attempt if `url` cannot be reached, is too slow, or answers 429 or 5xx. None if it is unset. */
   fallbackUrl?: ConfigText
-  /** Of the whole attempt. 15 s where it is left out. */
+  /** The time limit of the whole attempt; 15 s where it is left out. */
   timeoutMs?: number
-  /** Addresses and CIDR ranges that are connected to though they are not public. */
+  /** Addresses and CIDR ranges that may be connected to although they are not public. */
   allowAddresses?: string[]
   /** How many redirects are followed; none where it is left out. */
   maxRedirects?: number
@@ -40,7 +40,7 @@ export interface ForwardOptions {
 export interface ForwardAction {
   kind: 'forward'
   as: ForwardAs
-  /** May hold tokens with `as: 'get'`; is a URL then once they are filled. */
+  /** May hold tokens with `as: 'get'`, and is then a URL only once they are filled. */
   url: string
   fallbackUrl: string | undefined
   /** By lower-case names, `authorization` included. */
@@ -76,8 +76,8 @@ const schema = z.strictObject({
 type ParsedOptions = z.infer<typeof schema>
 
 /**
- * Sends each event to a URL, as JSON, as a form, as a GET, or as it came. 2xx is success. What is not written out may come
- * from the environment by `env()`.
+ * Sends each event to a URL, as JSON, as a form, as a GET, or as it came. 2xx is success. URLs and secrets may come from the
+ * environment by `env()`.
  */
 export function forward(options: ForwardOptions): ActionDefinition {
   return { kind: 'forward', resolve: (resolve) => resolveForward(options, resolve) }
@@ -114,7 +114,7 @@ function urlProblem(
   { as, allowAddresses }: { as: ForwardAs; allowAddresses: AddressList },
 ): string | undefined {
   if (!/^https?:\/\//i.test(text)) return 'must begin with https:// or http://'
-  // Told apart by hand: what stands first after more slashes, or after spaces, would be the host for a parser.
+  // Checked by hand: after extra slashes or spaces, a URL parser would take whatever comes first for the host.
   const host = /^https?:\/\/([^/?#\\\s]+)\S*$/i.exec(text)?.[1]
   if (host === undefined) return 'is no URL'
   if (as === 'get' && host.search(URL_TOKEN) !== -1)
@@ -126,10 +126,10 @@ function urlProblem(
   return isIP(address) === 0 || mayConnect(address, allowAddresses) ? undefined : `is refused: ${refusalOf(address)}`
 }
 
-/** What belongs to the connection, or is written by `forward` itself. */
+/** Headers that belong to the connection, or that `forward` itself writes. */
 const RESERVED_HEADERS =
   /^(?:connection|content-length|expect|host|idempotency-key|keep-alive|proxy-.*|ringback-.*|te|trailer|transfer-encoding|upgrade|webhook-(?:id|timestamp|signature))$/
-/** What Node sends; a line end would begin a header of its own. */
+/** The characters that Node sends. A line end would begin another header. */
 const HEADER_VALUE = /^[\t\u0020-\u007e\u0080-\u00ff]*$/
 
 function resolveHeaders({ headers }: ParsedOptions, resolve: ResolveAction): Record<string, string> {
@@ -164,7 +164,7 @@ function resolveAuthorization(
   return { authorization: `Bearer ${token}` }
 }
 
-/** Standard Webhooks asks for 24 to 64; shorter ones than this are rather a mistake. */
+/** Standard Webhooks asks for 24 to 64 bytes. A secret shorter than this is probably a mistake. */
 const MIN_KEY_BYTES = 16
 
 function resolveSigningKeys(secrets: ConfigText | ConfigText[], resolve: ResolveAction): Buffer[] {

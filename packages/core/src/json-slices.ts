@@ -21,7 +21,7 @@ export interface Slice {
 
 /** An element of an array. */
 export interface Element extends Slice {
-  /** Of an object, the value of the member that was asked for: the last one, as JSON.parse keeps it. */
+  /** If the element is an object, the value of the member that was asked for: the last one, as JSON.parse keeps it. */
   member?: Slice | undefined
 }
 
@@ -34,7 +34,7 @@ interface Member extends Slice {
 
 /** Whether arrays and objects are nested at most `maxDepth` levels deep. Call it before JSON.parse. */
 export function depthWithin(json: Buffer, maxDepth: number): boolean {
-  // Most documents open fewer than that in all, which is counted in native code.
+  // Most documents have fewer opening brackets than that in all, and indexOf counts them in native code.
   if (openings(json, OPEN_BRACE, maxDepth) + openings(json, OPEN_BRACKET, maxDepth) <= maxDepth) return true
   let depth = 0
   for (let at = 0; at < json.length; at++) {
@@ -48,7 +48,7 @@ export function depthWithin(json: Buffer, maxDepth: number): boolean {
   return true
 }
 
-/** How often `byte` occurs, strings included; one more than `limit` stands for more. */
+/** How often `byte` occurs, strings included. It stops at one more than `limit`. */
 function openings(json: Buffer, byte: number, limit: number): number {
   let count = 0
   for (let at = json.indexOf(byte); at !== -1 && count <= limit; at = json.indexOf(byte, at + 1)) count += 1
@@ -61,9 +61,9 @@ export function documentSlice(json: Buffer): Slice {
 }
 
 /**
- * The elements of the array `key` of the document, in order: of the last one, as JSON.parse keeps it; without a key, of
- * the document itself. Nothing if it is no array. With a member's key, that member of each element that is an object. One
- * pass, for this runs for every request.
+ * The elements of an array, in order: of the document's member `key` (the last one, as JSON.parse keeps it), or of the
+ * document itself if there is no `key`. Empty if that is no array. With `memberKey`, each element that is an object comes
+ * with that member. One pass, because this runs for every request.
  */
 export function elementsOf(json: Buffer, key?: string, memberKey?: string): Element[] {
   const { start, end } = documentSlice(json)
@@ -94,7 +94,7 @@ function members(json: Buffer, slice: Slice): Member[] {
   return found
 }
 
-/** The value of `key`: the last one, as JSON.parse keeps it. */
+/** The value of `key` in the object at `slice`: the last one, as JSON.parse keeps it. Undefined if there is none. */
 export function member(json: Buffer, slice: Slice, key: string): Slice | undefined {
   let found: Slice | undefined
   eachMember(json, slice, (keyStart, keyEnd, valueStart, valueEnd) => {
@@ -145,7 +145,7 @@ function collectCuts(json: Buffer, slice: Slice, keys: ReadonlySet<string>, cuts
   cuts.push({ start: from, end: slice.end - 1 })
 }
 
-/** Collects the elements of the array whose bracket stands at `from`; the offset after its closing bracket. */
+/** Collects the elements of the array whose bracket stands at `from`. Returns the offset after its closing bracket. */
 function eachElement(json: Buffer, from: number, limit: number, found: Element[], memberKey?: string): number {
   let at = from + 1
   while (at < limit) {
@@ -165,7 +165,7 @@ function eachElement(json: Buffer, from: number, limit: number, found: Element[]
   return at
 }
 
-/** Visits the members of the object at the start of the slice; the offset of what follows it, white space left out. */
+/** Visits the members of the object at the start of the slice. Returns the offset of what follows it after white space. */
 function eachMember(
   json: Buffer,
   slice: Slice,
@@ -185,7 +185,7 @@ function eachMember(
   return at
 }
 
-/** Compares in place where it can, which is where both are ASCII: this runs for every key of every callback. */
+/** Compares in place if the key is plain ASCII, because this runs for every key of every callback. */
 function isKey(json: Buffer, keyStart: number, keyEnd: number, key: string): boolean {
   // However a key is written, each of its letters takes a byte or more.
   if (keyEnd - keyStart < key.length + 2) return false
@@ -198,7 +198,7 @@ function isKey(json: Buffer, keyStart: number, keyEnd: number, key: string): boo
   return same
 }
 
-/** Where the value that starts at `at` ends: at the comma or closing bracket after it. */
+/** Where the value that starts at `from` ends: at the comma or closing bracket after it. */
 function valueEnd(json: Buffer, from: number, limit: number): number {
   let depth = 0
   for (let at = from; at < limit; at++) {

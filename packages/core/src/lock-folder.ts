@@ -7,9 +7,9 @@ export interface FolderLock {
 }
 
 /**
- * Locks a folder, or returns undefined where another holder has it. Node has no file locks of its own, and SQLite's are the
- * operating system's: they go with their process, so a lock never outlives a kill, and a process that is only frozen keeps
- * its. The database itself stays empty.
+ * Locks a folder, or returns undefined where another holder has it. Node has no file locks of its own, so this uses
+ * SQLite's, which are the operating system's: a lock ends with its process, even if that is killed, and a process that is
+ * only frozen keeps it. The database itself stays empty.
  * @throws if the folder is not there or cannot be written
  */
 export function lockFolder(folder: string): FolderLock | undefined {

@@ -3,7 +3,7 @@ import type { DestinationStream, Logger } from 'pino'
 
 export type { Logger } from 'pino'
 
-/** What is kept of the log while nobody reads it; further lines are dropped. */
+/** How much of the log is kept in memory while nobody reads it. Further lines are dropped. */
 const MAX_UNREAD_BYTES = 16 * 1024 * 1024
 
 /** Fields that no line shows. */
@@ -22,7 +22,7 @@ export function createLogger(app: string, level: string, destination?: Destinati
       base: { app, pid: process.pid },
       timestamp: pino.stdTimeFunctions.isoTime,
       redact: HIDDEN,
-      // pino's own redaction looks into fields too, for four times the price of a line, and one level deep.
+      // pino's own redaction looks only one level deep into fields, and makes a line cost four times as much.
       formatters: { log: shown },
       serializers: { err: (error: unknown) => error }, // by then it is serialized
     },
@@ -35,13 +35,13 @@ function isNested(value: unknown): value is object {
   return typeof value === 'object' && value !== null
 }
 
-/** What the fields hold, without what is hidden; their own names are pino's to look at. Never throws. */
+/** The fields without what is hidden inside them; pino itself redacts by the fields' own names. Never throws. */
 function shown(fields: Record<string, unknown>): Record<string, unknown> {
   try {
     if (!Object.values(fields).some(isNested)) return fields
     return mapFields(fields, (value) => withoutHidden(value, DEPTH))
   } catch (error) {
-    // A field that a program computes.
+    // A getter may throw.
     return { unreadable: error instanceof Error ? error.message : 'a field threw' }
   }
 }

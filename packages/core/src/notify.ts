@@ -6,13 +6,13 @@ import { addressList } from './providers/access.ts'
 import type { AddressList } from './providers/access.ts'
 import { redisUrlProblem } from './queue/redis-url.ts'
 
-// Handlers that tell people of an event, or put it on a queue of the user's own: their options, and what becomes of
-// these when the configuration is loaded.
+// Handlers that notify people of an event, or put it on a queue of the user's own: their options, and the actions that are
+// made of these when the configuration is loaded.
 
 export interface EmailOptions {
   /**
-   * `smtps://user:password@host:465` is TLS from the start, `smtp://user:password@host:587` is STARTTLS. What is no
-   * letter or digit in the user and the password is percent-encoded.
+   * `smtps://user:password@host:465` is TLS from the start, `smtp://user:password@host:587` is STARTTLS. Special characters
+   * in the user and the password are percent-encoded.
    */
   smtpUrl: ConfigText
   /** `alerts@example.com`, or `Ringback <alerts@example.com>`. */
@@ -23,7 +23,7 @@ export interface EmailOptions {
   subject?: string
   text?: string
   html?: string
-  /** False: a server that offers no STARTTLS gets the mail in the open. For a relay on a network of one's own. */
+  /** If false, a server that offers no STARTTLS gets the mail unencrypted. For a relay on a private network. */
   requireTls?: boolean
   /** PEM certificates of the authorities that are trusted here, instead of those that Node.js trusts. */
   ca?: ConfigText
@@ -46,7 +46,7 @@ export interface WebhookOptions extends MessageOptions {
   webhookUrl: ConfigText
 }
 
-/** How bad PagerDuty takes an event to be. */
+/** PagerDuty's severity of an event. */
 export type Severity = 'critical' | 'error' | 'warning' | 'info'
 
 export interface PagerDutyOptions extends MessageOptions {
@@ -59,7 +59,7 @@ export interface PagerDutyOptions extends MessageOptions {
 }
 
 export interface QueueOptions {
-  /** In any form of the variable REDIS_URL, which is taken where it is left out. */
+  /** In any form that the variable REDIS_URL may have; that variable, if left out. */
   redisUrl?: ConfigText
   /** The queue's name. */
   name: string
@@ -67,13 +67,13 @@ export interface QueueOptions {
   jobName?: string
   /** BullMQ's prefix of the queue's keys; `bull` where it is left out, as there. */
   prefix?: string
-  /** BullMQ's options of the jobs. Those that are done are kept unless this says otherwise, as with BullMQ itself. */
+  /** BullMQ's options of the jobs. As with BullMQ itself, finished jobs are kept unless this says otherwise. */
   jobOptions?: QueueJobOptions
   /** Default 5 s. */
   timeoutMs?: number
 }
 
-/** What BullMQ's JobsOptions say of the same names. */
+/** The members of BullMQ's JobsOptions that can be set. */
 export interface QueueJobOptions {
   attempts?: number | undefined
   backoff?: number | { type: string; delay?: number | undefined } | undefined
@@ -135,7 +135,7 @@ export interface QueueAction {
   timeoutMs: number
 }
 
-/** Sends a mail. A reply of the server that begins with 4, and whatever keeps it from answering, is tried again. */
+/** Sends a mail. It is tried again unless the server refuses it for good (5xx, except 503). */
 export function email(options: EmailOptions): ActionDefinition<EmailAction> {
   return {
     kind: 'email',
@@ -253,7 +253,7 @@ function resolveSmtp(options: z.output<typeof emailOptions>, resolve: ResolveAct
   return { host: server.host, port: server.port, credentials: server.credentials, tls, ca }
 }
 
-/** Nothing but what is named here: a query could switch off the check of certificates, unseen. */
+/** Accepts only these parts of a URL: a query could switch off the check of certificates, unseen. */
 function parseSmtpUrl(
   text: string,
 ): (Pick<SmtpServer, 'host' | 'port' | 'credentials'> & { isImplicit: boolean }) | undefined {
@@ -311,7 +311,7 @@ const kept = z.union([
   z.strictObject({ count: z.int().min(0) }),
 ])
 
-/** BullMQ's own: it refuses jobs beyond it. */
+/** BullMQ refuses jobs with a larger one. */
 const MAX_PRIORITY = 2 ** 21 - 1
 
 const queueOptions = z.strictObject({

@@ -1,8 +1,8 @@
 import { BlockList, isIP } from 'node:net'
 import type { AddressList } from './providers/access.ts'
 
-// Which addresses Ringback connects to on somebody else's word: a URL's host name, or a redirect, must not lead it into
-// the network it runs in. After the special-purpose registries of IANA, and what clouds answer metadata on.
+// Which addresses Ringback may connect to when somebody else chooses them: a host name or a redirect must not lead it into
+// the network it runs in. Sources: IANA's special-purpose address registries, and the clouds' metadata addresses.
 
 const SPECIAL_IPV4 = [
   '0.0.0.0/8', // this network
@@ -31,7 +31,7 @@ const SPECIAL_IPV6 = [
   '3fff::/20', // documentation
 ]
 
-/** By which networks without IPv4 reach IPv4 addresses, which stand in its last 32 bits. */
+/** The prefix by which networks without IPv4 reach an IPv4 address, which is in the last 32 bits (RFC 6052). */
 const NAT64_PREFIX = '64:ff9b::'
 const NAT64_BITS = 96
 

@@ -5,7 +5,7 @@ export interface RetryPolicy {
   /** Wait before the second attempt; doubled before each further one. */
   firstDelayMs: number
   maxDelayMs: number
-  /** Waits before the second attempt, the third and so on, instead of doubled ones; the last one goes on. */
+  /** Waits before the second attempt, the third and so on, in place of doubled ones; the last one repeats. */
   delaysMs?: number[] | undefined
   /** How long after the event was stored another attempt still makes sense. Unlimited where it is left out. */
   maxAgeMs?: number | undefined
@@ -13,7 +13,7 @@ export interface RetryPolicy {
   neverRetry: number[]
 }
 
-/** The longest of the waits that a policy may name: Postgres gets them as integers of milliseconds. */
+/** The longest wait that a policy may set: Postgres gets waits as integers of milliseconds. */
 export const MAX_DELAY_MS = 14 * 86_400_000
 
 /** 8 attempts over about 21 minutes; the schedule is printed in docs/handlers.md. */
@@ -27,7 +27,7 @@ export const defaultRetry: RetryPolicy = {
 /** How long a destination may have us wait by Retry-After. */
 const MAX_RETRY_AFTER_MS = 3_600_000
 
-/** What an attempt came to. A failure that is not `retryable` ends the delivery at once. */
+/** The result of an attempt. A failure that is not `retryable` ends the delivery at once. */
 export type AttemptResult =
   | { ok: true }
   | { ok: false; retryable: boolean; statusCode?: number | undefined; retryAfterMs?: number | undefined }
@@ -56,7 +56,7 @@ export function nextStep(
   return { kind: 'retry', delayMs }
 }
 
-/** A user's own function may ask for anything, and for what is no number. */
+/** A user's own function may ask for any wait, even for NaN. */
 function askedFor(retryAfterMs = 0): number {
   const ms = Math.round(Math.min(retryAfterMs, MAX_RETRY_AFTER_MS))
   return Number.isNaN(ms) ? 0 : ms

@@ -1,12 +1,12 @@
-// Parts of REDIS_URL and DATABASE_URL. With several hosts they are no URLs as the standard has it, and what is wrong with
-// one must be told without it, for it may hold a password.
+// Parts of REDIS_URL and DATABASE_URL. With several hosts these are no standard URLs, so a URL parser refuses them. Errors
+// must not show them, because they may hold a password.
 
 export interface ServerNode {
   host: string
   port: number
 }
 
-/** What stands before the @ of a URL: `user:password`. */
+/** Reads what stands before the @ of a URL: `user:password`, percent-encoded. Throws if that cannot be decoded. */
 export function parseUserInfo(userInfo: string | undefined): { username?: string; password?: string } {
   if (userInfo === undefined) return {}
   const [username = '', ...rest] = userInfo.split(':')
@@ -16,7 +16,7 @@ export function parseUserInfo(userInfo: string | undefined): { username?: string
   }
 }
 
-/** `host:port,host:port` */
+/** Reads `host:port,host:port`. Throws if a part has another form. */
 export function parseHosts(hosts: string, defaultPort: number): ServerNode[] {
   return hosts.split(',').map((text) => {
     const match = /^(?:\[([0-9a-fA-F:.]+)\]|([^:[\]\s]+))(?::(\d{1,5}))?$/.exec(text)
@@ -28,7 +28,7 @@ export function parseHosts(hosts: string, defaultPort: number): ServerNode[] {
   })
 }
 
-/** Undoes percent-encoding. */
+/** Undoes percent-encoding. Throws for a % that begins none. */
 export function decode(text: string): string {
   try {
     return decodeURIComponent(text)

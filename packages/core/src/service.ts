@@ -8,7 +8,7 @@ import type { Registry } from './metrics.ts'
 import { MAX_STORE_SHARDS, redisUrlProblem } from './queue/redis-url.ts'
 import { withTimeout } from './with-timeout.ts'
 
-// What every long-running process of Ringback shares: its part of the environment, its end, its operator's port.
+// What every long-running process of Ringback shares: variables, shutdown, the operator's port.
 
 /** `error` says what the value must be, whatever is wrong with it. */
 function number(error: string, isRight: (value: number) => boolean) {
@@ -47,7 +47,7 @@ export const variables = {
   spoolMaxBytes: bytes.default(1024 ** 3),
   shutdownDelayMs: wholeNumber(0, 60_000).default(5000),
   workerConcurrency: wholeNumber(1, 100).default(8),
-  // Not 0: others must find it.
+  // Not 0, with which the system would choose one: others must find it.
   embeddedPostgresPort: wholeNumber(1, 65_535).default(5433),
   stuckAfterSeconds: seconds.default(60),
 }
@@ -76,7 +76,7 @@ const CLOSE_DEADLINE_MS = 15_000
 /**
  * Starts a service and closes it at the first SIGTERM or SIGINT; the process then ends with 0, or with 1 if closing took
  * longer than its deadline, failed, or was cut short by a second signal. A start that fails ends the process with 1 and
- * its message. `start` gets a signal that fires when it need not go on.
+ * its message. `start` gets a signal that fires when the process is to end.
  */
 export async function runService(start: (stopping: AbortSignal) => Promise<RunningService>): Promise<void> {
   const stopping = new AbortController()
@@ -97,7 +97,7 @@ export async function runService(start: (stopping: AbortSignal) => Promise<Runni
 
 let deadline: NodeJS.Timeout | undefined
 
-/** Ends the process with 1 in `ms` milliseconds, and not at the time that was set before. */
+/** Ends the process with 1 in `ms` milliseconds, in place of any time that was set before. */
 function endAfter(ms: number): void {
   clearTimeout(deadline)
   deadline = setTimeout(() => {
@@ -107,8 +107,8 @@ function endAfter(ms: number): void {
 }
 
 /**
- * Closes a part of a service, and goes on after `ms` whether it is closed or not: servers that are away, or frozen, keep
- * nobody from ending. What took too long or failed is logged as `close.incomplete`. Never rejects.
+ * Closes a part of a service, and goes on after `ms` whether it is closed or not: a server that is down must not keep the
+ * process from ending. A close that took too long or failed is logged as `close.incomplete`. Never rejects.
  */
 export async function closeWithin(
   { ms, part, log }: { ms: number; part: string; log: Logger },
@@ -155,7 +155,7 @@ export async function listenForOperators(options: {
     })
     server.listen(options.port, options.hostname, resolve)
   })
-  // Its own: with port 0 the system has chosen one.
+  // The actual port: with port 0 the system has chosen one.
   const { port: ownPort } = server.address() as AddressInfo
   options.log.info({ port: ownPort }, 'operators.listening')
   return {
@@ -169,7 +169,7 @@ export async function listenForOperators(options: {
 
 const NO_ADDRESS = new Set<string | undefined>(['EADDRNOTAVAIL', 'EAI_AGAIN', 'ENOTFOUND'])
 
-/** Why a server cannot listen, by the variables that say where; an error of another kind stays as it is. */
+/** Says why a server cannot listen, and which variables to change. An error of another kind is returned as it is. */
 export function explainListenError(
   error: NodeJS.ErrnoException,
   port: number,

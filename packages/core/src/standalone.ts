@@ -1,9 +1,9 @@
 import type { Environment } from './config.ts'
 import { demoCredentials } from './providers/voximplant.ts'
 
-// What `npm start` takes where nothing is set: for it, and for the commands that are run beside it.
+// Defaults of `npm start`, for it and for the commands that are run beside it.
 
-/** Public credentials where there are none of anybody's own, so that the first minute needs no account. */
+/** Adds Voximplant's public demo credentials if none of its variables is set, so that a first try needs no account. */
 export function withDemoCredentials(environment: Environment): Environment {
   if (Object.keys(environment).some((name) => name.startsWith('VOXIMPLANT_') && environment[name]?.trim()))
     return environment

@@ -6,7 +6,7 @@ import { valueAt } from './value-at.ts'
 /** `((name))`, or `{{name}}`, as in the URLs of `forward`. Brackets around anything with a space in it are text. */
 const TOKEN = /\(\(([^\s(){}]+)\)\)|\{\{([^\s(){}]+)\}\}/g
 
-/** A payload can be as large as a request; what is made of it here is a message. */
+/** How much of a value a message shows: a payload can be as large as a request. */
 const MAX_VALUE_LENGTH = 10_000
 
 /**

@@ -2,10 +2,10 @@ import type { Context, Link, SpanContext, SpanKind } from '@opentelemetry/api'
 import type * as Sdk from '@opentelemetry/sdk-trace'
 import type { Logger } from './log.ts'
 
-// OpenTelemetry traces, from the request to the attempts. Only this file knows OpenTelemetry, and it loads it only where
-// traces are wanted: whoever is traced gets a Tracing, or undefined.
+// OpenTelemetry traces, from the request to the attempts. Only this file uses OpenTelemetry, and it loads it only if tracing
+// is on. Everything else gets a Tracing, or undefined.
 
-/** Something that has begun and is being timed. */
+/** A span that has begun. */
 export interface TracedSpan {
   /** Its name for others, as a W3C `traceparent`. */
   traceparent: string
@@ -26,13 +26,13 @@ export interface Tracing {
 
 const MAX_LINKS = 128
 const CLOSE_TIMEOUT_MS = 3000
-/** A collector that is down is said once in a while, not with each batch. */
+/** How often failures are logged: a collector that is down fails every batch. */
 const COMPLAINT_INTERVAL_MS = 60_000
 
 /**
- * Begins to send traces as OTLP over HTTP (JSON), as the OTEL_* variables of the process say; undefined, and nothing is
- * loaded, unless they name an endpoint. `serviceName` is what OTEL_SERVICE_NAME may replace. Throws where a variable
- * asks for what there is not.
+ * Begins to send traces as OTLP over HTTP (JSON), as the OTEL_* variables of the process say. Undefined, and nothing is
+ * loaded, unless they name an endpoint. OTEL_SERVICE_NAME replaces `serviceName`. Throws if a variable asks for something
+ * that is not supported.
  */
 export async function startTracing(serviceName: string, log: Logger): Promise<Tracing | undefined> {
   const { env } = process
@@ -156,7 +156,7 @@ function ratioOf(argument: string | undefined): number {
 
 const ignore = () => {}
 
-/** Where OpenTelemetry tells what went wrong. It has no end: a batch every five seconds, if the collector is down. */
+/** Logs what OpenTelemetry reports, not each time: while the collector is down, a batch fails every five seconds. */
 function createComplain(log: Logger): (message: string) => void {
   let complainedAt = -Infinity
   return (message) => {
@@ -166,7 +166,7 @@ function createComplain(log: Logger): (message: string) => void {
   }
 }
 
-/** Of what may be a stack, or JSON with one. */
+/** The first line of a message that may be a stack, or JSON with one. */
 function firstLine(message: string): string {
   return message
     .slice(0, 500)

@@ -1,6 +1,6 @@
 /**
- * What `steps` lead to in `from`: names of objects' own fields, and in lists indexes from 0. Undefined where there is
- * nothing, whatever `from` is; null only where a null is there.
+ * What `steps` lead to in `from`: each is the name of an object's own field, or an index into a list, from 0. Undefined if
+ * there is nothing, whatever `from` is; null only if a null is there.
  */
 export function valueAt(from: unknown, steps: readonly string[]): unknown {
   return steps.reduce(step, from)

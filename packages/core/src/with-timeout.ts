@@ -1,4 +1,4 @@
-/** `work`, or a rejection with `message` if it takes longer. */
+/** Settles as `work` does, or rejects with `message` after `timeoutMs`. The work itself goes on. */
 export function withTimeout<Result>(work: Promise<Result>, timeoutMs: number, message: string): Promise<Result> {
   return new Promise((resolve, reject) => {
     const timer = setTimeout(() => reject(new Error(message)), timeoutMs)

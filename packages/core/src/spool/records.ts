@@ -1,7 +1,7 @@
 import { crc32 } from 'node:zlib'
 
 // How a group lies in a segment: a header of 12 bytes (magic, length, CRC-32 of what follows) and the group as JSON.
-// What was written halfway when the machine died is told by its checksum, and was acknowledged to nobody.
+// Its checksum gives away a group that was half written when the machine died; such a group was acknowledged to nobody.
 
 /** A group as the spool keeps it. */
 export interface SpooledGroup {
@@ -13,7 +13,7 @@ export interface SpooledGroup {
   job: object
 }
 
-/** What a segment holds, in order: groups, and stretches of bytes that are none (any more). */
+/** What a segment holds, in order: groups, and stretches of bytes that are not, or no longer, groups. */
 export type SegmentPart =
   | { kind: 'group'; group: SpooledGroup; end: number }
   | { kind: 'unfinished' | 'damaged'; bytes: number; end: number }
@@ -62,7 +62,7 @@ function readGroup(segment: Buffer, position: number): { group: SpooledGroup; en
   return { group: JSON.parse(json.toString()) as SpooledGroup, end }
 }
 
-/** A group whose writing was cut short: it ends beyond the segment. Whatever else is no group may have been one. */
+/** Whether a group was only partly written: it would end beyond the segment. Any other bytes may be a damaged group. */
 function isUnfinished(segment: Buffer, position: number): boolean {
   const rest = segment.subarray(position)
   if (rest.length < HEADER_BYTES) return MAGIC.indexOf(rest.subarray(0, MAGIC.length)) === 0

@@ -6,7 +6,7 @@ import { lockFolder } from '../lock-folder.ts'
 import { encodeGroup, readSegment } from './records.ts'
 import type { SpooledGroup } from './records.ts'
 
-// Where groups wait while the queue is away: append-only files in a folder that one process at a time holds. A group is
+// Where groups wait while the queue is down: append-only files in a folder that one process at a time holds. A group is
 // on disk (written and synced, and so is the entry of its file in the folder) when append resolves.
 
 export type { SpooledGroup } from './records.ts'
@@ -14,7 +14,7 @@ export type { SpooledGroup } from './records.ts'
 /** How much waits in a spool. */
 export interface SpoolUsage {
   groups: number
-  /** Of the files on disk, those included that are drained in part. */
+  /** The size of the files on disk, including those that are partly drained. */
   bytes: number
   /** When the oldest group came: ms since 1970. Undefined where nothing waits. */
   oldestAt: number | undefined
@@ -22,23 +22,23 @@ export interface SpoolUsage {
 
 export interface Spool {
   folder: string
-  /** Resolves when the group is on disk. Rejects if that cannot be, or if the spool would grow beyond its bound. */
+  /** Resolves when the group is on disk. Rejects if it cannot be written, or the spool would grow beyond `maxBytes`. */
   append: (group: SpooledGroup) => Promise<void>
   usage: () => SpoolUsage
   /** Rejects if a group could not be appended just now. */
   probe: () => Promise<void>
   /**
-   * Gives each group to `add`, the oldest first and one at a time, and forgets it when its file has been given whole:
-   * after a crash some are given again. A file that cannot be read is passed over until the next time. Resolves when nothing
-   * is left; rejects with what `add` rejects with, and begins there the next time, or at its end where it passed over a file.
+   * Gives each group to `add`, the oldest first and one at a time. A file is deleted when all its groups have been given, so
+   * after a crash some are given again. A file that cannot be read is skipped. Resolves when nothing is left. Rejects with
+   * what `add` rejects with, and begins there the next time; rejects at the end if it has skipped a file.
    */
   drain: (add: (group: SpooledGroup) => Promise<void>) => Promise<void>
-  /** Lets go of the folder. Waits for what is being written. */
+  /** Waits for what is being written, then unlocks the folder. */
   close: () => Promise<void>
 }
 
 export interface SpoolOptions {
-  /** Past it, append rejects. */
+  /** The size beyond which `append` rejects. */
   maxBytes: number
   log: Logger
 }
@@ -75,11 +75,11 @@ export async function openSpool(folder: string, { maxBytes, log }: SpoolOptions)
   })
   let nextNumber = sealed.length === 0 ? 1 : numberOf(sealed.at(-1)!.path) + 1
   let active: { file: FileHandle; segment: Segment } | undefined
-  /** The size of the last group that fits into `maxBytes` at all: without room for another of that size, the spool is full. */
+  /** The size of the last group that fits into `maxBytes` at all: without room for another such group, the spool is full. */
   let lastBytes = 1
   let lastWork: Promise<unknown> = Promise.resolve()
 
-  /** One thing at a time is done to the active segment. */
+  /** Runs one operation at a time on the active segment. */
   function inTurn<Result>(work: () => Promise<Result>): Promise<Result> {
     const result = lastWork.then(work)
     lastWork = result.catch(() => undefined)
@@ -153,7 +153,7 @@ export async function openSpool(folder: string, { maxBytes, log }: SpoolOptions)
     await unlink(segment.path).catch(() => undefined)
   }
 
-  /** A segment's bytes; undefined, and told of, where they cannot be read. */
+  /** A segment's bytes; undefined, and logged, if they cannot be read. */
   async function contentOf(segment: Segment): Promise<Buffer | undefined> {
     try {
       const content = await readFile(segment.path)
@@ -182,7 +182,7 @@ export async function openSpool(folder: string, { maxBytes, log }: SpoolOptions)
       }
       segment.position = part.end
     }
-    // Numbers are used again, and what was put aside before must stay.
+    // With the time, because numbers are used again, and what was put aside before must stay.
     if (segment.isDamaged) await rename(segment.path, `${segment.path}.${Date.now()}.damaged`)
     else await unlink(segment.path)
   }
@@ -226,7 +226,7 @@ function numberOf(path: string): number {
   return Number(path.slice(-SUFFIX.length - 12, -SUFFIX.length))
 }
 
-/** A folder that is itself on disk, with all of those above it that had to be made. */
+/** Makes a folder, and those above it, and syncs their entries to disk. */
 async function makeFolder(folder: string): Promise<void> {
   const firstMade = await mkdir(folder, { recursive: true })
   if (firstMade === undefined) return
@@ -246,7 +246,7 @@ async function syncFolder(folder: string): Promise<void> {
   }
 }
 
-/** One that cannot be read now may be readable later, and is no reason to do without the others. */
+/** All segments of a folder. One that cannot be read now may be readable later, and must not keep the others back. */
 async function findSegments(folder: string): Promise<Segment[]> {
   const segments: Segment[] = []
   for (const path of await segmentPaths(folder)) {
@@ -312,7 +312,7 @@ export async function openOwnSpool(dir: string, options: SpoolOptions): Promise<
   throw new Error(`all ${MOST_SPOOLS} spools in ${dir} are held by other processes`)
 }
 
-/** By the numbers that Linux has for them (statfs(2)). */
+/** File systems that do not last, by the numbers that Linux gives them (statfs(2)). */
 const UNSAFE_FILE_SYSTEMS = new Map([
   [0x01021994, 'tmpfs'],
   [0x858458f6, 'ramfs'],
