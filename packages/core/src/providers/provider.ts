@@ -122,11 +122,11 @@ export interface Source {
   /** Where its URLs begin as the provider calls them, if not at PUBLIC_BASE_URL. */
   publicBaseUrl: string | undefined
   /**
-   * Headers, by lower-case names, that are stored as they came though they look like credentials or belong to the connection:
-   * signatures and names are read from them. What looks like a password or a fixed token in one is still not stored.
+   * Headers, by lower-case names, that are stored as they came because signatures or names are read from them, although they
+   * look like credentials or belong to the connection. What looks like a password or a fixed token is still not stored.
    */
   keptHeaders: readonly string[]
-  /** The one of them that, by configuration, carries the signature: whatever came in it is stored. */
+  /** The one of them that carries the signature by configuration: whatever comes in it is stored. */
   signatureHeader?: string | undefined
   /** Headers that carry credentials by configuration, whatever they are called; lower case. */
   credentialHeaders: readonly string[]

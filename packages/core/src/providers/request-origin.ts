@@ -1,6 +1,6 @@
 import type { AddressList } from './access.ts'
 
-// Who called, and by which URL: what ingest sees is the inner side of proxies.
+// Who called, and by which URL. Behind proxies, ingest itself sees neither.
 
 /** A request as it reached this process. */
 export interface InnerRequest {
@@ -18,8 +18,8 @@ export interface OriginSettings {
 }
 
 /**
- * The URL that the provider called. From configuration where it is there; else from the headers of a trusted proxy; else
- * only path and query, for a host that anybody can write into a request proves nothing.
+ * The URL that the provider called. It begins as configured; else as the headers of a trusted proxy say. Without either
+ * it is only path and query, because anybody can write any host into a request.
  */
 export function publicUrl({ publicBaseUrl, trustedProxies }: OriginSettings, request: InnerRequest): string {
   const { target, header, remoteAddress } = request
@@ -31,8 +31,9 @@ export function publicUrl({ publicBaseUrl, trustedProxies }: OriginSettings, req
 }
 
 /**
- * The URL of a target where URLs begin with `baseUrl`. The target `/` is that URL itself, with or without a slash at its end:
- * a proxy that takes a path away leaves `/` of both. Of a host alone it is the path that HTTP clients call.
+ * The URL of `target`, if URLs begin with `baseUrl`. The target `/` stands for `baseUrl` itself, whether that ends in a
+ * slash or not, because a proxy that strips a path leaves `/` of both. If `baseUrl` is only a host, `/` is the path
+ * called there.
  */
 export function urlBelow(baseUrl: string, target: string): string {
   const isItself = /^\/(?:\?|$)/.test(target) && !/^https?:\/\/[^/]+$/i.test(baseUrl)
@@ -40,8 +41,8 @@ export function urlBelow(baseUrl: string, target: string): string {
 }
 
 /**
- * The address of the sender: the last one in `X-Forwarded-For` that is no trusted proxy, or the first, where all are. Each was
- * written by whoever stands behind it, so that none is believed before a stranger's.
+ * The address of the sender: the last one in `X-Forwarded-For` that is no trusted proxy, or the first if all are. Each
+ * address was written by the next one in the list, so those before a stranger's are not believed.
  */
 export function clientAddress(
   { trustedProxies }: Pick<OriginSettings, 'trustedProxies'>,
@@ -62,8 +63,8 @@ function withoutPort(address: string): string {
 }
 
 /**
- * The value that the nearest proxy wrote. Not that of a proxy further out, even if it is trusted: not every proxy adds to these headers,
- * and where one left them alone, what stands in its place is the sender's.
+ * The value that the nearest proxy wrote. A value further out is not used even if its proxy is trusted: not every proxy
+ * adds to these headers, and if one did not, the value in its place is the sender's.
  */
 function last(value: string | undefined): string | undefined {
   return value?.split(',').at(-1)?.trim() || undefined
