@@ -1,4 +1,4 @@
-/** Whether one more refusal of `bytes` bytes from `source` may be kept just now. */
+/** Whether one more refusal of `bytes` bytes from `source` may be kept; if so, it counts as kept. */
 export type Allowance = (source: string, bytes: number) => boolean
 
 /** What each source may put into quarantine, per process and minute. Beyond it refusals are only counted. */
@@ -10,7 +10,7 @@ export interface AllowanceLimits {
 /** Enough to keep a minute of callbacks under a wrong secret, little enough that a flood of forgeries fills no queue. */
 export const defaultAllowance: AllowanceLimits = { items: 600, bytes: 2 * 1024 * 1024 }
 
-/** @param now milliseconds, as Date.now gives */
+/** Makes the allowance of one process. `now` is in ms since 1970. */
 export function createAllowance(limits: AllowanceLimits, now: () => number): Allowance {
   let minute = 0
   const used = new Map<string, { items: number; bytes: number }>()

@@ -1,7 +1,7 @@
 import type { IncomingMessage, RequestListener, Server, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 
-/** The newest response of a connection: a property, for it is set with every request and must cost nothing. */
+/** Key of a connection's newest response. It is a property because it is set with every request and must cost nothing. */
 const NEWEST = Symbol('newest response')
 
 interface Connection extends Socket {
@@ -9,9 +9,9 @@ interface Connection extends Socket {
 }
 
 export interface AnnounceClose {
-  /** The server's listener, with each response noted on its way. */
+  /** Wraps the server's listener so that each response is noted. */
   noting: (listener: RequestListener) => (request: IncomingMessage, response: ServerResponse) => void
-  /** Of a server that has this listener: from here on every answer has `Connection: close`, those to requests in hand too. */
+  /** From now on every answer of the server has `Connection: close`, also those to requests in hand. */
   announce: () => void
   /** To be called with the server before its first connection. */
   watch: (server: Server) => void
@@ -19,7 +19,7 @@ export interface AnnounceClose {
 
 /**
  * Makes a server able to tell its clients to leave: a client that has read `Connection: close` sends nothing more on the
- * connection, so closing it resets no request. Node closes the connection by itself behind such an answer.
+ * connection, so closing it resets no request. Node closes the connection by itself after such an answer.
  */
 export function createAnnounceClose(): AnnounceClose {
   const connections = new Set<Connection>()
@@ -29,7 +29,7 @@ export function createAnnounceClose(): AnnounceClose {
     noting: (listener) => (request, response) => {
       const connection = request.socket as Connection
       if (isLeaving) {
-        // Of pipelined requests only the last may say so, for behind it nothing is sent any more.
+        // Of the answers to pipelined requests only the last may say so: Node sends nothing after it.
         const before = connection[NEWEST]
         if (before?.headersSent === false) before.removeHeader('Connection')
         response.setHeader('Connection', 'close')

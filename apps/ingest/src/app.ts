@@ -11,11 +11,11 @@ import { pathAndQuery } from './request-target.ts'
 
 export interface AppDependencies extends ReceiveDependencies {
   readBody: (c: Context<IngestEnv>) => Promise<Body>
-  /** The source that `/` belongs to, where there is one; it has no tokens. */
+  /** The source that `/` belongs to, if any; it has no tokens. */
   rootSource: string | undefined
-  /** Whether callbacks can be made durable just now. */
+  /** Whether callbacks can be made durable at the moment. */
   ready: () => Promise<boolean>
-  /** Told of each request when its answer is known. */
+  /** Called for each request when its answer is known. */
   onAnswered: (request: AnsweredRequest) => void
   tracing?: Tracing | undefined
   log: Logger
@@ -36,7 +36,7 @@ export function createApp(deps: AppDependencies): Hono<IngestEnv> {
 
   const { rootSource } = deps
   if (rootSource === undefined) {
-    // What a control panel asks when it checks the URL that it was given.
+    // A control panel sends this to check the URL that was entered.
     app.get('/', (c) => c.json({ status: 'ready' }))
     app.post('/', (c) => c.json(UNKNOWN_SOURCE, 404))
   } else {
@@ -96,14 +96,14 @@ export function createApp(deps: AppDependencies): Hono<IngestEnv> {
 function toResponse(c: Context<IngestEnv>, outcome: Outcome): Response {
   switch (outcome.kind) {
     case 'accepted':
-      // Plain headers go out as they are: those of `c.body` would become a Headers, and that an object again.
+      // Plain headers are sent as they are. Those of `c.body` would be made into a Headers, and that into an object again.
       return new Response(outcome.answer.body, { headers: { 'Content-Type': outcome.answer.contentType } })
     case 'unknown_source':
       return c.json(UNKNOWN_SOURCE, 404)
     case 'method_not_allowed':
       return c.json({ error: 'method not allowed' }, 405, { Allow: outcome.allowed.join(', ') })
     case 'too_large':
-      // The rest of the body is not wanted, and reading it to its end would be the only way to keep the connection.
+      // The connection could only be kept by reading the rest of the body, which nobody wants.
       return c.json({ error: 'body too large' }, 413, { Connection: 'close' })
     case 'forged':
       if (outcome.challenge !== undefined) c.header('WWW-Authenticate', outcome.challenge)
@@ -118,7 +118,7 @@ function toResponse(c: Context<IngestEnv>, outcome: Outcome): Response {
   }
 }
 
-/** Nothing that the sender makes up: a source that is none has no name. */
+/** The attributes of a request's span. They hold nothing that a sender can make up: an unknown source is not named. */
 function attributesOf(source: string, outcome: Outcome, statusCode: number) {
   return {
     'ringback.source': outcome.kind === 'unknown_source' ? undefined : source,
@@ -127,7 +127,7 @@ function attributesOf(source: string, outcome: Outcome, statusCode: number) {
   }
 }
 
-/** One line for each request: `debug` for what went well, for at thousands a second the worker's line a group is enough. */
+/** Logs one line for each request. Accepted ones are `debug`: at thousands a second the worker's lines are enough. */
 function logOutcome(log: Logger, source: string, outcome: Outcome, durationMs: number): void {
   const level = outcome.kind === 'accepted' ? 'debug' : outcome.kind === 'not_durable' ? 'error' : 'info'
   if (!log.isLevelEnabled(level)) return

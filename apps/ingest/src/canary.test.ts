@@ -3,7 +3,7 @@ import type { GroupPart, QueuedCanary } from '@ringback/core/callback'
 import { createLogger } from '@ringback/core/log'
 import { startCanary } from './canary.ts'
 
-// The enqueuer here is a function: what matters is what is sent, and when it is not. The real way is in test/.
+// The enqueuer here is a function: what matters is what is sent, and when nothing is. The real path is tested in test/.
 
 const eventually = (check: () => void) => vi.waitFor(check, { interval: 5, timeout: 5000 })
 
@@ -43,7 +43,7 @@ test('canaries come at once and then again and again, with what waits in the spo
   expect(times).toEqual(times.toSorted((a, b) => a - b))
 })
 
-test('while the queue is away no canary is sent, not even into the spool', async () => {
+test('while the queue is down no canary is sent, not even into the spool', async () => {
   const { canary, state } = start({ isAway: true })
   await eventually(() => expect(state.looks).toBeGreaterThan(3))
   expect(state.tries).toBe(0)

@@ -7,27 +7,27 @@ import type { Enqueuer } from './enqueue.ts'
 export interface CanaryOptions {
   enqueuer: Pick<Enqueuer, 'enqueue' | 'isQueueAway'>
   intervalMs: number
-  /** What waits in the spool, where there is one. */
+  /** What waits in the spool, if there is one. */
   spool?: (() => { groups: number; bytes: number }) | undefined
-  /** A sentence if the queue's server has lost what it had acknowledged to this process. Rejects if it does not answer. */
+  /** Resolves to a description if the queue's server has lost what it acknowledged to us. Rejects if it does not answer. */
   detectLoss: () => Promise<string | undefined>
-  /** Told of each canary that has become durable. */
+  /** Called for each canary that has become durable. */
   onSent?: () => void
   log: Logger
 }
 
 export interface Canary {
-  /** Says goodbye, if the queue is there, so that nobody waits for the next one. */
+  /** Sends a last canary, if the queue is up, so that nobody waits for another. */
   close: () => Promise<void>
 }
 
 /**
- * Sends a canary at once and then every `intervalMs`, among the callbacks. While the queue is away it sends none: a
- * canary that waited in the spool would tell of a way that callbacks do not have at that moment.
+ * Sends a canary at once and then every `intervalMs`, among the callbacks. While the queue is down it sends none: one that
+ * had waited in the spool would say nothing about the path at the time when it arrives.
  */
 export function startCanary({ enqueuer, intervalMs, spool, detectLoss, onSent, log }: CanaryOptions): Canary {
   const own = { ingest: `${hostname()}:${process.pid}`, host: hostname(), startedAt: Date.now() }
-  /** Kept until a canary has told of it. */
+  /** A loss that no durable canary has reported yet. */
   let lost: string | undefined
   const closing = new AbortController()
 
@@ -51,7 +51,7 @@ export function startCanary({ enqueuer, intervalMs, spool, detectLoss, onSent, l
     lost = undefined
   }
 
-  // What goes wrong here is said by the enqueuer, and is seen from the canary that does not come.
+  // The enqueuer logs what fails, and the missing canary shows it too.
   const attempt = (end: Pick<QueuedCanary, 'isLast'>) =>
     send(end).catch((error: Error) => log.debug({ error: error.message }, 'canary.not_sent'))
 

@@ -8,7 +8,7 @@ import type { Outcome } from './receive-request.ts'
 
 const MINUTE = Date.parse('2026-01-01T12:00:00Z')
 
-/** Counts and gives what the worker would get. */
+/** Counts, and collects what the worker would get. */
 function counting({
   fails = () => false,
   intervalMs = 1_000_000,

@@ -5,14 +5,14 @@ import type { Outcome } from './receive-request.ts'
 
 /** One request that has its answer. */
 export interface AnsweredRequest {
-  /** As the URL has it: it may name no source. */
+  /** The source's name in the URL; there may be no such source. */
   source: string
   outcome: Outcome['kind']
   /** From the request's headers to its answer. */
   durationMs: number
 }
 
-/** Refused for what the sender sent; the other failures are Ringback's own, or a line that broke. */
+/** Outcomes that come from what the sender sent. The other failures are Ringback's own, or a connection that broke. */
 const REFUSALS = new Set<Outcome['kind']>(['forged', 'unreadable', 'too_large', 'method_not_allowed'])
 
 /** Counts requests by source and minute. Those whose URL names no source are counted under '': anybody could make up names. */

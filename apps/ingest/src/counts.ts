@@ -5,25 +5,25 @@ import type { Logger } from '@ringback/core/log'
 import type { Producer } from '@ringback/core/queue'
 
 export interface CountsOptions {
-  /** What the worker is to make of them. */
+  /** The kind of part as which counts are sent. */
   kind: GroupPart['kind']
-  /** From the first count until they are sent, and between two sendings. */
+  /** How long counts gather before they are sent. */
   intervalMs: number
   add: Producer<StoreJob>['add']
   log: Logger
 }
 
 export interface Counts<Entry extends object> {
-  /** The entry of `key` since the last sending, to be changed at once. Undefined where there are too many to keep more. */
+  /** The entry of `key` since counts were last sent, to be changed at once. Undefined where there are too many entries. */
   entry: (key: string, create: () => Entry) => Entry | undefined
-  /** Sends what there is, once. */
+  /** Sends what there is; what fails now is lost. */
   close: () => Promise<void>
 }
 
 /** Reached only where keys hold a time, in an outage of hours. */
 const MAX_ENTRIES = 10_000
 
-/** Gathers counts and sends them now and then; exact, for a job that failed is sent again under its own id. */
+/** Gathers counts and sends them every `intervalMs`. They stay exact: a job that failed is sent again under the same id. */
 export function createCounts<Entry extends object>({ kind, intervalMs, add, log }: CountsOptions): Counts<Entry> {
   let entries = new Map<string, Entry>()
   let unsent: { id: string; job: StoreJob } | undefined

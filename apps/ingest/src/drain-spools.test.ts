@@ -8,7 +8,7 @@ import { holdsGroups, openSpool } from '@ringback/core/spool'
 import type { Spool } from '@ringback/core/spool'
 import { drainSpools } from './drain-spools.ts'
 
-// The queue here is a function: what matters is what is given to it, and when it is not. The real way is in test/.
+// The queue here is a function: what matters is what is added to it, and when nothing is. The real path is tested in test/.
 
 const options = { maxBytes: 100_000_000, log: createLogger('test', 'silent') }
 
@@ -26,7 +26,7 @@ async function spoolWith(folder: string, ...ids: string[]): Promise<Spool> {
   return spool
 }
 
-/** Drains `dir`, in which `own` is this ingest's, into a queue that can be away, be full and refuse. */
+/** Drains the spools in `dir`, of which `own` is this ingest's, into a queue that can be down, be full and refuse. */
 function start(
   dir: string,
   own: Spool,

@@ -6,22 +6,22 @@ import { holdsGroups, openSpool, spoolFolders } from '@ringback/core/spool'
 import type { Spool, SpooledGroup } from '@ringback/core/spool'
 
 export interface DrainOptions {
-  /** Where the spools lie, each in a sub-folder. */
+  /** The folder of the spools; each is a sub-folder. */
   dir: string
   own: Spool
   maxBytes: number
   producer: Pick<Producer<StoreJob>, 'add' | 'hasRoom'>
   isQueueAway: () => boolean
   log: Logger
-  /** Between two looks at what waits. */
+  /** How long to wait between two looks at the spools. */
   intervalMs?: number
 }
 
 const INTERVAL_MS = 1000
 
 /**
- * From now on gives what is spooled to the queue, whenever the queue takes groups and has room: one group at a time, so
- * that new callbacks are not held up. First this ingest's own spool, then those that nobody holds: of ingests that are gone.
+ * Moves spooled groups to the queue from now on, whenever it is up and has room: one group at a time, so that new callbacks
+ * are not held up. This ingest's own spool comes first, then those that ingests which are gone have left.
  */
 export function drainSpools(options: DrainOptions): { close: () => Promise<void> } {
   const { dir, own, maxBytes, producer, isQueueAway, log } = options
@@ -33,7 +33,7 @@ export function drainSpools(options: DrainOptions): { close: () => Promise<void>
   async function add({ id, job }: SpooledGroup): Promise<void> {
     signal.throwIfAborted()
     if (!(await mayDrain())) throw new Error('the queue is away, or has no room for what may wait')
-    // It may be there, by an add that timed out or a drain that was cut short: the worker stores it once.
+    // The queue may have it already, from an add that timed out or a drain that was cut short. The worker stores it once.
     await producer.add(id, job as StoreJob)
   }
 
@@ -56,7 +56,7 @@ export function drainSpools(options: DrainOptions): { close: () => Promise<void>
     await drain(abandoned).finally(() => abandoned.close())
   }
 
-  /** What cannot be drained keeps back no other spool. */
+  /** A spool that cannot be drained holds up no other. */
   async function attempt(folder: string, draining: Promise<void>): Promise<void> {
     await draining.catch((error: unknown) => {
       if (!signal.aborted) log.warn({ folder, error: (error as Error).message }, 'spool.waits')

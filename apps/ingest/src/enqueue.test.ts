@@ -8,8 +8,8 @@ import type { SpooledGroup } from '@ringback/core/spool'
 import { createEnqueuer } from './enqueue.ts'
 import type { EnqueueOptions } from './enqueue.ts'
 
-// The producer here is a function that the test answers by hand: what a queue does when it is slow, or away, in the
-// order that a test needs. Real queues are in test/.
+// The producer here is a function that the test answers by hand, so that the queue is slow or down just when the test needs
+// it. Real queues are in test/.
 
 afterEach(() => vi.useRealTimers())
 
@@ -27,7 +27,7 @@ function controlledQueue(options: Pick<EnqueueOptions, 'spool' | 'newId'> = {}) 
     addTimeoutMs: 400,
     ...options,
   })
-  /** The job that is the `number`th to be added, as soon as it is. */
+  /** Resolves to the `number`th job that is added, as soon as it is. */
   async function job(number: number) {
     while (adds.length < number) await setImmediate()
     return adds[number - 1]!
@@ -56,7 +56,7 @@ test('while one job is on its way, what arrives gathers and goes as one job', as
   await Promise.all(rest)
 })
 
-test('ids are in the order in which groups go, by which the worker stores them', async () => {
+test('group ids ascend in the order in which groups are sent: the worker stores them in that order', async () => {
   const { enqueuer, adds, job } = controlledQueue()
   for (let number = 1; number <= 50; number++) {
     const taken = enqueuer.enqueue([part(String(number))])
@@ -68,15 +68,15 @@ test('ids are in the order in which groups go, by which the worker stores them',
   expect(ids).toEqual(ids.toSorted())
 })
 
-test('a clock that is set back is not waited for', async () => {
-  // A minute earlier; then twice in one millisecond, of which the lesser is passed over.
+test('after the clock is set back, ids do not wait for it to catch up', async () => {
+  // The second is earlier than the first. The third is of the second's millisecond and below it, so it is skipped.
   const ids = [
     '019b0000-2000-7000-8000-000000000000',
     '019b0000-1000-7000-8000-000000000005',
     '019b0000-1000-7000-8000-000000000004',
     '019b0000-1000-7000-8000-000000000006',
   ]
-  // Who waits comes to those of now.
+  // A loop that waited for a higher id would use these up, and take ids of the present time.
   const { enqueuer, adds, job } = controlledQueue({ newId: () => ids.shift() ?? randomUUIDv7() })
   for (let number = 1; number <= 3; number++) {
     const taken = enqueuer.enqueue([part(String(number))])

@@ -7,33 +7,33 @@ import type { Producer } from '@ringback/core/queue'
 import type { Spool } from '@ringback/core/spool'
 import { createCounts } from './counts.ts'
 
-// Group commit. While one group is on its way to the queue, what arrives gathers, and goes as the next group: idle, a
-// callback goes at once; loaded, one job carries dozens and its cost is shared between them. While the queue is away,
-// groups go to the spool.
+// Group commit. While one group is on its way to the queue, the callbacks that arrive become the next group. When ingest is
+// idle, a callback goes at once; under load, one job carries dozens of callbacks, which share its cost. While the queue is
+// down, groups go to the spool.
 
 export interface Enqueuer {
   /** Resolves when all `parts` are durable. Rejects, within the deadline, if they may not be. */
   enqueue: (parts: GroupPart[]) => Promise<void>
-  /** Counts a refusal that is not kept. The counts follow within about a second. */
+  /** Counts a refusal that is not kept. The counts go to the queue within about a second. */
   countDropped: (source: string, reason: string) => void
   /** Whether the queue has failed and not answered a probe since. */
   isQueueAway: () => boolean
-  /** Rejects if nothing can be made durable just now. */
+  /** Rejects if nothing can be made durable at the moment. */
   probe: () => Promise<void>
-  /** Waits for what is on its way. Nothing may be enqueued any more. */
+  /** Waits for everything enqueued before. Nothing may be enqueued after this call. */
   close: () => Promise<void>
 }
 
 export interface EnqueueOptions {
   producer: Pick<Producer<StoreJob>, 'add' | 'probe' | 'close'>
-  /** Where groups go while the queue is away; without it they are refused. */
+  /** Where groups go while the queue is down. Without a spool, `enqueue` then rejects. */
   spool?: Pick<Spool, 'append' | 'probe'> | undefined
   log: Logger
-  /** From the arrival of parts to the answer. */
+  /** How long parts may wait until they are durable. */
   deadlineMs: number
-  /** The producer's own time limit. */
+  /** The producer's own time limit for one add. */
   addTimeoutMs: number
-  /** Told of each group that has become durable, by its size; canaries do not count. */
+  /** Called with the size of each group that has become durable; canaries do not count. */
   onGroup?: (size: number) => void
   /** Makes UUIDv7s. */
   newId?: () => string
@@ -41,19 +41,19 @@ export interface EnqueueOptions {
 
 const MAX_PARTS_PER_GROUP = 500
 const MAX_GROUP_BYTES = 1024 * 1024
-/** What may wait in memory: past it, answering "later" at once is kinder than making the sender wait for it. */
+/** How much may wait in memory. Beyond it the sender is told "later" at once, and need not wait to hear that. */
 const MAX_PENDING_BYTES = 64 * 1024 * 1024
-/** So few go at once: nobody waits for company where there is none to come. */
+/** Up to this many parts go without waiting for more: hardly any others are to be expected. */
 const FEW = 4
 const MAX_GATHER_MS = 3
-/** Of a group's id: up to the milliseconds, of which a UUIDv7 has 48 bits. */
+/** The length of a group id up to and including its time: a UUIDv7 begins with 48 bits of milliseconds. */
 const GROUP_ID_TIME_LENGTH = 'group-00000000-0000'.length
-/** What comes so long after the last group goes at once: nobody is expected to come with it. */
+/** How long after the last group a part goes at once: no others are expected to come with it. */
 const PAUSE_MS = 5
 const PROBE_INTERVAL_MS = 250
-/** How often parts that have waited past the deadline are looked for. */
+/** How often to look for parts that have waited past the deadline. */
 const OVERDUE_INTERVAL_MS = 50
-/** What a sync of the spool may take on a busy disk. */
+/** How long a sync of the spool may take on a busy disk. */
 const SPOOL_RESERVE_MS = 150
 const DROPPED_INTERVAL_MS = 1000
 
@@ -84,7 +84,7 @@ export function createEnqueuer({
   let pendingBytes = 0
   let inFlight: Promise<void> | undefined
   let scheduled = false
-  /** When the last group had gone its way, well or not. */
+  /** When the last group became durable or failed. */
   let endedAt = -Infinity
   let lastGroupId = ''
   /** The group that is in flight. */
@@ -126,9 +126,9 @@ export function createEnqueuer({
     gather(0, now + MAX_GATHER_MS)
   }
 
-  // Unless it comes after a pause, a job goes at the end of this turn of the event loop, so that requests which were read
-  // together go together. Where several wait, it goes when a turn has brought no more: the answers of one job leave
-  // together, so that the requests after them come together too.
+  // Except after a pause, a group is sent at the end of this turn of the event loop, so that requests that were read
+  // together go together. If more than a few parts wait, it is sent after the first turn that brings no more: the answers
+  // of one group leave together, so the requests that follow them arrive together too.
   function gather(counted: number, until: number): void {
     setImmediate(() => {
       const isGrowing = pending.length > counted && pending.length < MAX_PARTS_PER_GROUP
@@ -142,8 +142,8 @@ export function createEnqueuer({
   }
 
   /**
-   * Ids grow in the order in which groups are sent, for they are stored in the order of their ids, and UUIDv7s of one
-   * millisecond come in any order. After a clock was set back the next id is taken as it is.
+   * Ids ascend in the order in which groups are sent, because workers store groups in the order of their ids. UUIDv7s of the
+   * same millisecond do not ascend by themselves. After the clock has been set back, the next id is taken as it is.
    */
   function nextGroupId(): string {
     const before = lastGroupId
@@ -190,7 +190,7 @@ export function createEnqueuer({
         if (spool === undefined) throw cause
       }
     }
-    // Under the same id: an add that failed may have been applied all the same, and the worker then stores it once.
+    // The id stays the same: an add that failed may still have been applied, and the worker stores an id only once.
     await spool!.append({ id, at: Date.now(), job })
   }
 
@@ -202,7 +202,7 @@ export function createEnqueuer({
   function takeGroup(): Pending[] {
     let bytes = 0
     let count = 0
-    // Always one: what is larger than a group is a group of its own.
+    // At least one: a part that is larger than a group is a group of its own.
     while (count < pending.length && count < MAX_PARTS_PER_GROUP) {
       bytes += pending[count]!.part.json.length
       if (bytes > MAX_GROUP_BYTES && count > 0) break
@@ -218,7 +218,7 @@ export function createEnqueuer({
     return taken
   }
 
-  /** Whatever the queue and the disk do, an answer leaves before the deadline. What was on its way may be durable all the same. */
+  /** Rejects parts at their deadline, whatever the queue and the disk do. Those on their way may still become durable. */
   function rejectOverdue(): void {
     if (pending.length === 0 && travelling.length === 0) {
       clearInterval(overdueTimer)
@@ -233,8 +233,8 @@ export function createEnqueuer({
     }
   }
 
-  // After one failure nothing else is tried until a probe succeeds: nobody waits for a failure of his own, and a frozen
-  // queue server does not find a heap of jobs when it thaws.
+  // After one failure nothing is added until a probe succeeds. So no other request waits for a time-out of its own, and a
+  // frozen queue server does not find a heap of jobs when it thaws.
   function startOutage(cause: unknown): void {
     log.error({ error: (cause as Error).message, waiting: pending.length }, 'queue.unavailable')
     const timer = setInterval(async () => {

@@ -50,11 +50,11 @@ test(`${REQUESTS} hostile requests to every provider and scheme: no crash, no 5x
   expect(usedHeap() - before).toBeLessThan(10 * 1024 * 1024)
   expect(errors).toEqual([])
   expect([...statuses.keys()].filter((status) => !EXPECTED.has(status))).toEqual([])
-  // All of them occur: what is hostile comes as far as it can.
+  // All of these occur, so hostile requests get as far as they can.
   for (const status of [200, 400, 401, 405]) expect(statuses.get(status)).toBeGreaterThan(REQUESTS / 1000)
 }, 120_000)
 
-/** After everything that can be collected is. */
+/** The heap in use after a garbage collection, in bytes. */
 function usedHeap(): number {
   setFlagsFromString('--expose-gc')
   const collect = runInNewContext('gc') as () => void

@@ -23,9 +23,9 @@ async function start({
 
 interface Client {
   socket: Socket
-  /** What has come so far. */
+  /** What the server has sent so far. */
   received: () => string
-  /** Resolves to all that came, when the server has ended the connection; rejects if it has reset it. */
+  /** Resolves to all that the server sent, when it has ended the connection; rejects if it has reset it. */
   ended: Promise<string>
 }
 
@@ -68,7 +68,7 @@ describe('a server that closes', () => {
     await expect(client(server)).rejects.toThrow('ECONNREFUSED')
   })
 
-  test('answers all that one client has sent ahead, and says it behind the last', async () => {
+  test('answers all that one client has pipelined, and says so only with the last answer', async () => {
     const server = await start({ answerMs: 100 })
     const ahead = await client(server)
     ahead.socket.write(REQUEST + REQUEST)
@@ -122,7 +122,7 @@ describe('a server that closes', () => {
       await Promise.all(senders)
       expect(failures).toEqual([])
     }
-    // In a round in which the machine stands still none may come a second time.
+    // If the machine stalls during a round, none may connect a second time.
     expect(sent).toBeGreaterThan(rounds * clients)
   })
 })
@@ -195,38 +195,38 @@ describe('a client that wastes time', () => {
   })
 })
 
-describe('each limit holds by itself', () => {
+describe('each limit holds without the others:', () => {
   const long = { headersMs: 60_000, requestMs: 60_000, silenceMs: 60_000, keepAliveMs: 60_000, checkIntervalMs: 50 }
 
-  test('of the time for headers', async () => {
+  test('the time for headers', async () => {
     const slow = await client(await start({ ...long, headersMs: 300 }))
     slow.socket.write('POST / HTTP/1.1\r\nHost: a\r\n')
     expect(await slow.ended).toMatch(/^HTTP\/1.1 408/)
   })
 
-  test('of the time between two requests', async () => {
+  test('the time between two requests', async () => {
     const idle = await client(await start({ ...long, keepAliveMs: 300 }))
     const startedAt = performance.now()
     idle.socket.write(REQUEST)
     expect(await idle.ended).toMatch(/200 OK/)
-    // By itself Node waits for 5 s; and it adds one to either.
+    // Node's default is 5 s, and Node adds a second to whatever is set.
     expect(performance.now() - startedAt).toBeLessThan(4000)
   })
 
-  test('of the time without a byte', async () => {
+  test('the time without a byte', async () => {
     const waiting = await client(await start({ ...long, silenceMs: 300, answerMs: 3000 }))
     waiting.socket.write(REQUEST)
     expect(await waiting.ended).toBe('')
   })
 
-  test('of the bytes of headers', async () => {
+  test('the bytes of headers', async () => {
     const server = await start({ ...long, maxHeaderBytes: 1000 })
     const verbose = await client(server)
     verbose.socket.write(`GET / HTTP/1.1\r\nHost: a\r\nX-Long: ${'a'.repeat(2000)}\r\n\r\n`)
     expect(await verbose.ended).toMatch(/^HTTP\/1.1 431/)
   })
 
-  test('of connections: where all wait for answers, one more is refused', async () => {
+  test('connections: if all wait for answers, one more is refused', async () => {
     const server = await start({ ...long, maxConnections: 2, answerMs: 500 })
     const busy = [await client(server), await client(server)]
     for (const { socket } of busy) socket.write(REQUEST)

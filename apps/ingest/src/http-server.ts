@@ -11,50 +11,52 @@ import { withOwnOrigin } from './request-target.ts'
 
 /** What one client may take of the server; times in milliseconds. */
 export interface HttpLimits {
-  /** From the first byte of a connection, or of a request on it, to the end of the request's headers. */
+  /** How long a request's headers may take, from the first byte of the connection or of the request. */
   headersMs: number
-  /** From its first byte to the end of a request's body. */
+  /** How long a request may take, from its first byte to the end of its body. */
   requestMs: number
-  /** Without a byte in either direction while a request is under way: a client that does not read its answers, too. */
+  /** How long no byte may move in either direction during a request; this also ends a client that reads no answers. */
   silenceMs: number
-  /** Between two requests. */
+  /** How long a connection may be idle between two requests. */
   keepAliveMs: number
-  /** How often connections that have taken too long are looked for. */
+  /** How often to look for connections that have taken too long. */
   checkIntervalMs: number
   maxHeaderBytes: number
-  /** With so many, those between two requests are closed to make room, and one more is refused. */
+  /** Limit of open connections. At the limit a new one is refused, and idle ones are closed to make room. */
   maxConnections: number
 }
 
-/** As docs/operations.md has them. */
+/** The limits that docs/operations.md lists. */
 export const defaultHttpLimits: HttpLimits = {
   headersMs: 10_000,
   requestMs: 15_000,
   silenceMs: 20_000,
-  // Longer than a proxy keeps its idle connections, so that it is never the proxy that finds one closed.
+  // Longer than a proxy keeps an idle connection, so that a proxy never sends a request on one that is just being closed.
   keepAliveMs: 75_000,
   checkIntervalMs: 1000,
   maxHeaderBytes: 16 * 1024,
-  // Of some 16 KB each, with the last response on it.
+  // Each takes some 16 KB, with the last response on it.
   maxConnections: 10_000,
 }
 
 export interface HttpServer {
   port: number
   /**
-   * Ends the server: for `delayMs` it takes everything and asks each client, with its answer, to leave its connection;
-   * then it takes no new connections, and closes each one when its answer has left, or after 2 s.
+   * Ends the server. For `delayMs` it still takes everything, and each answer asks its client to leave the connection. Then
+   * it takes no new connections, and closes each one when its answer has left, or after 2 s.
    */
   close: (delayMs: number) => Promise<void>
 }
 
-/** Requests in hand are answered within a second; what takes longer is a body that does not come to its end. */
+/** Requests in hand are answered within a second; only one whose body never ends takes longer. */
 const CUT_OFF_MS = 2000
 const LAST_ACCEPT_MS = 500
 const QUIET_MS = 1
 const SHORT_TURN_MS = 0.3
 
-/** Listens; 0 is any free port. Rejects, with what to do, if the port is taken or the address is none of this machine. */
+/**
+ * Listens; port 0 is any free one. Rejects, saying what to do, if the port is taken or the address is not this machine's.
+ */
 export function listen(
   fetch: Parameters<typeof getRequestListener>[0],
   { hostname, port }: { hostname: string; port: number },
@@ -90,7 +92,7 @@ async function closeServer(server: Server, announce: () => void, delayMs: number
   const closed = once(server, 'close')
   const release = holdRequests(server)
   await untilNobodyComes(server)
-  // The listener alone and at once, for http's own close looks through all connections first, to end those that are idle.
+  // This closes only the listener, and at once. http's own close first goes through all connections, to end idle ones.
   NetServer.prototype.close.call(server)
   server.close()
   release()
@@ -99,7 +101,7 @@ async function closeServer(server: Server, announce: () => void, delayMs: number
   clearTimeout(timer)
 }
 
-/** Keeps requests that come until the function that this returns is called; the server then gets them in their order. */
+/** Holds back requests until the returned function is called; the server then gets them in their order. */
 function holdRequests(server: Server): () => void {
   const listeners = server.listeners('request') as ((...request: unknown[]) => void)[]
   const held: unknown[][] = []
@@ -112,11 +114,11 @@ function holdRequests(server: Server): () => void {
 }
 
 /**
- * Waits for a moment in which no new connection comes, and a turn of the event loop, right behind it, that was too short
- * for one to come unseen. The system completes connections before they are accepted here, one a turn, and closing the
- * listener resets those that are left, with the requests in them. Requests are held meanwhile: turns are short then, and
- * clients that wait for an answer open no more connections. What had come on idle connections, which are closed together
- * with the listener, is read in that time too.
+ * Waits for a moment without a new connection, directly followed by a turn of the event loop that was too short for one to
+ * come unseen. The system completes connections before they are accepted here, one a turn, and closing the listener resets
+ * those that are not accepted yet, with the requests in them. Requests are held back meanwhile, so turns are short, and
+ * clients that wait for an answer open no more connections. This also leaves time to read what has arrived on idle
+ * connections, which are closed together with the listener.
  */
 async function untilNobodyComes(server: Server): Promise<void> {
   let accepted = 0

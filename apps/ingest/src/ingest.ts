@@ -26,58 +26,61 @@ import { createBodyReader } from './read-body.ts'
 export interface IngestOptions {
   config: Pick<Config, 'sources' | 'sourcesOff' | 'origin' | 'credentialDigest'>
   queue: QueueServer
-  /** Where callbacks go while the queue is away: a folder, which other ingests may share. Without it they are refused. */
+  /** Where callbacks go while the queue is down: a folder that ingests may share. Without it they are answered 503. */
   spool?: SpoolPlace | undefined
-  /** Where its metrics go; one of its own where it is left out. */
+  /** The registry for its metrics. Default: one of its own. */
   registry?: Registry
-  /** Where it tells of each request, if anybody wants traces. */
+  /** Makes a span for each request. Undefined: there are no traces. */
   tracing?: Tracing | undefined
   log: Logger
   hostname: string
   /** 0 takes any free port. */
   port: number
   rootSource?: string | undefined
-  /** How long `close` goes on taking requests, so that load balancers see that it is not ready; 0 where it is left out. */
+  /** How long `close` keeps taking requests, so that load balancers notice that it is not ready. Default: 0. */
   shutdownDelayMs?: number | undefined
   maxBodyBytes?: number
   allowance?: AllowanceLimits
   /** How often counts of requests go to the worker. */
   countsIntervalMs?: number
-  /** How often a canary goes the way of callbacks. */
+  /** How often a canary is sent along the path of callbacks. */
   canaryIntervalMs?: number
 }
 
 export interface SpoolPlace {
   dir: string
-  /** Of this ingest's own spool. */
+  /** The size limit of this ingest's own spool. */
   maxBytes: number
 }
 
 export interface Ingest {
   port: number
-  /** Whether callbacks can be made durable just now. */
+  /** Whether callbacks can be made durable at the moment, and `close` has not been called. */
   ready: () => Promise<boolean>
   /**
-   * Is not ready from now on; takes everything for `shutdownDelayMs` more, then refuses new connections, answers what is
-   * in hand, and hands over what is counted. Never longer than `shutdownDelayMs` and 7 s, whatever is down.
+   * Makes `ready` false, takes requests for another `shutdownDelayMs`, then refuses new connections, answers the requests
+   * in hand, and sends the last counts. Takes at most `shutdownDelayMs` plus 7 s, whatever is down.
    */
   close: () => Promise<void>
 }
 
 const MAX_BODY_BYTES = 1024 * 1024
-/** What unfinished bodies may hold together; small ones may come to twice that. A container of 512 MB bears it. */
+/** How much memory unfinished bodies may take together; small ones, up to twice that. A container of 512 MB can bear it. */
 const MAX_READING_BYTES = 96 * 1024 * 1024
-/** Vobiz waits 3 s, others 2 s: the answer leaves well before, whatever is down. */
+/** How long callbacks may take to become durable. Vobiz waits 3 s for an answer, others 2 s. */
 const DEADLINE_MS = 1000
-/** The spool needs what is left of the deadline. */
+/** Time limit of an add to the queue. The spool needs the rest of the deadline. */
 const ADD_TIMEOUT_MS = 400
-/** Nothing but an answer comes after it. */
+/** The same where there is no spool, so that only the answer is left to do. */
 const ADD_TIMEOUT_WITHOUT_SPOOL_MS = 900
 const COUNTS_INTERVAL_MS = 10_000
 const COUNTING_PAUSE_MS = 10
 const CANARY_INTERVAL_MS = 5000
 
-/** Listens for callbacks. Starts and answers also while the queue is away; they then wait in the spool, if there is one. */
+/**
+ * Listens for callbacks. Starts and answers even while the queue is down: callbacks then wait in the spool, if there is one.
+ * Rejects if `rootSource` names no source that `/` can belong to, or if it cannot listen.
+ */
 export async function createIngest(options: IngestOptions): Promise<Ingest> {
   const { config, queue, log } = options
   const problem = options.rootSource === undefined ? undefined : rootSourceProblem(options.rootSource, config.sources)
@@ -105,7 +108,7 @@ export async function createIngest(options: IngestOptions): Promise<Ingest> {
     log,
   })
   const countRequest = createCountRequests(requestCounts, Date.now)
-  /** Counted together when their answers have left: no answer waits for it, and many cost less than each by itself. */
+  /** Requests not counted yet. They are counted together a little later: no answer waits for that, and it costs less. */
   const answered: AnsweredRequest[] = []
   function countAnswered(): void {
     for (const request of answered.splice(0)) {
@@ -143,7 +146,7 @@ export async function createIngest(options: IngestOptions): Promise<Ingest> {
     if (shadow) log.warn({ source }, 'source.shadow')
   }
   for (const source of config.sourcesOff) log.warn({ source }, 'source.off')
-  // Not waited for: a server that is away must delay neither the start nor the end.
+  // Not awaited: a server that is down must delay neither the start nor the end.
   void warnOfUnsafeSettings(queue, log)
   const canary = startCanary({
     enqueuer,
@@ -177,7 +180,7 @@ async function warnOfUnsafeSettings(queue: QueueServer, log: Logger): Promise<vo
   for (const problem of await unsafeQueueSettings(queue)) log.warn({ problem }, 'queue.unsafe')
 }
 
-/** Without a place that can be written ingest works as long as the queue does, and says so. */
+/** Opens the spool. Where it cannot be written, ingest works as long as the queue does, and logs that. */
 async function openSpoolIfAny({ spool: place, log }: IngestOptions): Promise<Spool | undefined> {
   if (place === undefined) {
     log.warn(
@@ -205,7 +208,7 @@ async function openSpoolIfAny({ spool: place, log }: IngestOptions): Promise<Spo
   }
 }
 
-/** Demo credentials are public, so with them only this machine may send: another `hostname` gives way to loopback. */
+/** `hostname`, or loopback where a source uses the demo credentials: they are public, so only this machine may send. */
 export function safeHostname(config: Pick<Config, 'sources'>, hostname: string, log: Logger): string {
   const demo = [...config.sources].filter(([, source]) => source.usesDemoCredentials).map(([name]) => name)
   if (demo.length === 0) return hostname

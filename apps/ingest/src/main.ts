@@ -60,7 +60,7 @@ await runService(async () => {
     log,
   })
   return {
-    // Below the 75 s that docker-compose.yml gives ingest, with the longest delay too.
+    // Even with the longest delay, 60 s, this is below the 75 s that docker-compose.yml gives ingest.
     closeDeadlineMs: environment.SHUTDOWN_DELAY_MS + 10_000,
     async close() {
       await ingest.close()

@@ -3,11 +3,11 @@ import type { Registry } from '@ringback/core/metrics'
 import type { SpoolUsage } from '@ringback/core/spool'
 import type { AnsweredRequest } from './count-requests.ts'
 
-/** What ingest tells its metrics. */
+/** What ingest reports to its metrics. */
 export interface IngestMetrics {
   onAnswered: (request: AnsweredRequest) => void
   onRefused: (source: string, reason: string) => void
-  /** A job has become durable, with so many callbacks and refusals. */
+  /** A group of `size` callbacks and refusals has become durable. */
   onGroup: (size: number) => void
   /** A canary has become durable. */
   onCanary: () => void
@@ -15,7 +15,7 @@ export interface IngestMetrics {
 
 type Outcome = AnsweredRequest['outcome']
 
-/** Of a request whose source is known, each of them: one that is missing here fails the type check. */
+/** All outcomes of a request whose source is known. The type check fails if one is missing. */
 const OUTCOMES = Object.keys({
   accepted: 0,
   forged: 0,
@@ -28,10 +28,10 @@ const OUTCOMES = Object.keys({
 } satisfies Record<Exclude<Outcome, 'unknown_source'>, 0>) as Outcome[]
 
 /**
- * Labels are names from the configuration and Ringback's own words: nothing from a request, save that a `source` which is
- * none counts as ''. The parts of each pair of labels are looked up once. Requests of `sources` begin at 0: the first value
- * of a series is no increase for Prometheus.
- * @param onScrape called before the metrics are read, to tell what has not been told yet
+ * Registers ingest's metrics. Labels are names from the configuration and Ringback's own words, never a text from a request:
+ * an unknown `source` counts as ''. Requests of `sources` begin at 0, because Prometheus does not take the first value of a
+ * series for an increase.
+ * @param onScrape called before the metrics are read, to report what has not been reported yet
  */
 export function createIngestMetrics(
   registry: Registry,
@@ -44,7 +44,7 @@ export function createIngestMetrics(
     help: 'Requests that have their answer. source is empty where the URL names none.',
     labelNames: ['source', 'outcome'] as const,
     registers,
-    // The first of all, so that the others are read after it.
+    // This metric is registered first, so the others are read after `onScrape`.
     collect: onScrape,
   })
   const durations = new Histogram({
@@ -93,7 +93,7 @@ export function createIngestMetrics(
   }
 }
 
-/** What waits in this ingest's own spool. */
+/** Registers metrics of what waits in this ingest's own spool. */
 export function createSpoolMetrics(registry: Registry, usage: () => SpoolUsage): void {
   const gauge = (name: string, help: string, read: (usage: SpoolUsage) => number) =>
     new Gauge({

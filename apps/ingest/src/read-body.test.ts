@@ -10,7 +10,7 @@ import type { Body, IngestEnv } from './read-body.ts'
 
 const LIMITS = { maxBytes: 1000, maxTotalBytes: 10_000 }
 
-/** What is read of a request whose pieces reach the server one after the other. `'reset'` cuts the connection. */
+/** Reads the body of a request whose pieces reach the server one by one. The piece `'reset'` cuts the connection. */
 async function readRequest(...pieces: string[]): Promise<Body> {
   const readBody = createBodyReader(LIMITS)
   const { promise, resolve } = Promise.withResolvers<Body>()
@@ -64,6 +64,6 @@ test.each<[string, string[], Body['kind']]>([
   ['that breaks off', [`${sized(6)}abc`, 'reset'], 'client_gone'],
   ['that is no valid chunk', [`${CHUNKED}no chunk`], 'client_gone'],
   ['that stops being chunks', [CHUNKED, chunk('abc'), 'no chunk'], 'client_gone'],
-])('of a body %s it is said so, and nobody waits for the rest', async (_how, pieces, kind) => {
+])('a body %s is reported as such, and nobody waits for the rest', async (_how, pieces, kind) => {
   expect((await readRequest(...pieces)).kind).toBe(kind)
 })

@@ -19,10 +19,10 @@ export interface IngestEnv {
 const SMALL_BYTES = 64 * 1024
 
 /**
- * A function that reads a request's body as the bytes that came, at most `maxBytes` of them. While unfinished bodies hold
- * more than `maxTotalBytes` together, any that grows beyond 64 KiB is given up; while they hold more than twice that, any
- * that grows at all: senders who never finish what they began cannot fill the memory. Never throws. Nothing else may read
- * the body.
+ * Makes the function that reads a request's body as the bytes that came, at most `maxBytes` of them. While unfinished bodies
+ * hold more than `maxTotalBytes` together, a body that grows beyond 64 KiB is given up; while they hold more than twice
+ * that, any body that grows is. So senders who never finish cannot fill the memory. Never throws. Nothing else may read the
+ * body.
  *
  * Under the Node server the chunks are taken from the request behind Hono: `c.req.text()` would lose a byte order mark
  * and invalid UTF-8, and `arrayBuffer()` copies.
@@ -32,7 +32,7 @@ export function createBodyReader({ maxBytes, maxTotalBytes }: { maxBytes: number
 
   return async (c: Context<IngestEnv>): Promise<Body> => {
     const incoming = c.env?.incoming
-    // From Node's own headers: to be asked, Hono would make all of them anew.
+    // From Node's own headers: to look up one, Hono would first convert them all.
     const announced = incoming === undefined ? c.req.header('content-length') : incoming.headers['content-length']
     if (Number(announced ?? 0) > maxBytes) return { kind: 'too_large' }
     let length = 0
@@ -49,7 +49,7 @@ export function createBodyReader({ maxBytes, maxTotalBytes }: { maxBytes: number
   }
 }
 
-/** Accounts for a chunk; what to answer instead of reading on, if anything. */
+/** Counts a chunk. Returns the result if the rest is not to be read. */
 type Refuses = (chunkLength: number) => Body | undefined
 
 function fromNode(incoming: IncomingMessage, refuses: Refuses): Promise<Body> {

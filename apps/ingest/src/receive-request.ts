@@ -18,14 +18,14 @@ export interface IncomingCallbackRequest {
   /** Path and query. */
   url: string
   headers: Record<string, string | string[] | undefined>
-  /** Of the connection: a proxy's, if there is one. */
+  /** The address of the connection's other end: a proxy's, if there is one. */
   remoteAddress: string | undefined
-  /** Of the request's span, where traces are on. */
+  /** The traceparent of the request's span, if traces are on. */
   traceparent: string | undefined
   readBody: () => Promise<Body>
 }
 
-/** What became of a request. `duplicate` is not among them: only the worker knows, and the answer is the same. */
+/** What became of a request. There is no `duplicate`: only the worker can tell, and the answer is the same. */
 export type Outcome =
   | { kind: 'accepted'; callbacks: number; refused: number; answer: Answer }
   | { kind: 'unknown_source' }
@@ -41,15 +41,15 @@ export interface ReceiveDependencies {
   sources: ReadonlyMap<string, Source>
   enqueuer: Pick<Enqueuer, 'enqueue' | 'countDropped'>
   mayQuarantine: Allowance
-  /** Told of each refusal, kept or not. */
+  /** Called for each refusal, kept or not. */
   onRefused?: (source: string, reason: string) => void
   origin: OriginSettings
-  /** Makes the keyed digest of a credential, by which quarantine can compare it and nobody can read it. */
+  /** Makes a keyed digest of a credential, so that quarantine can compare it but not show it. Undefined: it is redacted. */
   credentialDigest: ((credential: string) => string) | undefined
   now: () => Date
 }
 
-/** Find the source, limit, read, verify, split, make durable: everything that happens before the answer. Never throws. */
+/** Finds the source, reads, verifies, splits, makes durable: everything that happens before the answer. Never throws. */
 export async function receiveRequest(deps: ReceiveDependencies, request: IncomingCallbackRequest): Promise<Outcome> {
   const source = findSource(deps.sources, request)
   if (source === undefined) return { kind: 'unknown_source' }
@@ -106,7 +106,7 @@ export async function receiveRequest(deps: ReceiveDependencies, request: Incomin
   return makeDurable(deps, parts, refusal(source, count.forged > 0 ? 'forged' : 'unreadable', refused))
 }
 
-/** A PUT is taken wherever a POST is. */
+/** PUT is accepted wherever POST is. */
 function methodsOf({ methods }: Source): readonly string[] {
   return methods.includes('POST') && !methods.includes('PUT') ? [...methods, 'PUT'] : methods
 }
@@ -115,7 +115,7 @@ function refusal({ challenge }: Source, as: 'forged' | 'unreadable', refused: nu
   return as === 'forged' ? { kind: as, refused, challenge } : { kind: as, refused }
 }
 
-/** A refusal waits for its quarantine as a 200 waits for its callback: a wrong secret of ours must lose nothing. */
+/** A refusal, like a 200, is answered only once it is durable: if it is our secret that is wrong, nothing may be lost. */
 async function makeDurable(deps: ReceiveDependencies, parts: GroupPart[], outcome: Outcome): Promise<Outcome> {
   if (parts.length === 0) return outcome
   try {
@@ -126,7 +126,7 @@ async function makeDurable(deps: ReceiveDependencies, parts: GroupPart[], outcom
   }
 }
 
-/** The source by its name, given that the URL's token is one of its tokens, or that neither has any. */
+/** The source of that name, if the URL's token is one of its tokens, or if neither the URL nor the source has a token. */
 export function findSource(
   sources: ReadonlyMap<string, Source>,
   { sourceName, token }: { sourceName: string; token: string | undefined },
@@ -137,28 +137,28 @@ export function findSource(
   return includesInConstantTime(source.urlTokens, token) ? source : undefined
 }
 
-/** Where parts come from. */
+/** The request that parts come from, with its source. */
 interface Origin {
   source: Source
   request: IncomingCallbackRequest
   remoteAddress: string | undefined
-  /** Bytes of the URL, and again of the headers, that are kept with each callback. */
+  /** How many bytes of the URL, and how many of the headers, are kept with each callback. */
   share: number
-  /** Made when it is first asked for. */
+  /** Made for the first refusal. */
   refusalBase?: RefusalBase
 }
 
-/** What the refusals of one request have in common, and how many bytes of JSON that is. */
+/** What all refusals of one request have in common, and its size as JSON. */
 interface RefusalBase {
   kept: Kept & Pick<QueuedRefusal, 'remoteAddress'>
   bytes: number
 }
 
-/** Headers and URL are stored with each callback: the more callbacks a request holds, the less of them. */
+/** URL and headers are stored with each callback, so all callbacks of a request share this for the one and for the other. */
 const SHARED_BYTES = 1024 * 1024
 const MAX_HEADER_BYTES = 8 * 1024
 
-/** What is kept of a request beside its body. */
+/** What is kept of a request besides its body. */
 interface Kept {
   source: string
   method: string
@@ -167,8 +167,8 @@ interface Kept {
 }
 
 /**
- * Where the path ends in a secret token, the path is written anew: the request may spell it in more ways than one. A slash
- * behind the token stays, for it is signed where the URL is.
+ * Where the path ends in a secret token, the path is rebuilt, because a request can spell the token in several ways. A slash
+ * after the token stays, because providers that sign the URL sign it too.
  */
 function whatIsKept(
   { source, request: { sourceName, method, url, token, headers }, share }: Origin,
@@ -185,12 +185,12 @@ function whatIsKept(
   }
 }
 
-/** About what id, reason and scope take of a row in quarantine. */
+/** About as much as id, reason and scope take in a row of quarantine. */
 const ROW_BYTES = 128
 
 /**
- * The part that keeps a refusal, or none where the source's allowance is used up: it is then counted. That is asked first,
- * for a request may hold thousands.
+ * The part that keeps a refusal, or none if the source's allowance is used up; the refusal is then only counted. The
+ * allowance is checked before the part is made, because a request may hold thousands of refusals.
  */
 function quarantine(
   deps: ReceiveDependencies,
