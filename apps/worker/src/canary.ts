@@ -4,8 +4,8 @@ import type { Registry } from '@ringback/core/metrics'
 import type { Sql } from '@ringback/core/store/connect'
 
 /**
- * Stores what canaries say: of each ingest the newest, in whatever order they come, also twice. A time that lies ahead is
- * that of a clock which was wrong, and any other takes its place.
+ * Stores the newest canary of each ingest, in whatever order they come, and even if one comes twice. A stored time in the
+ * future is from a clock that was wrong, so any other replaces it. Losses that canaries report are recorded and logged.
  */
 export async function storeCanaries(sql: Sql, canaries: string, log: Logger): Promise<void> {
   const told = await sql<{ ingest: string; lost: string | null }[]>`
@@ -43,7 +43,7 @@ export async function storeCanaries(sql: Sql, canaries: string, log: Logger): Pr
   for (const { ingest, lost } of told) log.error({ ingest, description: lost }, 'queue.data_lost')
 }
 
-/** `ringback_canary_age_seconds`. While Postgres is away the canary that was last seen goes on ageing. */
+/** Adds `ringback_canary_age_seconds`. While Postgres is down, the last known canary goes on ageing. */
 export function addCanaryAge(registry: Registry, sql: Sql): void {
   let newest: number | undefined
   const read = readForScrape(async () => {

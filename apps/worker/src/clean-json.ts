@@ -12,7 +12,7 @@ export function cleanJson(json: string): string {
 
 const STRING_OR_NUMBER = /"(?:[^"\\]|\\.)*"|-?\d[\d.eE+-]*/gs
 
-/** An escaped backslash first, so that the "\u" in `"\\u0000"` is read as the text that it is. A pair before its halves. */
+/** An escaped backslash comes first, so that the "\u" in `"\\u0000"` is read as plain text; a pair before its halves. */
 const ESCAPE = /\\\\|\\u[dD][89abAB][\da-fA-F]{2}\\u[dD][c-fC-F][\da-fA-F]{2}|\\u[\da-fA-F]{4}/g
 
 function cleanEscape(escape: string): string {
@@ -21,7 +21,7 @@ function cleanEscape(escape: string): string {
   return text > '\u007f' ? text : escape
 }
 
-/** `numeric` holds up to 131,072 digits before the point and 16,383 after it; nobody's callback needs a thousandth. */
+/** `numeric` holds up to 131,072 digits before the point and 16,383 after it. Far fewer are allowed here, and are enough. */
 function isTooLarge(number: string): boolean {
   return number.length > 1000 || Math.abs(Number(/[eE](.*)$/.exec(number)?.[1] ?? 0)) > 1000
 }

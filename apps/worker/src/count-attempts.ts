@@ -20,24 +20,24 @@ interface AttemptCounts {
 interface Outcomes {
   handler: string
   hasSucceeded: boolean
-  /** Null where none has failed. */
+  /** Null if none has failed. */
   lastError: string | null
-  /** Since the last success, or in all. */
+  /** Failures since the last success, or all if there was none. */
   failuresInARow: number
 }
 
 export interface AttemptCounter {
   count: (attempt: FinishedAttempt) => void
-  /** Writes what was counted since the last time; what cannot be written is kept for the next. */
+  /** Writes what was counted since the last time. If that fails it rejects, and keeps the counts for the next time. */
   flush: () => Promise<void>
 }
 
-/** Types are the providers' own words: beyond so many, what is counted counts without its type. */
+/** Limit of rows in memory. Types are the providers' own words; beyond the limit, attempts are counted without them. */
 const MAX_ROWS = 1000
 
 /**
  * Counts attempts in memory, for the table `delivery_minutes`; a worker that is killed loses what it has not written. For
- * handlers without limits it also keeps `destinations` up, as the attempts themselves do for those with limits.
+ * handlers without limits it also updates `destinations`; for those with limits, recording the attempt does that.
  */
 export function createAttemptCounter(
   { sql, limited }: { sql: Sql; limited: ReadonlySet<string> },
@@ -87,7 +87,7 @@ export function createAttemptCounter(
       try {
         await write(sql, [...taken.values()], [...takenOutcomes.values()])
       } catch (error) {
-        // In the order of time, so that rows of later attempts are added to these.
+        // In the order of time: what was counted since is added to what could not be written.
         for (const [key, later] of rows) taken.set(key, sum(taken.get(key), later))
         for (const [handler, later] of outcomes) takenOutcomes.set(handler, follow(takenOutcomes.get(handler), later))
         rows = taken
@@ -132,7 +132,7 @@ async function write(sql: Sql, rows: AttemptCounts[], outcomes: Outcomes[]): Pro
         minute timestamptz, source text, type text, handler text, attempts integer, failures integer, dead integer,
         "durationMs" integer[]
       )`
-    // In the order of the names, so that two workers do not wait for each other.
+    // In the order of the names, so that two workers cannot deadlock.
     await transaction`
       insert into destinations as d (
         handler, limited, consecutive_failures, last_success_at, last_failure_at, last_error

@@ -5,7 +5,7 @@ import { uuidArray } from '@ringback/core/store/connect'
 import type { Sql, TransactionSql } from '@ringback/core/store/connect'
 import { storableText } from '@ringback/core/storable-text'
 
-// The tables `deliveries` and `attempts`, as the attempts of a job begin and end in them.
+// The tables `deliveries` and `attempts`: how the attempts of a job begin and end in them.
 
 /** A delivery with the number of the attempt to make, as a job carries it. */
 export type QueuedDelivery = DeliveriesJob['deliveries'][number]
@@ -18,7 +18,7 @@ export interface Claimed {
   /** By the database's clock. */
   startedAt: Date
   attemptsAtReplay: number
-  /** Since it was made. */
+  /** Time since the delivery was created. */
   ageMs: number
   eventId: string
   source: string
@@ -30,9 +30,9 @@ export interface Claimed {
   occurredAt: Date
   receivedAt: Date
   payload: string
-  /** Of the span of the request that the event came with, if there was one. */
+  /** The traceparent of the request that the event came with, if it had a span. */
   traceparent: string | null
-  /** Only where the request was asked for. */
+  /** These four only if the request was asked for. */
   method?: string
   url?: string
   headers?: string
@@ -40,11 +40,11 @@ export interface Claimed {
 }
 
 export interface ClaimOptions {
-  /** When nothing is heard of the attempt for so long, another is made. */
+  /** How long the lease lasts. If nothing is heard of the attempt by then, another is made. */
   leaseMs: number
-  /** Whether attempts under way are counted, for a limit of them. */
+  /** Whether attempts under way are counted, because the handler limits them. */
   isCounted: boolean
-  /** Whether the request is wanted as it was stored; reading it costs. */
+  /** Whether to read the stored request too, which costs more. */
   needsRequest: boolean
 }
 
@@ -52,8 +52,8 @@ export interface ClaimOptions {
  * Begins attempts: takes the deliveries that still wait for just this attempt. A job that comes twice, or late, finds
  * none. The bounds on the time of receipt keep the query within a partition or two.
  *
- * Here and below the ids come a second time as an array, and "pending" is said by next_attempt_at, which a constraint makes
- * the same: a plan that was made while the tables were small, and kept, would otherwise read all of an index.
+ * Here and below the ids are given a second time, as an array, and "pending" is tested by next_attempt_at, which a
+ * constraint makes equivalent. Otherwise a plan that was cached while the tables were small would read a whole index.
  */
 export function claimDeliveries(
   sql: Sql | TransactionSql,
@@ -115,7 +115,7 @@ export async function deferDeliveries(
       and d.next_attempt_at is not null and d.attempts = w.attempt - 1`
 }
 
-/** Of what an attempt leaves behind for people. */
+/** How much is kept of a text that an attempt leaves for people, in characters. */
 export const MAX_TEXT_LENGTH = 2000
 
 /** An attempt that is over. */

@@ -23,7 +23,7 @@ const fresh: Destination = {
 
 const breaker = { failureShare: 0.5, minAttempts: 4, windowMs: 10_000, openMs: 1000 }
 const began = (startedAt: Date, ...succeeded: boolean[]) => succeeded.map((ok) => ({ ok, startedAt, isGone: false }))
-/** Of attempts that began in the state in which they ended. */
+/** The outcomes of attempts that began in the state in which they ended. */
 const outcomes = (...succeeded: boolean[]) => began(at(1e9), ...succeeded)
 const gone = [{ ok: false, startedAt: at(1e9), isGone: true }]
 const opened = settle(breaker, fresh, outcomes(false, false, false, false), at(0))
@@ -38,7 +38,7 @@ describe('whatever comes when', () => {
   interface Step {
     afterMs: number
     wanted: number
-    /** How many of those under way end now, and how. */
+    /** For each attempt that ends now, whether it succeeded. */
     ends: boolean[]
   }
   const steps: fc.Arbitrary<Step[]> = fc.array(
@@ -50,7 +50,7 @@ describe('whatever comes when', () => {
     { maxLength: 60 },
   )
 
-  /** Plays `sequence` and gives every beginning with the row and the running attempts before and after it. */
+  /** Plays `sequence` and returns every admission with the row and the running attempts before and after it. */
   function play(own: Limits, sequence: Step[]) {
     let destination = fresh
     let now = 0
@@ -137,7 +137,7 @@ describe('the rate', () => {
     expect(admit(rare, first.destination, { ...wanted, now: at(10_000) }).count).toBe(1)
   })
 
-  test('is waited for no shorter than it takes', () => {
+  test('makes deliveries wait until there is a token, and not less', () => {
     const { destination } = admit({ perSecond: 3 }, fresh, { ...wanted, now: at(0) })
     expect(admit({ perSecond: 3 }, destination, { ...wanted, now: at(0) })).toMatchObject({ count: 0, waitMs: 334 })
   })
@@ -148,7 +148,7 @@ describe('the rate', () => {
   })
 })
 
-test('where more are under way than may be, for the limit has been lowered, nothing begins, and it is soon looked again', () => {
+test('if more are under way than a lowered limit allows, nothing begins, and the wait is short', () => {
   const admission = admit({ concurrency: 2 }, fresh, { wanted: 10, running: 5, now: at(0) })
   expect(admission).toMatchObject({ count: 0, waitMs: 500 })
 })
@@ -194,7 +194,7 @@ describe('the breaker', () => {
     expect(admit({ breaker }, destination, { ...wanted, now: at(61_000) }).count).toBe(1)
   })
 
-  test('is not half open before one has begun to try: where none may', () => {
+  test('is not half open as long as no trial may begin', () => {
     const limits = { breaker, concurrency: 1 }
     const admission = admit(limits, opened, { wanted: 10, running: 1, now: at(1000) })
     expect(admission).toMatchObject({ count: 0, destination: { state: 'open', openUntil: opened.openUntil } })
@@ -284,7 +284,7 @@ describe('a destination that is gone', () => {
   test('is disabled, also where the breaker is off', () => {
     expect(disabled.state).toBe('disabled')
     expect(settle(breaker, opened, gone, at(1))).toMatchObject({ openUntil: null })
-    // Enabling it makes what waits due: until then nothing looks for it again and again.
+    // Enabling it makes what waits due, so nothing needs to look again and again until then.
     expect(admit({ breaker }, disabled, { ...wanted, now: at(0) }).waitMs).toBe(3_600_000)
     expect(settle(false, fresh, gone, at(0)).state).toBe('disabled')
   })

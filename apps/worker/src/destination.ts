@@ -1,6 +1,6 @@
 import type { BreakerPolicy, Limits } from '@ringback/core/handlers'
 
-// Whether a destination is to be spared just now: pure functions over a row of the table `destinations`.
+// Whether deliveries to a destination may begin now: pure functions over a row of the table `destinations`.
 
 /** A row of `destinations`. Times are those of the database. */
 export interface Destination {
@@ -24,19 +24,19 @@ export interface Admission {
   destination: Destination
 }
 
-/** What waits for a concurrency that is used up looks again after so long; the attempts under way are finishing. */
+/** How long deliveries wait when the concurrency is used up: attempts under way end soon. */
 const BUSY_WAIT_MS = 500
-/** What waits for an operator: long, so that it costs nothing. Enabling a destination makes its deliveries due. */
+/** How long deliveries wait for a disabled destination: long, so that it costs nothing. Enabling it makes them due. */
 const DISABLED_WAIT_MS = 3_600_000
-/** A trial whose worker died is made again after so long. */
+/** How long a trial may take. After that its worker is taken for dead, and another trial is made. */
 const TRIAL_MS = 60_000
-/** What waits for a trial looks again after so long, for most trials end sooner than they may. */
+/** How long deliveries wait at most while a trial runs: most trials end sooner than they may. */
 const TRIAL_WAIT_MS = 1000
 const MAX_OPENING_FACTOR = 16
 
 /**
- * How many of `wanted` deliveries may begin at `now`, with `running` under way. One alone tries whether a breaker can close,
- * and the others use up no attempt meanwhile.
+ * How many of `wanted` deliveries may begin at `now`, with `running` under way. A single one, the trial, tries whether an
+ * open breaker can close; the others use up no attempt meanwhile.
  */
 export function admit(
   limits: Limits,
@@ -70,7 +70,7 @@ export function admit(
   }
 }
 
-/** A bucket that fills by the rate and holds one second's worth. */
+/** A token bucket that fills at the rate and holds one second's worth. */
 function takeTokens(
   perSecond: number | undefined,
   { tokens, tokensAt }: Destination,
@@ -83,11 +83,11 @@ function takeTokens(
   return { available, waitMs: Math.ceil(((1 - available) * 1000) / perSecond) }
 }
 
-/** What an attempt came to. */
+/** How an attempt ended. */
 export interface Outcome {
   ok: boolean
   startedAt: Date
-  /** It was told that there is nothing any more, and never will be. */
+  /** Whether the destination answered that it is gone for good. */
   isGone: boolean
 }
 

@@ -3,10 +3,10 @@ import { storableText } from '@ringback/core/storable-text'
 import { MAX_TEXT_LENGTH } from './deliveries-table.ts'
 import type { Destination } from './destination.ts'
 
-// The table `destinations`: one row for each handler with limits, locked while something is decided by it. Rows of handlers
-// without limits are count-attempts.ts's, and only count.
+// The table `destinations`: one row for each handler with limits, locked while a decision depends on it. Rows of handlers
+// without limits are written by count-attempts.ts, and only count.
 
-/** Makes the rows that are missing, of handlers with limits. */
+/** Adds the missing rows of handlers with limits. */
 export async function addDestinations(sql: Sql, handlers: string[]): Promise<void> {
   await sql`
     insert into destinations (handler)
@@ -14,7 +14,7 @@ export async function addDestinations(sql: Sql, handlers: string[]): Promise<voi
     on conflict (handler) do update set limited = true where not destinations.limited`
 }
 
-/** For handlers that have lost their limits: nothing heeds their state any more. */
+/** Resets the rows of handlers that have no limits any more: nothing heeds their state now. */
 export async function forgetLimits(sql: Sql, handlers: string[]): Promise<void> {
   await sql`
     update destinations
@@ -63,7 +63,7 @@ export async function saveDestination(
     where handler = ${handler}`
 }
 
-/** For people: when it worked last, and what was wrong. */
+/** Notes for people when the destination last succeeded and failed, and the last error. */
 export async function noteOutcomes(
   sql: TransactionSql,
   handler: string,

@@ -2,19 +2,19 @@ import type { Logger } from '@ringback/core/log'
 import type { Sql } from '@ringback/core/store/connect'
 import type { Retention } from './retention.ts'
 
-// Old weeks go as whole partitions, and nobody who stores or reads waits for it: a partition is detached "concurrently",
-// which takes no lock that an insert would wait for. Once nobody can reach it, its dead letters are copied out, and it is
-// dropped. A run that was cut short anywhere in between is finished by the next.
+// Expired weeks are dropped as whole partitions, and nobody who stores or reads waits for that: a partition is detached
+// "concurrently", which takes no lock that an insert would wait for. Once nobody can reach it, its dead letters are copied
+// out, and it is dropped. A run that was cut short anywhere in between is finished by the next.
 
 /** Tables whose rows belong to events; `deliveries` first, for they decide whether a week may go. */
 const OF_EVENTS = ['deliveries', 'attempts', 'duplicates', 'events']
 
 /**
- * Makes the function that drops the partitions that are over their time. To be called on a connection with a
- * lock_timeout, by one worker at a time. A partition that is still in use then is left to the next call.
+ * Makes the function that drops expired partitions. It must be called on a connection with a lock_timeout, by one worker at
+ * a time. A partition that is still in use then is left to the next call.
  */
 export function createDropPartitions(retention: Retention, log: Logger): (sql: Sql) => Promise<void> {
-  /** Weeks of which it was said that they stay for their pending deliveries. */
+  /** Weeks for which it has been logged that they stay because of pending deliveries. */
   const said = new Set<string>()
 
   return dropPartitions
@@ -31,12 +31,12 @@ export function createDropPartitions(retention: Retention, log: Logger): (sql: S
   }
 
   /**
-   * A week with pending deliveries stays as a whole: what is still to be done is never dropped. False where a partition
-   * of it is still in use.
+   * Drops a week of events, unless it has pending deliveries: then all of it stays, because what is still to be done is
+   * never dropped. Resolves to false if one of its partitions is still in use.
    */
   async function dropEvents(sql: Sql, week: string): Promise<boolean> {
     const keep = async () => {
-      // It may be detached by now; then it is attached again.
+      // A partition that has been detached already is attached again.
       const [start] = await sql<{ at: string }[]>`
         select (to_date(${week}, 'IYYY"w"IW')::timestamp at time zone 'UTC')::text as at`
       await sql`select ensure_partitions(${start!.at}::text::timestamptz, ${start!.at}::text::timestamptz)`
@@ -47,14 +47,14 @@ export function createDropPartitions(retention: Retention, log: Logger): (sql: S
     if (await hasPending(sql, week)) return keep()
     for (const parent of OF_EVENTS) {
       if (!(await detach(sql, parent, week))) return false
-      // Whoever made one pending again meanwhile has done so by now, and from now on nobody can.
+      // A delivery may have been made pending again until it was detached; from now on none can be.
       if (parent === 'deliveries' && (await hasPending(sql, week))) return keep()
     }
     await drop(sql, OF_EVENTS, week)
     return true
   }
 
-  /** Detaches a partition, unless it is detached already. False where it is still in use after the time that this run may wait. */
+  /** Detaches a partition, unless it is detached already. Resolves to false if it is still in use after the lock_timeout. */
   async function detach(sql: Sql, parent: string, week: string): Promise<boolean> {
     const name = `${parent}_${week}`
     const [attached] = await sql<{ isPending: boolean }[]>`
@@ -76,7 +76,7 @@ export function createDropPartitions(retention: Retention, log: Logger): (sql: S
     const names = parents.map((parent) => `${parent}_${week}`)
     const isOfEvents = parents.includes('events')
     const keptDeadLetters = await sql.begin(async (transaction) => {
-      // Against a late event for which they are attached again in this moment.
+      // Keeps a late event from having them attached again at this moment.
       await transaction`select pg_advisory_xact_lock(hashtext('ringback.ensure_partitions'))`
       const found = await transaction<{ name: string; isAttached: boolean }[]>`
         select wanted.name, exists (select from pg_inherits where inhrelid = to_regclass(wanted.name)) as "isAttached"
@@ -97,7 +97,7 @@ export function createDropPartitions(retention: Retention, log: Logger): (sql: S
   }
 }
 
-/** Weeks, such as 2026w05, of which there are tables that are over their time, attached or not. The oldest first. */
+/** The weeks, such as 2026w05, that have expired tables, attached or not. The oldest comes first. */
 async function expiredWeeks(sql: Sql, parents: string[], keptDays: number): Promise<string[]> {
   const rows = await sql<{ week: string }[]>`
     select week

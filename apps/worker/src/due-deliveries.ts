@@ -8,40 +8,40 @@ export interface ScanDependencies {
   sql: Sql
   handlers: readonly Handler[]
   enqueueDeliveries: (job: DeliveriesJob) => Promise<void>
-  /** Does what a job says without the queue, as a worker that takes it from there. */
+  /** Runs a job without the queue, just as a worker that takes it from the queue. */
   runDeliveries: (job: DeliveriesJob) => Promise<void>
-  /** Deliveries jobs that wait for a worker. */
+  /** Resolves to how many deliveries jobs wait for a worker. */
   waitingJobs: () => Promise<number>
-  /** Whether a handler has as many jobs in hand as this worker gives it: then what is due for it is left where it is. */
+  /** Whether a handler has as many jobs in hand as this worker allows. What is due for it then stays in Postgres. */
   isFull: (handler: string) => boolean
-  /** Told of dead letters that the scanner makes. */
+  /** Called for dead letters that the scanner makes. */
   onDead: (handler: string, count: number) => void
   log: Logger
 }
 
 export interface Scanner {
-  /** Resolves to whether there may be more that is due than it took. Never waits for a handler. */
+  /** Enqueues what is due. Resolves to whether more may be due than it took. Never waits for a handler. */
   scan: () => Promise<{ more: boolean }>
-  /** Waits for what it runs itself. */
+  /** Waits for the jobs that it runs itself. */
   finish: () => Promise<void>
 }
 
-/** What is taken at once, of each handler: what waits for one destination leaves the others their turn. */
+/** How many deliveries of each handler are taken at once, so that a backlog of one holds up no other. */
 const BATCH = 250
 
-/** With more waiting than this the workers have enough to do, and what is due may be in there already. */
+/** With more jobs waiting than this, workers have enough to do, and what is due may be among them already. */
 const ENOUGH_WAITING_JOBS = 1000
 
-/** A delivery without a handler is left alone for so long: a worker with a newer configuration may know the handler. */
+/** How long a delivery without a handler is left alone: a worker with a newer configuration may know the handler. */
 const GRACE_FOR_UNKNOWN_HANDLERS = '10 minutes'
 
 /**
  * The scanner: enqueues deliveries that are due and in nobody's hand. These are retries, what a crash left between
  * commit and enqueue, and attempts whose worker was not heard of again. Any number of workers may scan at once.
  *
- * While the queue does not take them it runs them itself, at most one job of each handler at a time: that bounds what it
- * holds, and a slow handler delays no other. An add that failed and was applied all the same does no harm, for each attempt
- * is claimed.
+ * While the queue does not accept them, it runs them itself, at most one job of each handler at a time: that bounds what it
+ * holds, and a slow handler delays no other. An add that failed but was applied does no harm, because each attempt is
+ * claimed.
  */
 export function createScanner(deps: ScanDependencies): Scanner {
   const { log } = deps
@@ -54,7 +54,7 @@ export function createScanner(deps: ScanDependencies): Scanner {
     log.warn({ handler, count: deliveries.length, error: cause.message }, 'deliveries.run_without_queue')
     const run = deps
       .runDeliveries(job)
-      // What it had not done is due again when its lease has run out.
+      // What it has not done is due again when the lease has run out.
       .catch((error: Error) => log.error({ handler, error: error.message }, 'job.failed'))
       .finally(() => ownRuns.delete(handler))
     ownRuns.set(handler, run)
@@ -62,7 +62,7 @@ export function createScanner(deps: ScanDependencies): Scanner {
 
   return {
     async scan() {
-      // Once the queue has failed nothing else is tried until the next scan: each would take its time to fail.
+      // Once the queue has failed, it is not tried again until the next scan: each try would take its time to fail.
       let failure: Error | undefined
       const waiting = await deps.waitingJobs().catch((error: Error) => void (failure = error))
       if (waiting !== undefined && waiting > ENOUGH_WAITING_JOBS) return { more: false }
@@ -92,8 +92,8 @@ interface Due {
 }
 
 /**
- * Takes due deliveries for half a minute; when they have not been claimed by then, they are due again. Those whose last attempt
- * was abandoned are `dead`.
+ * Leases due deliveries for half a minute; those that are not claimed by then are due again. Those whose last attempt was
+ * abandoned become dead letters.
  */
 async function takeDue({
   sql,
@@ -103,7 +103,7 @@ async function takeDue({
 }: Pick<ScanDependencies, 'sql' | 'handlers' | 'isFull' | 'log'>): Promise<{ due: Due[]; dead: Due[] }> {
   const names = handlers.map(({ name }) => name).filter((name) => !isFull(name))
   return sql.begin(async (transaction) => {
-    // Skips what another worker's scanner is taking at this moment, in no particular order among equals.
+    // Skips what another worker's scanner is taking at this moment. Rows of the same time come in any order.
     const due = await transaction<(Due & { attemptsAtReplay: number; abandoned: boolean })[]>`
       select
         d.id, d.handler, d.attempts, d.attempts_at_replay as "attemptsAtReplay", d.event_received_at::text as "receivedAt",
@@ -152,7 +152,7 @@ async function takeDue({
   })
 }
 
-/** An attempt that was abandoned may not even have begun, so that it is not to be the last one that there was. */
+/** How many more attempts there are after an abandoned one: it may not even have begun, so it should not be the last. */
 const MORE_AFTER_ABANDONED = 2
 
 function isLast(

@@ -1,16 +1,16 @@
-/** What a worker has in hand of one queue. */
+/** The jobs of one queue that a worker has in hand. */
 export interface Hands {
-  /** Does a job. `mayTake` says for how long it may show no sign of life from now on. */
+  /** Runs a job. By `mayTake` the job says for how many ms from now it may show no sign of life. */
   take: <Result>(job: (mayTake: (ms: number) => void) => Promise<Result>) => Promise<Result>
-  /** Something has answered: whatever it was, the worker is not stuck. */
+  /** Notes that a server has answered: whatever the answer, the worker is not stuck. */
   move: () => void
-  /** How often something was begun, ended or answered. */
+  /** How often a job has begun or ended, or a server has answered. */
   moves: () => number
-  /** Whether another job could be taken, or each in hand has taken longer than it may. `now` is of performance.now(). */
+  /** Whether another job could be taken, or all in hand have taken longer than they may. `now` is of performance.now(). */
   isFree: (now: number) => boolean
 }
 
-/** `size` jobs at a time, each of which may take `defaultMs` unless it says otherwise. */
+/** Makes the hands for `size` jobs at a time, each of which may take `defaultMs` unless it says otherwise. */
 export function createHands(size: number, defaultMs: number): Hands {
   const inHand = new Set<{ until: number }>()
   let moves = 0

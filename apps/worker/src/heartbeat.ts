@@ -2,14 +2,14 @@ import { withTimeout } from '@ringback/core/with-timeout'
 import { connect } from '@ringback/core/store/connect'
 import type { Sql } from '@ringback/core/store/connect'
 
-/** Says in `workers` that this one lives. */
+/** Records in the table `workers` that this worker is alive. */
 export async function beat(sql: Sql, worker: string): Promise<void> {
   await sql`
     insert into workers (name) values (${worker})
     on conflict (name) do update set seen_at = excluded.seen_at`
 }
 
-/** Forgets processes, and what is remembered of the queue's server, when they have long been gone. */
+/** Deletes what is known of processes and of the queue's servers when they have long been gone. */
 export async function forgetProcesses(sql: Sql): Promise<void> {
   await sql`delete from ingests where canary_stored_at < now() - interval '7 days'`
   await sql`delete from workers where seen_at < now() - interval '7 days'`
@@ -19,7 +19,7 @@ export async function forgetProcesses(sql: Sql): Promise<void> {
 
 const PROBE_TIMEOUT_MS = 5000
 
-/** Writes over a connection of its own, so that the worker's other connections say nothing about it. Rejects within 5 s. */
+/** Writes over a connection of its own, which does not depend on the worker's others. Takes 5 s at most, else rejects. */
 export async function probePostgres(databaseUrl: string, worker: string): Promise<void> {
   const sql = connect(databaseUrl, { max: 1, applicationName: 'ringback watchdog', longestStatementMs: 3000 })
   const tooSlow = `Postgres has taken no write within ${PROBE_TIMEOUT_MS} ms`

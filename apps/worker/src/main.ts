@@ -23,7 +23,7 @@ const Environment = z.object({
   LOG_LEVEL: variables.logLevel,
 })
 
-// An answer waits for ingest and the queue, and nobody for the worker.
+// Answers wait for ingest and the queue; nobody waits for the worker.
 lowerPriority()
 
 await runService(async (stopping) => {
@@ -48,7 +48,7 @@ await runService(async (stopping) => {
     retention: retentionOf(environment),
     stopping,
     stuckAfterMs: environment.STUCK_AFTER_SECONDS * 1000,
-    // Its supervisor starts another. What it had in hand is taken up by others, as after a crash.
+    // The supervisor starts another worker. Others take up what this one had in hand, as after a crash.
     onStuck: () => process.exit(1),
   })
   const operators = await listenForOperators({

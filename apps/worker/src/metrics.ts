@@ -6,15 +6,15 @@ import { addCanaryAge } from './canary.ts'
 import type { Destination } from './destination.ts'
 import type { FinishedAttempt } from './run-deliveries.ts'
 
-/** What the groups of one transaction came to. */
+/** The outcome of one transaction with groups. */
 export interface StoredGroups {
   stored: number
   duplicates: number
-  /** Reasons of what went to quarantine. */
+  /** The reason of each item that went to quarantine. */
   quarantined: string[]
-  /** What the transaction took, with the waits for Postgres. */
+  /** How long the transaction took, waits for Postgres included. */
   durationMs: number
-  /** From the receipt of the oldest callback; undefined where there is none. */
+  /** Time since the receipt of the oldest callback; undefined if there is none. */
   ageMs: number | undefined
 }
 
@@ -22,15 +22,15 @@ export interface WorkerMetrics {
   onStored: (groups: StoredGroups) => void
   onAttempt: (attempt: FinishedAttempt) => void
   onPostponed: (reason: string) => void
-  /** Deliveries became dead letters without an attempt that ended. */
+  /** Deliveries became dead letters otherwise than by an attempt that ended. */
   onDead: (handler: string, count: number) => void
 }
 
 const STATES: readonly Destination['state'][] = ['closed', 'open', 'half_open', 'disabled']
 
 /**
- * Labels are names from the configuration and Ringback's own words, never from a callback. What is counted of each handler
- * begins at 0: the first value of a series is no increase for Prometheus.
+ * Registers the worker's metrics. Labels are names from the configuration and Ringback's own words, never from a callback.
+ * Counters of each handler begin at 0, because Prometheus does not take the first value of a series for an increase.
  */
 export function createWorkerMetrics(
   registry: Registry,

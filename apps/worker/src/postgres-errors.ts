@@ -2,7 +2,7 @@
  * What an error while storing means:
  * - `refused`: Postgres will never take these data, however often it is asked
  * - `away`: Postgres takes nothing at the moment, from anybody
- * - `stuck`: it may be these data, or the server; others may well succeed
+ * - `stuck`: the cause may be these data or the server; other data may well succeed
  */
 export type Verdict = 'refused' | 'away' | 'stuck'
 
@@ -23,34 +23,34 @@ const AWAY = [
   '58', // the system: a file, the disk
 ]
 
-/** The statement took longer than it may. The server may be slow, or just this group monstrous. */
+/** The statement took longer than it may. The server may be slow, or just this group too large. */
 export const TOO_LONG = '57014'
 
-/** What is known to come of single values, although Postgres does not file it under data. */
+/** Classes that single values are known to cause, although Postgres does not count them as data exceptions. */
 const OF_THE_DATA = [
   '0A', // not supported
   '21', // more rows than one
   'P0', // raised by a trigger
 ]
 
-/** Undefined for an error that is none of Postgres's own. */
+/** The SQLSTATE of an error; undefined if Postgres did not raise it. */
 export function sqlState(error: unknown): string | undefined {
   const { code } = error as { code?: unknown }
   // No class begins with E, as EPIPE does.
   return typeof code === 'string' && /^[0-9FHPX][0-9A-Z]{4}$/.test(code) ? code : undefined
 }
 
-/** What `error` means. Of errors that Postgres did not make, the network is `away`, and a mistake of ours `stuck`. */
+/** What `error` means. If Postgres did not raise it, the network's are `away`, and a mistake of ours is `stuck`. */
 export function verdictOn(error: unknown): Verdict {
   const code = sqlState(error)
-  // What comes of the network has a code of its own, a mistake of this program has none.
+  // An error of the network has a code of its own; a mistake of this program has none.
   if (code === undefined) return typeof (error as { code?: unknown }).code === 'string' ? 'away' : 'stuck'
   if (code === TOO_LONG) return 'stuck'
   if (REFUSED.includes(code.slice(0, 2))) return 'refused'
   return AWAY.includes(code.slice(0, 2)) ? 'away' : 'stuck'
 }
 
-/** Whether single callbacks can be to blame for an error that is no refusal. Never locks, deadlocks or broken indexes. */
+/** Whether single callbacks can be to blame for an error that is no refusal. Not so for locks, deadlocks, broken indexes. */
 export function mayBeTheData(error: unknown): boolean {
   const code = sqlState(error)
   return code !== undefined && (code === TOO_LONG || OF_THE_DATA.includes(code.slice(0, 2)))

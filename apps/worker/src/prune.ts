@@ -1,12 +1,12 @@
 import type { Sql } from '@ringback/core/store/connect'
 import type { Retention } from './retention.ts'
 
-// What is deleted row by row, for it has no partitions. Batches are short transactions, which nobody waits for.
+// Deletes from the tables without partitions, row by row. Batches are short transactions, which nobody waits for.
 
-/** Rows that are deleted by one statement. */
+/** How many rows one statement deletes. */
 const BATCH = 5000
 
-/** Deletes what is over its time in the tables that have no partitions. */
+/** Deletes what has expired in the tables that have no partitions. */
 export async function prune(sql: Sql, retention: Retention): Promise<void> {
   const { days, quarantineDays } = retention
   const deadLetterDays = Math.max(days, retention.deadLetterDays)
@@ -18,10 +18,10 @@ export async function prune(sql: Sql, retention: Retention): Promise<void> {
   await deleteOld('kept_attempts', ['event_received_at'], deadLetterDays)
   await deleteOld('kept_deliveries', ['event_received_at'], deadLetterDays)
   await deleteOld('kept_events', ['received_at'], deadLetterDays)
-  // By both times: the one has the index, and an alert that is open stays.
+  // By both times: raised_at has the index, and resolved_at keeps alerts that are open.
   await deleteOld('alerts', ['raised_at', 'resolved_at'], days)
 
-  /** Rows of which each of these times is older than `keptDays`. */
+  /** Deletes rows of which each of these times is older than `keptDays`. */
   async function deleteOld(table: string, times: string[], keptDays: number): Promise<void> {
     const condition = times.map((time) => `${time} < now() - $1 * interval '1 day'`).join(' and ')
     for (let deleted = BATCH; deleted === BATCH;) {
@@ -34,12 +34,12 @@ export async function prune(sql: Sql, retention: Retention): Promise<void> {
   }
 }
 
-/** Blocks of event_names that are looked at in one call: 16 MB. */
+/** How many blocks of event_names one call reads: 16 MB. */
 const BLOCKS = 2000
 
 /**
- * Makes the function that forgets old names, if they are to be forgotten. Each call looks at the next part of the table:
- * an index by time would cost every event more than that. It begins anywhere, for workers that are often restarted.
+ * Makes the function that deletes expired names, if names expire. Each call reads the next part of the table: an index by
+ * time would cost every event more than that. It begins at a random place, because workers may be restarted often.
  */
 export function createPruneNames({ nameDays }: Retention): (sql: Sql) => Promise<void> {
   if (nameDays === undefined) return async () => {}

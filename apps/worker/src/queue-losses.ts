@@ -4,7 +4,7 @@ import type { Sql } from '@ringback/core/store/connect'
 
 export interface QueueLossDependencies {
   sql: Sql
-  /** Of every queue that this worker puts jobs on. All are on one server. */
+  /** The producers of all queues that this worker adds jobs to. All are on one server. */
   producers: readonly Pick<Producer<object>, 'detectLoss' | 'identity'>[]
   /** The worker's own name. */
   worker: string
@@ -12,11 +12,11 @@ export interface QueueLossDependencies {
 }
 
 /**
- * Makes the function that asks the queue's server whether it has lost what it had acknowledged, and whether it still has the
- * data that Postgres knows. What it finds is logged and remembered in `queue_losses`. Rejects if a server does not answer.
+ * Makes the function that asks the queue's server whether it has lost what it acknowledged, and whether it still is the one
+ * that Postgres knows. What it finds is logged and recorded in `queue_losses`. Rejects if a server does not answer.
  */
 export function createDetectLosses({ sql, producers, worker, log }: QueueLossDependencies): () => Promise<void> {
-  /** Found, and not remembered yet. */
+  /** Losses that are not recorded in Postgres yet. */
   const found: string[] = []
 
   return async () => {
@@ -49,8 +49,8 @@ async function remember(sql: Sql, worker: string, description: string): Promise<
 }
 
 /**
- * Whether a server's data is seen for the first time, after that of another in the same place. True for one of several
- * workers that ask. A shard that was added is no such case.
+ * Whether this identity is seen for the first time, where another was known in the same place. True for only one of several
+ * workers that ask. An added shard does not count.
  */
 async function isAnother(sql: Sql, identity: string): Promise<boolean> {
   const shards = JSON.stringify(identity.split(',').map((part) => part.slice(0, MAX_TEXT_LENGTH)))

@@ -6,7 +6,7 @@ import { retentionOf, retentionVariables } from './retention.ts'
 const read = (environment: Record<string, string>) =>
   retentionOf(parseEnvironment(z.object(retentionVariables), environment))
 
-test('what is not said has its default', () => {
+test('variables that are not set have their defaults', () => {
   expect(read({})).toEqual({ days: 90, deadLetterDays: 365, quarantineDays: 90, nameDays: undefined })
   expect(read({ RETENTION_DAYS: '30', QUARANTINE_DAYS: '400', NAME_RETENTION_DAYS: '30' })).toEqual({
     days: 30,

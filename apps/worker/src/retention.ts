@@ -4,7 +4,7 @@ import { z } from 'zod'
 import { createDropPartitions } from './drop-partitions.ts'
 import { createPruneNames, prune } from './prune.ts'
 
-// What is kept, and for how long: weeks that are over their time go as whole partitions, the rest is deleted in batches.
+// What is kept, and for how long: expired weeks are dropped as whole partitions, the rest is deleted in batches.
 
 const DAYS_TEXT = 'must be a whole number of days'
 
@@ -31,14 +31,14 @@ export interface Retention {
   deadLetterDays: number
   /** Refusals; never longer than `days`. */
   quarantineDays: number
-  /** What makes an event be stored once; for ever where it is undefined. */
+  /** Names, by which an event is stored once; undefined keeps them for ever. */
   nameDays: number | undefined
 }
 
-/** What holds where no variable says anything else. */
+/** The retention where no variable is set. */
 export const DEFAULT_RETENTION = retentionOf(z.object(retentionVariables).parse({}))
 
-/** What the variables say. Throws where names would be forgotten before their events. */
+/** The retention that the variables ask for. Throws if names would be forgotten before their events. */
 export function retentionOf(variables: {
   RETENTION_DAYS: number
   KEEP_DEAD_LETTERS_DAYS: number
@@ -64,14 +64,14 @@ export function retentionOf(variables: {
 const LOCK_KEY = 7_274_257
 
 /**
- * How long a partition waits for transactions that still use its table, such as a backup: then the next run goes on.
+ * How long to wait for transactions that still use a partition, such as a backup. After that it is left to the next run.
  * Inserts do not wait meanwhile.
  */
 const LOCK_TIMEOUT = '2s'
 
 /**
- * Makes the function that drops what is over its time: in one worker at a time, however many call it. What it cannot
- * finish, the next call does.
+ * Makes the function that deletes what has expired: in one worker at a time, however many call it. What it cannot finish,
+ * the next call does.
  */
 export function createRetention({
   databaseUrl,
@@ -86,8 +86,8 @@ export function createRetention({
   const pruneNames = createPruneNames(retention)
 
   return async () => {
-    // A connection of its own, and only while it is needed: the lock and the time-out belong to it, and partitions are
-    // not detached within a transaction.
+    // A connection of its own, only while it is needed: the lock and the time-out belong to the session, because partitions
+    // cannot be detached concurrently within a transaction.
     const sql = connect(databaseUrl, {
       max: 1,
       applicationName: 'ringback retention',

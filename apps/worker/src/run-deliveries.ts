@@ -27,7 +27,7 @@ export interface RunDependencies {
   log: Logger
   /** Fires when the process is to end: deliveries that have not begun are left to the next worker. */
   signal: AbortSignal
-  /** Told of each attempt when it is over. */
+  /** Called for each attempt when it is over. */
   onAttempt: (attempt: FinishedAttempt) => void
   tracing?: Tracing | undefined
 }
@@ -47,25 +47,25 @@ export interface FinishedAttempt {
 
 export interface DeliveryRunner {
   /**
-   * Processes the data of a deliveries job: one attempt of each delivery in it, unless it was made already. Whenever it
-   * begins some, `mayTake` is told how long they may take.
+   * Processes the data of a deliveries job: one attempt of each delivery in it, unless it was made already. Whenever
+   * attempts begin, it calls `mayTake` with the time that they may take, in ms.
    */
   process: (data: unknown, mayTake?: (ms: number) => void) => Promise<void>
   /** Whether a handler has as many jobs in hand as it may: what is due for it can stay in Postgres. */
   isFull: (handler: string) => boolean
-  /** How many handlers are running. */
+  /** How many attempts are running. */
   running: () => number
   /** Ends the handlers' connections. */
   close: () => Promise<void>
 }
 
-/** A crowd is half of the jobs that a worker takes at once. A job waits for much less time than its deliveries are leased. */
+/** The crowd is half of the jobs that a worker takes at once. A job waits for less time than its deliveries are leased. */
 const TURNS: TurnLimits = { perHandler: 4, crowd: 32, maxWaitMs: 5000 }
-/** An attempt that is over is recorded within so long, however long the others of its job take. */
+/** How long an attempt that is over may wait to be recorded, however long the others of its job take. */
 const RECORD_INTERVAL_MS = 1000
-/** How long the deliveries of a job that has waited for its turn in vain wait in Postgres. */
+/** How long deliveries wait in Postgres after their job has got no turn; up to twice that, at random. */
 const BUSY_WAIT_MS = 1000
-/** How long a job waits for its destination, in all and at once, before its deliveries wait in Postgres. */
+/** How long a job in hand may wait for its destination: in all, and in one pause. Else its deliveries wait in Postgres. */
 const MAX_WAIT_IN_HAND_MS = 10_000
 const MAX_PAUSE_IN_HAND_MS = 1000
 const LEASE_MARGIN_MS = 5000
@@ -90,7 +90,7 @@ export async function createRunDeliveries(deps: RunDependencies): Promise<Delive
     const { handler: name, deliveries } = DeliveriesJob.parse(data)
     const handler = handlers.get(name)
     const runner = runners.get(name)
-    // Another version of the configuration, perhaps: the scanner settles what stays without a handler.
+    // Another version of the configuration may know the handler. The scanner settles what stays without one.
     if (handler === undefined || runner === undefined) return
     if (!(await turns.begin(name))) return deferDeliveries(deps.sql, deliveries, BUSY_WAIT_MS * (1 + deps.random()))
     try {
@@ -115,7 +115,7 @@ export async function createRunDeliveries(deps: RunDependencies): Promise<Delive
       }
       rest = rest.slice(begun)
       mayTake?.(leaseMs(own.runner))
-      // One for all that begin now: a timer for each would keep what it holds to the end of the limit.
+      // One signal for all that begin now: each timer keeps what it holds in memory until the time limit.
       const signal = AbortSignal.timeout(own.runner.timeoutMs)
       const attempts = claimed.map((delivery) => counted(attempt(deps, own, delivery, signal)))
       const unrecorded = await recordAsTheyEnd(deps, own.handler, attempts)
@@ -148,7 +148,7 @@ function claimOptions({ handler, runner }: OwnHandler): ClaimOptions {
   return { leaseMs: leaseMs(runner), isCounted: handler.limits?.concurrency !== undefined, needsRequest }
 }
 
-/** Begins the attempts of the first deliveries, as many as the destination bears; if none, `waitMs` says when to ask again. */
+/** Begins attempts of the first deliveries, as many as the destination may get. If none, `waitMs` says when to ask again. */
 async function begin(
   { sql, random }: RunDependencies,
   own: OwnHandler,
@@ -156,7 +156,8 @@ async function begin(
 ): Promise<{ claimed: Claimed[]; begun: number; waitMs: number }> {
   const { limits, name } = own.handler
   const { maxAttempts = MAX_ATTEMPTS } = own.runner
-  // They run at the same time, and are claimed together.
+  // This job's share of the attempts that the handler may have under way. They are claimed together and run at the same
+  // time.
   const first = deliveries.slice(0, maxAttempts / TURNS.perHandler)
   if (limits === undefined)
     return { claimed: await claimDeliveries(sql, first, claimOptions(own)), begun: first.length, waitMs: 0 }
@@ -166,7 +167,7 @@ async function begin(
     const admission = admit(limits, destination, { wanted: first.length, running, now })
     if (admission.count === 0) return { claimed: [], begun: 0, waitMs: admission.waitMs * (1 + 0.2 * random()) }
     const claimed = await claimDeliveries(transaction, first.slice(0, admission.count), claimOptions(own))
-    // Whatever was claimed elsewhere was no trial.
+    // If all were claimed elsewhere, nothing has begun here, and so no trial of the breaker either.
     if (claimed.length > 0) await saveDestination(transaction, name, destination, admission.destination)
     return { claimed, begun: admission.count, waitMs: 0 }
   })
@@ -177,7 +178,7 @@ interface Finished extends EndedAttempt {
   isGone: boolean
 }
 
-/** What waits for a destination to be enabled again; enabling it makes it due. */
+/** How long a delivery waits for a disabled destination. Enabling the destination makes it due. */
 const GONE_WAIT_MS = 3_600_000
 
 async function attempt(
@@ -194,7 +195,7 @@ async function attempt(
   const { id, eventReceivedAt, source, type, attempt: number, startedAt } = delivery
   const { ok, report } = result
   const error = result.ok ? undefined : result.error
-  // Only what has limits has a destination that can be disabled.
+  // Only a handler with limits has a destination that can be disabled.
   const isGone = !result.ok && result.isGone && handler.limits !== undefined
   const next: NextStep = isGone
     ? { kind: 'retry', delayMs: GONE_WAIT_MS }
@@ -263,7 +264,7 @@ async function runHandler(
     idempotencyKey: attemptsAtReplay === 0 ? id : `${id}-replay-${attemptsAtReplay}`,
     attempt: number,
     ...(traceparent !== undefined && { traceparent }),
-    // Made for those that write lines: it costs about as much as one.
+    // Made only for handlers that log: it costs about as much as a line.
     get log() {
       return (log ??= deps.log.child({ eventId, deliveryId: id, handler: handler.name, attempt: number }))
     },
@@ -298,7 +299,7 @@ async function runHandler(
   }
 }
 
-/** Whatever a handler threw, or said in its error. Never throws. */
+/** Whatever a handler threw, or put into its error, as text. Never throws. */
 function textOf(value: unknown): string {
   try {
     return typeof value === 'string' ? value : inspect(value)
@@ -331,8 +332,9 @@ function doneWithin(ms: number, signal: AbortSignal, work: Promise<unknown>): Pr
 }
 
 /**
- * Records attempts when they are over: all together, or, while some take long, each second those that are over. What is not
- * recorded when a worker is killed is made again. Resolves to the attempts that are still open when the process is to end.
+ * Records attempts when they are over: all together, or, while some take long, every second those that are over. An attempt
+ * that is not recorded when a worker is killed is made again. Resolves to the attempts that are still running when the
+ * process is to end.
  */
 async function recordAsTheyEnd(
   deps: RunDependencies,
@@ -354,8 +356,8 @@ async function recordAsTheyEnd(
 }
 
 /**
- * When the process is to end, each attempt is recorded as soon as it is over, and what has not begun is handed back at
- * once: else one handler that takes longer than there is time would have all of them run again, or wait.
+ * When the process is to end, records each attempt as soon as it is over, and hands back at once what has not begun.
+ * Otherwise one attempt that takes longer than there is time would make all the others run again, or wait.
  */
 async function finishEach(
   sql: Sql,
@@ -368,12 +370,12 @@ async function finishEach(
   ])
 }
 
-/** As long as a lease may be, and longer than most outages: after that another attempt has been made. */
+/** How long recording is tried: as long as a lease may be. After that another attempt has been made. */
 const RECORD_FOR_MS = 600_000
 
 /**
- * Tries to record until Postgres takes it, so that an outage makes no handler run twice; a result that comes too late,
- * or twice, changes nothing. When the process is to end it is given up, and another attempt is made.
+ * Tries to record until Postgres accepts it, so that an outage makes no handler run twice. A result that comes too late or
+ * twice changes nothing. Rejects when the process is to end, or when Postgres refuses it; another attempt is made then.
  */
 async function untilRecorded({ log, signal }: RunDependencies, record: () => Promise<void>): Promise<void> {
   const deadline = performance.now() + RECORD_FOR_MS

@@ -23,13 +23,13 @@ export interface StoreDependencies {
   handlers: readonly Handler[]
   /** Puts a job on the deliveries queue. */
   enqueueDeliveries: (job: DeliveriesJob) => Promise<void>
-  /** Told of groups that were stored, not again when they come a second time. */
+  /** Called for groups that were stored, but not when they come again. */
   onStored?: (groups: StoredGroups) => void
-  /** Told when Postgres has answered, if only that it cannot store at this moment. */
+  /** Called when Postgres has answered with an error: whatever it was, the worker is not stuck. */
   onAnswer?: () => void
-  /** How long a group that cannot be stored goes back to the queue; 10 s by default, and 30 s where it cannot be read. */
+  /** How long a group that cannot be stored goes back to the queue. Default: 10 s, or 30 s if it cannot be read. */
   postponedMs?: number | undefined
-  /** Told of each group that goes back to the queue for a while, with the reason. */
+  /** Called with the reason for each group that goes back to the queue for a while. */
   onPostponed?: (reason: 'unreadable' | 'not_stored') => void
   tracing?: Tracing | undefined
   log: Logger
@@ -41,17 +41,16 @@ interface Dependencies extends StoreDependencies {
   suspects: Suspects
 }
 
-/** One group, by its id. */
+/** A group with its id. */
 interface NamedGroup {
   id: string
   group: Group
 }
 
 /**
- * A processor of store jobs, which settles one promise for each. The groups of a round are stored in one transaction as
- * long as nothing is out of the ordinary with any of them; otherwise each in one of its own, whatever it takes. Either way
- * they are stored in their order, for of two callbacks with one name the first is the event. Then their deliveries go to
- * their queue.
+ * Makes the processor of store jobs, which settles one promise for each job. It tries once to store the groups of a round in
+ * one transaction. If that fails, each group is stored in a transaction of its own, whatever it takes. Either way groups are
+ * stored in their order, because of two callbacks with one name the first is the event. Then their deliveries are enqueued.
  */
 export function createStoreEvents(dependencies: StoreDependencies): (jobs: readonly QueueJob[]) => Promise<void>[] {
   const deps: Dependencies = { ...dependencies, suspects: createSuspects() }
@@ -76,7 +75,7 @@ export function createStoreEvents(dependencies: StoreDependencies): (jobs: reado
     return readings.map((reading) => ('error' in reading ? Promise.reject(reading.error) : endings.get(reading)!))
   }
 
-  /** Tries, once. Resolves to whether they are stored. */
+  /** Tries once to store all in one transaction. Resolves to whether that succeeded. */
   async function storeTogether(batch: readonly NamedGroup[]): Promise<boolean> {
     const ids = batch.map(({ id }) => id)
     const group = joined(batch.map((each) => each.group))
@@ -97,7 +96,7 @@ export function createStoreEvents(dependencies: StoreDependencies): (jobs: reado
     if (isOnlyCanary(group)) await store()
     else if (!(await storeAndEnqueue([id], group, store))) deps.log.info({ groupId: id }, 'group.repeated')
     if (group.canary === undefined) return
-    // Last of all, so that it tells of everything before it.
+    // The canary comes last, so that it stands for everything before it.
     await untilStored(deps, id, () => unlessRefused(deps, id, () => storeCanaries(deps.sql, group.canary!, deps.log)))
   }
 
@@ -121,17 +120,17 @@ export function createStoreEvents(dependencies: StoreDependencies): (jobs: reado
     return true
   }
 
-  /** [callback id, handler] for each handler that is to act on a callback, should it be new. */
+  /** A pair [event id, handler] for each handler that is to act on a callback if it is new. */
   function match(group: Group): [string, string][] {
     if (deps.handlers.length === 0) return []
     return (JSON.parse(group.callbacks) as QueuedCallback[]).flatMap(matchHandlers)
   }
 }
 
-/** What takes longer is stuck, and what comes after it waits no more. */
+/** How long a step of a sequence may take. After that it is stuck, and the next one no longer waits for it. */
 const MAX_STEP_MS = 5000
 
-/** Begins what it is given one after another, each when the one before has settled or is stuck. */
+/** Makes the function that runs steps one after another: each begins when the one before has settled or is stuck. */
 function createSequence(): <Result>(work: () => Promise<Result>) => Promise<Result> {
   let before: Promise<unknown> = Promise.resolve()
   return (work) => {
@@ -142,10 +141,10 @@ function createSequence(): <Result>(work: () => Promise<Result>) => Promise<Resu
   }
 }
 
-/** Characters of JSON in one statement. */
+/** How much JSON may go into one statement, in characters. */
 const MAX_BATCH_LENGTH = 1024 * 1024
 
-/** Neighbours that may go into one statement. Behind all of them each of ingest's own reports, by itself. */
+/** Neighbouring groups that may go into one statement, and after all of them ingest's own reports, each by itself. */
 function batches(named: readonly NamedGroup[]): NamedGroup[][] {
   const found: NamedGroup[][] = []
   let length = 0
@@ -169,12 +168,12 @@ function joined(groups: readonly Group[]): Group {
   return { callbacks: array('callbacks'), quarantined: array('quarantined'), dropped: array('dropped') }
 }
 
-/** Holds what came in, and none of ingest's own reports. */
+/** Whether a group holds only what came in, and none of ingest's own reports. */
 function isOrdinary({ counted, canary }: Group): boolean {
   return counted === undefined && canary === undefined
 }
 
-/** Stores groups as a span, linked to the requests that they came with. Only here are all callbacks parsed for that. */
+/** Stores groups within a span that is linked to their requests. All callbacks are parsed for that, only for traces. */
 async function traced(
   tracing: Tracing,
   ids: readonly string[],
@@ -205,13 +204,16 @@ function reasonsOf({ quarantined }: Group): string[] {
   return (JSON.parse(quarantined) as QueuedRefusal[]).map(({ reason }) => reason)
 }
 
-/** Since the first callback of a group came in: its id is a UUIDv7, and the first thing in the JSON. */
+/** How long ago a group's first callback came in. Its id is a UUIDv7, and the first thing in the JSON. */
 function ageMs({ callbacks }: Group): number | undefined {
   const id = /^\[\{"id":"([0-9a-f]{8})-([0-9a-f]{4})-7/.exec(callbacks.slice(0, 50))
   return id === null ? undefined : Math.max(0, Date.now() - Number.parseInt(id[1]! + id[2]!, 16))
 }
 
-/** One job for each handler. What cannot be enqueued is left to the scanner, which finds it at once, or when its lease has run out. */
+/**
+ * Enqueues one job for each handler. What cannot be enqueued is left to the scanner, which finds it at once, or, if
+ * Postgres fails too, when its lease has run out.
+ */
 async function enqueueAll(
   { sql, enqueueDeliveries, log }: StoreDependencies,
   deliveries: Stored['deliveries'],
@@ -227,17 +229,17 @@ async function enqueueAll(
   }
 }
 
-/** While Postgres is away. */
+/** The longest pause between two tries while Postgres is down. */
 const LONGEST_PAUSE_MS = 2000
-/** How often a group is tried that Postgres does not store although it answers, before it goes back to the queue. */
+/** How often a group that Postgres does not store, although it is up, is tried before it goes back to the queue. */
 const TRIES_IN_HAND = 3
 const POSTPONED_MS = 10_000
-/** From so many on it is logged: one is no more than a worker that was killed. */
+/** The number of stalls from which on a group is logged: a single one only means that a worker was killed. */
 const SUSPECT_STALLS = 2
-/** For a job that this version can't read: it waits until a newer worker takes it. */
+/** How long a job that this version cannot read goes back to the queue, until a newer worker takes it. */
 const UNREADABLE_MS = 30_000
 
-/** A job that this version can't read goes back to the queue, for it was acknowledged. */
+/** Reads a job. One that this version cannot read goes back to the queue, because it was acknowledged. */
 function readJob(
   { log, onPostponed, postponedMs = UNREADABLE_MS }: Dependencies,
   { id: jobId, data, stalls = 0 }: QueueJob,
@@ -254,9 +256,9 @@ function readJob(
 }
 
 /**
- * Tries until it succeeds, for what is in the queue was acknowledged, and there is nobody left to tell of a failure.
- * While Postgres is away it waits with the group in hand. A group that fails while Postgres answers goes back to the
- * queue for a while (by throwing {@link PostponedError}), so that it takes nobody's place.
+ * Tries until `store` succeeds: what is in the queue was acknowledged, and nobody is left who could be told of a failure.
+ * While Postgres is down, it waits with the group in hand. A group that fails while Postgres is up goes back to the queue
+ * for a while (by throwing {@link PostponedError}), so that it takes no other group's place.
  */
 async function untilStored<Result>(
   { log, signal, onAnswer, onPostponed, postponedMs = POSTPONED_MS, suspects }: Dependencies,
@@ -287,7 +289,7 @@ async function untilStored<Result>(
   }
 }
 
-/** All of them, or none if one was stored before. */
+/** Stores all of them, or none and resolves to undefined if one was stored before. */
 async function storeGroups(
   { sql }: Dependencies,
   ids: readonly string[],
@@ -311,7 +313,7 @@ async function storeGroup(
   const store = () => storeWholeOrInPieces(deps, groupId, group, matched)
   return store().catch(async (error: unknown) => {
     if (!isMissingPartition(error)) throw error
-    // Once: while a partition of long ago is being dropped, there is none to be had, and it is tried again later.
+    // Only once: while an old partition is being dropped, none can be made, and the group is tried again later.
     await makePartitions(deps.sql, group)
     return store()
   })
@@ -335,7 +337,7 @@ async function storeWholeOrInPieces(
   }
 }
 
-/** What ingest has counted, once. */
+/** Stores what ingest has counted, once for each group. */
 function storeCounts(deps: StoreDependencies, groupId: string, counted: string): Promise<void> {
   return unlessRefused(deps, groupId, async () => {
     await deps.sql`
@@ -344,7 +346,7 @@ function storeCounts(deps: StoreDependencies, groupId: string, counted: string):
   })
 }
 
-/** What Postgres refuses of ingest's own reports is given up: it is worth no queue that stands still. */
+/** Gives up a report of ingest's own if Postgres refuses it: it is not worth a queue that stands still. */
 async function unlessRefused({ log }: StoreDependencies, groupId: string, store: () => Promise<void>): Promise<void> {
   try {
     await store()
@@ -354,23 +356,23 @@ async function unlessRefused({ log }: StoreDependencies, groupId: string, store:
   }
 }
 
-/** A group that holds a canary and nothing else is stored as any other, and not counted. */
+/** Whether a group holds a canary and nothing else. It is stored like any other, but not counted. */
 function isOnlyCanary({ callbacks, quarantined, dropped }: Group): boolean {
   return callbacks === '[]' && quarantined === '[]' && dropped === '[]'
 }
 
-/** Whether names or nonces are to be looked at before storing: a text search, for the JSON is not parsed here. */
+/** Whether names or nonces must be checked before storing. This searches the text, because the JSON is not parsed here. */
 function hasNames({ callbacks }: Group): boolean {
   return callbacks.includes('"nonces":') || callbacks.includes('"previousName":')
 }
 
-/** Postgres says it with the code of a check constraint, and names none. */
+/** Postgres reports a missing partition with the code of a check constraint, but names no constraint. */
 function isMissingPartition(error: unknown): boolean {
   const { code, constraint_name: constraint } = error as { code?: unknown; constraint_name?: unknown }
   return code === '23514' && constraint === undefined
 }
 
-/** For a group that waited through the weeks whose partitions were made ahead, or came by a clock that is wrong. */
+/** Makes the partitions of a group that waited longer than they are made ahead, or whose times are of a wrong clock. */
 async function makePartitions(sql: Sql, group: Group): Promise<void> {
   const ids = [group.callbacks, group.quarantined].flatMap((items) =>
     (JSON.parse(items) as { id: string }[]).map(({ id }) => id),

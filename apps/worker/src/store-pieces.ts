@@ -4,7 +4,7 @@ import type { Sql, TransactionSql } from '@ringback/core/store/connect'
 import { cleanJson } from './clean-json.ts'
 import { sqlState } from './postgres-errors.ts'
 
-/** What storing groups came to; undefined if they had been stored before. */
+/** The result of storing groups. Where groups had been stored before, there is none. */
 export interface Stored {
   stored: number
   duplicates: number
@@ -13,8 +13,9 @@ export interface Stored {
 
 /**
  * Stores a group of which Postgres refuses something: with cleaned payloads, and halved until what is still refused stands
- * alone and goes to quarantine. One transaction, so that the group is stored once and as a whole. `matched` has the
- * handlers of each callback, `isRefusal` says which errors are refusals; any other is thrown.
+ * alone and goes to quarantine. This is one transaction, so that the group is stored once and as a whole. `matched` has a
+ * pair [event id, handler] for each delivery. `isRefusal` says which errors are refusals; any other rejects. Resolves to
+ * undefined if the group had been stored before.
  */
 export function storePieces(
   { sql, log }: { sql: Sql; log: Logger },
@@ -62,7 +63,7 @@ export function storePieces(
           return
         }
         if (isThere(error)) return
-        // Not even its envelope can be stored: the bytes and the reason are what counts.
+        // Its method, URL or headers cannot be stored either. What counts is the bytes and the reason.
         const { id, source, reason, scope, body } = quarantined[0]!
         await call(transaction, {
           quarantined: [
@@ -79,7 +80,7 @@ export function storePieces(
   })
 }
 
-/** Whether a row has this very id, of a group that was stored so long ago that the group's own id is forgotten. */
+/** Whether the row exists already, from a group that was stored so long ago that the group's own id is pruned. */
 function isThere(error: unknown): boolean {
   return sqlState(error) === '23505'
 }
@@ -105,7 +106,7 @@ async function call(
   return row!.result
 }
 
-/** Bytes that are no UTF-8 become U+FFFD here; the column `raw` keeps them. */
+/** Bytes that are not UTF-8 become U+FFFD here; the column `raw` keeps them. */
 function withCleanPayload(callback: QueuedCallback): QueuedCallback {
   return { ...callback, payload: cleanJson(callback.payload ?? Buffer.from(callback.raw, 'base64').toString('utf8')) }
 }

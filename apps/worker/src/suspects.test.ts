@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { createSuspects } from './suspects.ts'
 
-/** Tells of so many other groups that were stored. */
+/** Reports that `count` other groups were stored. */
 function storeOthers(suspects: ReturnType<typeof createSuspects>, count: number): void {
   for (let other = 0; other < count; other++) suspects.onStored(`other-${other}`)
 }
@@ -20,7 +20,7 @@ test('a group that is stuck again and again while others are stored is guilty', 
   expect(suspects.isGuilty('b')).toBe(false)
 })
 
-test('no group is while hardly any is stored, for then Postgres may be to blame', () => {
+test('no group is guilty while hardly any other is stored: Postgres may be to blame', () => {
   const suspects = createSuspects()
   storeOthers(suspects, 100) // before it was stuck: that says nothing
   stick(suspects, 'a', 100)

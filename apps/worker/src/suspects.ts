@@ -2,18 +2,18 @@
 export interface Suspects {
   /** A group was stored. */
   onStored: (groupId: string) => void
-  /** A group had its tries, in vain; how often that has happened to it here. */
+  /** A group has failed all its tries. Returns how often that has happened to it in this worker. */
   onStuck: (groupId: string) => number
   /** Whether the group itself is to blame: it failed again and again, while enough others were stored. */
   isGuilty: (groupId: string) => boolean
 }
 
-/** Beyond that many the oldest is forgotten, and has its strikes again. */
+/** Limit of remembered groups. Beyond it the oldest is forgotten, and starts without strikes. */
 const MAX_SUSPECTS = 1000
 const STRIKES = 5
 const OTHERS_STORED = 5
 
-/** For one worker, in memory: each has its own suspects, and a restart forgets them. */
+/** Makes the suspects of one worker. They are in memory, so a restart forgets them. */
 export function createSuspects(): Suspects {
   const suspects = new Map<string, { strikes: number; storedBefore: number }>()
   let stored = 0

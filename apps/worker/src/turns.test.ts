@@ -42,7 +42,7 @@ test('a turn that does not come in time is given up, and never handed out twice'
   expect(await turns.begin('a')).toBe(true)
 })
 
-test('who has ended, or has waited in vain, is in hand no longer', async () => {
+test('a job that has ended, or has waited in vain, is no longer in hand', async () => {
   const turns = createTurns({ perHandler: 1, crowd: 3, maxWaitMs: 10 })
   expect(await turns.begin('a')).toBe(true)
   for (let time = 0; time < 5; time++) {

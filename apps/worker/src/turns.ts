@@ -2,15 +2,15 @@
 export const MAX_ATTEMPTS = 400
 
 export interface TurnLimits {
-  /** Jobs of one handler that run at once: a destination, however slow, leaves room for others. */
+  /** How many jobs of one handler run at once, so that a destination, however slow, leaves room for others. */
   perHandler: number
-  /** With so many jobs in hand, of all handlers, none waits for its turn. */
+  /** With this many jobs in hand, over all handlers, none waits for its turn. */
   crowd: number
-  /** How long a job waits for its turn. */
+  /** How long a job may wait for its turn. */
   maxWaitMs: number
 }
 
-/** Whose job may run: a few of each handler, while some more wait for their turn. */
+/** Decides whose job may run: a few of each handler, while some more wait for their turn. */
 export interface Turns {
   /** Resolves to whether the job may run; if so, `end` must follow. */
   begin: (handler: string) => Promise<boolean>
@@ -21,10 +21,10 @@ export interface Turns {
   isCrowded: () => boolean
 }
 
-/** For the jobs of one process. */
+/** Makes the turns for the jobs of one process. */
 export function createTurns({ perHandler, crowd, maxWaitMs }: TurnLimits): Turns {
   const running = new Map<string, number>()
-  /** In the order in which they came. */
+  /** By handler, in the order in which they came. */
   const waiting = new Map<string, Set<(mayRun: boolean) => void>>()
   let inHand = 0
 
@@ -35,7 +35,7 @@ export function createTurns({ perHandler, crowd, maxWaitMs }: TurnLimits): Turns
     if (isFull(handler) && isCrowded()) return false
     inHand += 1
     if (isFull(handler)) {
-      // It comes with the turn of the job that ended.
+      // A job that ends passes its turn on.
       const mayRun = await turnOf(handler)
       if (!mayRun) inHand -= 1
       return mayRun

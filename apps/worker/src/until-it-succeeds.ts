@@ -4,14 +4,14 @@ const SAID_AGAIN_AFTER_MS = 60_000
 
 export interface WaitOptions {
   log: Pick<Logger, 'warn'>
-  /** Between two tries; where it rejects, nothing more is tried. */
+  /** Waits between two tries. If it rejects, nothing more is tried. */
   pause: () => Promise<void>
   now?: () => number
 }
 
 /**
- * Makes the function that tries its work until that succeeds, and returns what comes of it. Why it waits is logged as
- * `worker.waiting`: at once where that is something else than before, and then every minute.
+ * Makes the function that tries its work until that succeeds, and resolves to its result; it rejects only as `pause` does.
+ * The problem is logged as `worker.waiting`: at once when it is a new one, and then every minute.
  */
 export function createUntilItSucceeds({
   log,

@@ -6,14 +6,14 @@ import type { Hands } from './hands.ts'
 // A worker that does nothing while there is work, and while nothing hinders it, has come to a state that nobody thought
 // of. Its process ends, and its supervisor starts another.
 
-/** What is seen of one queue at one time. Times are in ms, of one clock. */
+/** What one look at a queue shows. Times are in ms, of performance.now(). */
 export interface Look {
   waiting: number
   /** When the oldest job that waits was enqueued. */
   oldestAt: number
   /** Jobs that this worker has begun, ended, or got an answer for. */
   moves: number
-  /** Whether it could begin another job, or each in its hands has taken longer than it may. */
+  /** Whether it could begin another job, or all in hand have taken longer than they may. */
   isFree: boolean
 }
 
@@ -24,12 +24,12 @@ export interface Watched {
   since: number
 }
 
-/** Two looks take their time at slightly different moments. */
+/** How much `oldestAt` of one job may differ between two looks: it is reckoned from an age, a moment after that was read. */
 const SAME_TIME_MS = 250
 
 /**
  * Remembers a look. Time counts only while work waits, none of it is taken by anybody, this worker could take it, and
- * `serversAnswer`: any other reason for standing still, however short, begins the time anew.
+ * `serversAnswer`. Any other reason for standing still, however short, starts the time again.
  */
 export function watch(before: Watched | undefined, look: Look, now: number, serversAnswer: boolean): Watched {
   const stands =
@@ -82,7 +82,7 @@ export async function runWatchdog({ queues, probe, stuckAfterMs, exit, log, sign
         return { name, look: { waiting, oldestAt: now - oldestAgeMs, moves: hands.moves(), isFree: hands.isFree(now) } }
       }),
     )
-    // With the time of now: a probe that fails may have taken seconds, and they do not count.
+    // Reads the clock again: a probe that fails may have taken seconds, and they do not count.
     const after = (serversAnswer: boolean) => {
       const at = performance.now()
       const watchedNow = looks.map(

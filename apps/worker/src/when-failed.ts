@@ -6,7 +6,7 @@ const MAX_MESSAGE_LENGTH = 500
 
 /**
  * Logs that a handler's `when` threw: the first time at once, and then at most once a minute for each handler, with how
- * many events it threw for since. It may be asked of every event.
+ * many events it threw for since. It is limited because `when` is called for every event.
  */
 export function logWhenFailed(log: Pick<Logger, 'error'>, now: () => number = Date.now): WhenFailed {
   const seen = new Map<string, { loggedAt: number; count: number }>()

@@ -35,24 +35,24 @@ export interface WorkerOptions {
   config: Config
   databaseUrl: string
   queue: QueueServer
-  /** Where its metrics go; one of its own where it is left out. */
+  /** The registry for its metrics. Default: one of its own. */
   registry?: Registry
-  /** Where it tells of groups and attempts, if anybody wants traces. */
+  /** Makes spans for groups and attempts. Undefined: there are no traces. */
   tracing?: Tracing | undefined
   log: Logger
-  /** Rounds of groups that are being stored at the same time. */
+  /** How many rounds of groups are stored at the same time. */
   concurrency?: number
   /** How long things are kept. */
   retention?: Retention
-  /** How often attempts that were counted are written, and how often it is looked for what is an alert. */
+  /** How often counts of attempts are written, alerts evaluated, and losses of the queue looked for. */
   monitoringIntervalMs?: number
   /** See connect.ts. */
   longestStatementMs?: number
   /** How long a group that cannot be stored, while others can, goes back to the queue. */
   postponedMs?: number
-  /** After how long without any movement, while there is work and nothing hinders it, the worker is taken for stuck. */
+  /** How long nothing may move, while there is work and nothing hinders it, before the worker counts as stuck. */
   stuckAfterMs?: number
-  /** Called once, when it is stuck; must end the process with a code that is not 0. */
+  /** Called once, when the worker is stuck; must end the process with a code that is not 0. */
   onStuck: () => void
   /** Ends a start that is waiting. */
   stopping?: AbortSignal
@@ -62,16 +62,16 @@ export interface Worker {
   /** Whether Postgres and the queue answer. */
   ready: () => Promise<boolean>
   /**
-   * Takes no more jobs and finishes those in hand, as far as 10 s go: what has not begun goes back at once, and attempts
-   * that take longer are left to their leases. Never longer than 12 s, whatever is down.
+   * Takes no more jobs, and finishes what it can of those in hand within 10 s. Deliveries that have not begun go back at
+   * once, and attempts that take longer are left to their leases. Takes at most 12 s, whatever is down.
    */
   close: () => Promise<void>
 }
 
 const DEFAULT_CONCURRENCY = 8
-/** Under load a transaction stores what came in so long; a callback that comes after a pause is stored at once. */
+/** The least time between two rounds under load, so that each stores more. After a pause, a callback is stored at once. */
 const ROUND_INTERVAL_MS = 30
-/** They mostly wait for others; what Postgres can bear is limited by the pool. */
+/** Deliveries jobs mostly wait for destinations. How many use Postgres at a time is limited by the pool. */
 const DELIVERIES_CONCURRENCY = 64
 const START_INTERVAL_MS = 1000
 const SCAN_INTERVAL_MS = 1000
@@ -80,14 +80,14 @@ const SETTINGS_INTERVAL_MS = 3_600_000
 const MONITORING_INTERVAL_MS = 5000
 const QUEUE_TIMEOUT_MS = 2000
 const READY_TIMEOUT_MS = 2000
-/** Longer than Postgres has for its statements. */
+/** Longer than a statement may take, which is 30 s. */
 const STUCK_AFTER_MS = 60_000
 /** As long as a handler may take by default; what follows has its own time within the 15 s that a process has to end. */
 const FINISH_MS = 10_000
 
 /**
- * Stores what ingest enqueued and runs the handlers. Waits for Postgres and its migrations before it begins; rejects as
- * soon as `stopping` fires, for until then it has nothing in hand that another worker would not take up.
+ * Stores what ingest enqueued and runs the handlers. Waits for Postgres and its migrations before it begins. Rejects as
+ * soon as `stopping` fires during the start: it has nothing in hand then that another worker would not take up.
  */
 export function createWorker(options: WorkerOptions): Promise<Worker> {
   const { stopping } = options
@@ -107,7 +107,7 @@ async function startWorker(options: WorkerOptions): Promise<Worker> {
   const closing = new AbortController()
   const { signal } = closing
   const starting = options.stopping ?? signal
-  // Postgres may be away, lack migrations, or take no writes.
+  // Postgres may be down, lack migrations, or take no writes.
   const pause = () => sleep(START_INTERVAL_MS, undefined, { signal: starting })
   const untilItSucceeds = createUntilItSucceeds({ log, pause })
   const workerPool = concurrency + 3
@@ -249,7 +249,7 @@ async function startWorker(options: WorkerOptions): Promise<Worker> {
       log.warn(setting, 'database.unsafe')
   }
 
-  /** Runs `work` again and again until the worker stops; what fails is logged and tried the next time. */
+  /** Runs `work` again and again until the worker stops. A failure is logged, and the next run tries again. */
   async function repeat(name: string, intervalMs: number, work: () => Promise<void>): Promise<void> {
     while (!signal.aborted) {
       await work().catch((error: Error) => log.warn({ error: error.message }, `${name}.failed`))
@@ -263,7 +263,7 @@ async function assertMigrated(sql: Sql): Promise<void> {
   if (problem !== undefined) throw new Error(problem)
 }
 
-/** Of a producer on Postgres: its pool, and one that probes. */
+/** Connections of a producer on Postgres: its pool, and one for probes. */
 const PRODUCER_CONNECTIONS = 5
 
 /** How many connections a worker may open to the database for its queues. */

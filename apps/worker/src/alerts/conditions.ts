@@ -11,7 +11,7 @@ import { watchCalls } from './watch-calls.ts'
 export interface LookDependencies {
   sql: TransactionSql
   config: Pick<Config, 'sources' | 'handlers' | 'alerts'>
-  /** Of the kind that is looked for. */
+  /** The open alerts of the kind that is looked for. */
   open: readonly OpenAlert[]
   /** How long the oldest callbacks in the queue have waited there. */
   queueAgeMs: () => Promise<number>
@@ -19,7 +19,7 @@ export interface LookDependencies {
 
 type Look = (deps: LookDependencies) => Promise<Condition[]>
 
-/** How each kind is looked for. The caller sees to it that one which fails stops no other. */
+/** The look for each kind of alert. The caller makes sure that one that fails stops no other. */
 export const looks: Record<AlertKind, Look> = {
   destination_failing: lookForFailures,
   destination_open: (deps) => lookForState(deps, 'destination_open'),
@@ -35,7 +35,7 @@ export const looks: Record<AlertKind, Look> = {
   queue_data_lost: lookForLosses,
 }
 
-/** More are not counted: the last reminder comes at a thousand. */
+/** Nothing is counted beyond this, because the last reminder comes at a thousand. */
 const MOST_COUNTED = 1000
 
 /** What destinations answered is for people to read, not to store once more. */
@@ -45,8 +45,8 @@ const json = (value: unknown) => JSON.stringify(value)
 const atLeast = (count: number) => (count >= MOST_COUNTED ? `${MOST_COUNTED} or more` : String(count))
 
 /**
- * The handlers whose destinations are watched. Not those that get alerts: an alert about one would go to itself, fail,
- * and be the next failure. Their state is in `destinations` for everybody to see.
+ * The handlers whose destinations are watched. Handlers that get alerts are not: an alert about one would go to itself,
+ * fail, and be the next failure. Their state is in `destinations` for everybody to see.
  */
 function watchedHandlers({ handlers }: LookDependencies['config']): string[] {
   return handlers.filter(({ on }) => !letsAlertsThrough(on)).map(({ name }) => name)
@@ -94,7 +94,7 @@ async function lookForState(
   }))
 }
 
-/** Of the last hour, by handler; also of handlers that are not in the configuration any more. Not those of alerts. */
+/** Dead letters of the last hour by handler, also of handlers that have left the configuration, but not those of alerts. */
 async function lookForDeadLetters({ sql, open }: LookDependencies): Promise<Condition[]> {
   const found = await sql<{ handler: string; count: number; lastError: string | null; eventIds: string[] }[]>`
     with recent as materialized (
@@ -151,9 +151,9 @@ async function lookForRefusals({ sql, config }: LookDependencies): Promise<Condi
 }
 
 /**
- * Sources that usually have requests at this time of day: on most of the last seven days, and on the same day of the week
- * before, as far as they are known. Of a source that is younger than a day: in each of the three hours before its last
- * request. Once told of, a source is quiet until its next request.
+ * Quiet sources that usually have requests at this time of day: on most of the last seven days, and on this day a week ago,
+ * as far as these are known. A source that is younger than a day usually has requests if it had them in each of the three
+ * hours before its last one. Once an alert is open, the source stays quiet until its next accepted request.
  */
 async function lookForSilence({ sql, config, open }: LookDependencies): Promise<Condition[]> {
   const { quietMinutes, busyPerMinute } = config.alerts
@@ -208,7 +208,7 @@ async function lookForSilence({ sql, config, open }: LookDependencies): Promise<
   }))
 }
 
-/** By what waits in the queue, and by the newest events: what a worker has in hand, and cannot store, is in neither. */
+/** Measured by what waits in the queue and by the newest events. Neither has what a worker has in hand but cannot store. */
 async function lookForLag({ sql, config, queueAgeMs }: LookDependencies): Promise<Condition[]> {
   const [found] = await sql<{ seconds: number | null }[]>`
     select round(extract(epoch from max(stored_at - received_at)))::integer as seconds
@@ -262,9 +262,9 @@ async function lookForQuarantined({ sql, config }: LookDependencies): Promise<Co
 }
 
 /**
- * Whether every ingest's counts of the time in which source `s` is quiet have come. Counts come some seconds after canaries, by
- * the same queue: while the canaries of an ingest are missing, its counts may be missing too. One of several ingests that has
- * been silent for an hour is taken for gone.
+ * Whether all ingests' counts of the time in which source `s` is quiet have come. Counts come some seconds after
+ * canaries, by the same queue: while the canaries of an ingest are missing, its counts may be missing too. One of several
+ * ingests counts as gone when it has been silent for an hour.
  */
 function isKnownSince(sql: TransactionSql, quietMinutes: number) {
   return sql`
@@ -280,7 +280,7 @@ function isKnownSince(sql: TransactionSql, quietMinutes: number) {
     )`
 }
 
-/** Whether canaries of ingest `i` should come: not if it ended in good order, nor if another has taken its place on its host. */
+/** Whether canaries of ingest `i` should come: not if it ended in good order, nor if another on its host has replaced it. */
 function isExpected(sql: TransactionSql) {
   return sql`
     i.left_at is null
@@ -290,7 +290,7 @@ function isExpected(sql: TransactionSql) {
     )`
 }
 
-/** One of several that is silent for an hour is taken for gone; if all are silent, that is told for a day. */
+/** One of several ingests counts as gone after an hour of silence. If all are silent, the alert stays open for a day. */
 async function lookForCanaries({ sql, config }: LookDependencies): Promise<Condition[]> {
   const { canarySeconds } = config.alerts
   const found = await sql<{ name: string; lastSentAt: Date; lastStoredAt: Date; seconds: number }[]>`
@@ -329,10 +329,10 @@ async function lookForCanaries({ sql, config }: LookDependencies): Promise<Condi
 }
 
 const GONE_AFTER_SECONDS = 3600
-/** Each is an alert of its own. */
+/** How many ingests get an alert of their own. */
 const MOST_INGESTS = 20
 
-/** Also of an ingest that has ended, for a day, unless another on its host has been heard of since: that one takes it up. */
+/** Includes an ingest that has ended, for a day, unless another on its host was heard of since: that one drains it. */
 async function lookForSpools({ sql }: LookDependencies): Promise<Condition[]> {
   const found = await sql<{ name: string; groups: number; bytes: number; lastStoredAt: Date }[]>`
     select name, spool_groups::float8 as groups, spool_bytes::float8 as bytes, canary_stored_at as "lastStoredAt"
@@ -356,7 +356,7 @@ async function lookForSpools({ sql }: LookDependencies): Promise<Condition[]> {
   }))
 }
 
-/** Open for an hour: it cannot be mended, but somebody is to know. */
+/** The alert stays open for an hour: a loss cannot be undone, but somebody must know of it. */
 async function lookForLosses({ sql }: LookDependencies): Promise<Condition[]> {
   const found = await sql<{ description: string; detectedBy: string; detectedAt: Date }[]>`
     select description, detected_by as "detectedBy", detected_at as "detectedAt"

@@ -21,21 +21,21 @@ export interface AlertDependencies {
 
 /** An advisory lock's key: any number that nothing else in the database locks. */
 const LOCK_KEY = 7_274_256
-/** Of one look. Past it, it is left out this time. */
+/** How long a statement of one look may take. A look that takes longer is left out this time. */
 const LOOK_TIMEOUT = '5s'
 
-/** One thing to tell of an alert. */
+/** A change of an alert that is to be reported. */
 interface Notice {
   transition: 'raised' | 'reminded' | 'resolved'
   alert: OpenAlert
-  /** Which reminder it is; 1 for what there is once in an alert. */
+  /** The number of occurrences that a reminder is for; 1 for what happens once in an alert. */
   number: number
 }
 
 /**
- * Makes the function that looks for what is wrong and tells of what has changed: once, however many workers call it at the
- * same time. What is told is an event of the source `ringback`, stored with the change itself where a handler asks for it,
- * and its deliveries are like any other's.
+ * Makes the function that looks for what is wrong and reports what has changed: once, however many workers call it at the
+ * same time. A report is an event of the source `ringback`, stored in one transaction with the change if a handler asks for
+ * it. Its deliveries are like any other's.
  */
 export function createEvaluateAlerts({ sql, config, queueAgeMs, log }: AlertDependencies): () => Promise<void> {
   const match = createMatch(config.handlers, logWhenFailed(log))
@@ -48,7 +48,7 @@ export function createEvaluateAlerts({ sql, config, queueAgeMs, log }: AlertDepe
       select id, key, kind, subject, occurrences::float8 as occurrences, text, details, raised_at as "raisedAt"
       from alerts where state = 'open'`
     const { conditions, failed } = await lookAll(transaction, open)
-    // Of what could not be looked at nothing is known: it stays as it is.
+    // Where a look failed nothing is known, so alerts of that kind stay as they are.
     const known = open.filter(({ kind }) => !failed.has(kind))
     const notices = await save(transaction, transitions(known, conditions, row!.now), row!.now)
     await tell(transaction, notices, row!.now)
@@ -85,7 +85,7 @@ export function createEvaluateAlerts({ sql, config, queueAgeMs, log }: AlertDepe
     if (callbacks.length === 0) return
     const [row] = await transaction<{ result: { deliveries: { id: string; receivedAt: string }[] } }[]>`
       select store_callbacks(${JSON.stringify(callbacks)}, '[]', '[]', ${JSON.stringify(matched)}, false) as result`
-    // Nobody has them in hand: any worker's scanner takes them at once.
+    // No worker has these in hand, so any worker's scanner may take them at once.
     await transaction`
       update deliveries as d set lease_until = null
       from json_to_recordset(${JSON.stringify(row!.result.deliveries)}::json) as w (id uuid, "receivedAt" timestamptz)

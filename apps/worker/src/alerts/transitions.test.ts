@@ -41,12 +41,12 @@ describe('reminders', () => {
     expect(seen).toMatchObject({ remindAt, occurrences: after })
   })
 
-  test('a count that goes down is no new one when it comes up again', () => {
+  test('a count that has fallen keeps its maximum, so that no reminder comes twice', () => {
     const [seen] = transitions([opened(12)], [failing(4)], now).seen
     expect(seen).toMatchObject({ remindAt: undefined, occurrences: 12 })
   })
 
-  test('what is not counted is told of again by its minutes', () => {
+  test('what has no count is reminded of by its minutes', () => {
     const raisedAt = new Date(now.getTime() - 10 * 60_000)
     expect(transitions([opened(9, { raisedAt })], [failing(undefined)], now).seen).toMatchObject([{ remindAt: 10 }])
   })

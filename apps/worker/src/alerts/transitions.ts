@@ -1,12 +1,12 @@
 import type { AlertKind } from '@ringback/core/alerts'
 
-// What is to be said of what is wrong now, given what has been said before: pure, and one notice for each change.
+// Which alerts to raise, remind of and resolve, given what is wrong now and which alerts are open. Pure functions.
 
 /** Something that is wrong at this moment. */
 export interface Condition {
   kind: AlertKind
   subject: string
-  /** How much of it there is, counted as its kind does. Undefined: the minutes since it was raised. */
+  /** How often it has occurred, as its kind counts. Undefined: the minutes since it was raised are counted. */
   occurrences: number | undefined
   text: string
   details: Record<string, unknown>
@@ -16,22 +16,22 @@ export interface Condition {
 export interface OpenAlert extends Condition {
   id: string
   key: string
-  /** The most that there was of it. */
+  /** The most occurrences that it has had. */
   occurrences: number
   raisedAt: Date
 }
 
 export interface Transitions {
   raise: Condition[]
-  /** Of each alert that is still there, what is new; `remindAt` where it is to be told of again. */
+  /** Open alerts that go on, with their condition now; `remindAt` is the number of occurrences to remind of, if any. */
   seen: { alert: OpenAlert; condition: Condition; occurrences: number; remindAt: number | undefined }[]
   resolve: OpenAlert[]
 }
 
-/** An alert is told of again when so many occurrences are reached; of several at once, only of the last. */
+/** The numbers of occurrences at which an alert is reported again; of several reached at once, only the last. */
 const REMINDERS = [10, 100, 1000]
 
-/** Of each key there is at most one condition and one open alert. */
+/** What changes in the alerts. Each key has at most one condition and one open alert. */
 export function transitions(open: readonly OpenAlert[], conditions: readonly Condition[], now: Date): Transitions {
   const known = new Map(open.map((alert) => [alert.key, alert]))
   const current = new Set(conditions.map(keyOf))
@@ -45,7 +45,7 @@ export function transitions(open: readonly OpenAlert[], conditions: readonly Con
   }
 }
 
-/** What `alerts.key` holds: of each at most one alert is open. */
+/** The value of `alerts.key`. At most one alert with the same key is open. */
 export function keyOf({ kind, subject }: { kind: AlertKind; subject: string }): string {
   return `${kind}:${subject}`
 }

@@ -3,17 +3,17 @@ import type { TransactionSql } from '@ringback/core/store/connect'
 import type { LookDependencies } from './conditions.ts'
 import type { Condition } from './transitions.ts'
 
-// The call watch: calls that should have ended by now, and of which no event says so. Each event is looked at once, when
-// it is so old that its call should be over; what is found then is followed until it ends, or for a day. An event that is
+// The call watch: calls that should have ended by now, though no event says so. Each event is looked at once, when it is so
+// old that its call should be over. A call that is found then is followed until it ends, or for a day. An event that is
 // stored later than that is never looked at: an index by which it could be found would cost every event.
 
-/** So many calls of a source are followed: if none of its calls ends, its last events do not come here at all. */
+/** How many calls of a source are followed. If none of them ends, the events that end calls do not arrive at all. */
 const MOST_FOLLOWED = 1000
 
-/** After a pause, or when the watch is switched on, it takes steps, so that no look takes long. */
+/** How much time one look covers. After a pause, or when the watch is switched on, it catches up in such steps. */
 const STEP = '10 minutes'
 
-/** One condition for each source that has such calls. */
+/** Resolves to one condition for each source that has such calls. */
 export async function watchCalls({ sql, config }: LookDependencies): Promise<Condition[]> {
   const { unendedCallMinutes: minutes } = config.alerts
   if (minutes === 0) return []

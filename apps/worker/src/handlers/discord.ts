@@ -2,19 +2,19 @@ import type { HandledEvent, WebhookAction } from '@ringback/core/handlers'
 import { jsonMessage, textWithNames } from './message.ts'
 import type { Message } from './message.ts'
 
-/** Discord refuses a longer content. */
+/** Discord refuses a content that is longer. */
 const MAX_LENGTH = 2000
 
 /** Flag of a message: no previews of what it links to. */
 const SUPPRESS_EMBEDS = 4
 
-/** A message by a webhook; it mentions nobody, and a value is shown as it is written. */
+/** A message to a webhook. It mentions nobody, and values are shown as they are written. */
 export function discordMessage({ url, text }: Pick<WebhookAction, 'url' | 'text'>, event: HandledEvent): Message {
   const whole = textWithNames(text, event, { escape, maxLength: MAX_LENGTH })
   return jsonMessage(url, { content: whole, allowed_mentions: { parse: [] }, flags: SUPPRESS_EMBEDS })
 }
 
-/** A backslash before whatever Markdown gives a meaning. */
+/** Puts a backslash before every character that has a meaning in Markdown. */
 function escape(value: string): string {
   return value.replaceAll(/[\\*_~`|<>[\]()#@]/g, '\\$&')
 }

@@ -5,15 +5,15 @@ import { createTransport } from 'nodemailer'
 import { messageText, namesOf, oneLine } from './message.ts'
 import type { Runner } from './runner.ts'
 
-// An event as a mail, by SMTP. The connections are kept for a while: they and their TLS cost more than a mail.
+// Sends events as mails, by SMTP. Connections are kept for a while: opening one, with TLS, costs more than a mail.
 
-/** More would be refused by some providers. */
+/** Some mail providers refuse more connections. */
 const MAX_CONNECTIONS = 5
 const MAX_ATTEMPTS = 4 * MAX_CONNECTIONS
-/** Before most servers end an idle connection. */
+/** How long an idle connection is kept: most servers keep it longer. */
 const IDLE_TIMEOUT_MS = 30_000
 
-/** Sends events as mails. Connects for the first of them; `close` ends the connections. */
+/** Makes the runner that sends events as mails. It connects for the first of them; `close` ends the connections. */
 export function createEmail(action: EmailAction): Runner {
   const transport = createPool(action)
   return {
@@ -32,14 +32,14 @@ function createPool({ smtp, timeoutMs }: EmailAction) {
       pool: true,
       maxConnections: MAX_CONNECTIONS,
       idleTimeout: IDLE_TIMEOUT_MS,
-      maxRequeues: 1, // onto another connection, where the one that was kept turns out to be closed
+      maxRequeues: 1, // once more on another connection, if the one that was kept turns out to be closed
       // Nothing in an event makes it read files or fetch pages.
       disableFileAccess: true,
       disableUrlAccess: true,
     },
     { headers: { 'Auto-Submitted': 'auto-generated' } }, // so that no absence note comes back
   )
-  // Each mail fails with its own error; without a listener one of a connection would end the process.
+  // Each mail fails with an error of its own. Without a listener, an error of a connection would end the process.
   transport.on('error', () => {})
   return transport
 }
@@ -73,25 +73,25 @@ async function send(
     throw failureOf(error, signal.aborted ? `not done within ${action.timeoutMs} ms` : undefined)
   })
   if (rejected.length === 0) return { statusCode: Number.parseInt(response, 10), response }
-  // Another attempt would bring the others the same mail once more.
+  // Another attempt would send the other recipients the same mail once more.
   throw new HandlerError(`the mail server refused ${rejected.join(', ')}; the other recipients have the mail`, {
     retryable: false,
     response,
   })
 }
 
-/** Longer ones are cut in lists of mails anyway. */
+/** Mail programs cut longer subjects in their lists anyway. */
 const MAX_SUBJECT_LENGTH = 250
 const MAX_BODY_LENGTH = 200_000
 
-/** What an event is in a mail: the templates, or what names the event. */
+/** The subject and bodies of an event's mail, made from the templates or from what names the event. */
 export function mailOf(
   { subject, text, html }: Pick<EmailAction, 'subject' | 'text' | 'html'>,
   event: HandledEvent,
 ): { subject: string; text: string; html?: string } {
   const names = namesOf(event).map(([label, value]) => `${label}: ${value}`)
   return {
-    // On one line: a line end would begin a header of the payload's choice.
+    // On one line: after a line end, the payload could write a header.
     subject: oneLine(messageText(subject, event), MAX_SUBJECT_LENGTH),
     text: truncate(
       text === undefined ? [messageText(undefined, event), '', ...names, ''].join('\n') : messageText(text, event),
@@ -107,13 +107,13 @@ function escapeHtml(value: string): string {
   return value.replaceAll(/[&<>"']/g, (character) => HTML_ESCAPES[character]!)
 }
 
-/** The same for every attempt, by which mail programs and people see that a mail is the same one again. */
+/** The Message-ID. It is the same for every attempt, by which mail programs and people can recognise a repetition. */
 export function messageIdOf(from: string, idempotencyKey: string): string {
   const domain = /@([a-z0-9.-]+)>?\s*$/i.exec(from)?.[1] ?? 'ringback.invalid'
   return `<ringback.${idempotencyKey}@${domain}>`
 }
 
-/** What nodemailer says of a failure, as far as it is of use here. */
+/** The fields of nodemailer's errors that are used here. */
 interface SmtpFailure {
   code?: string
   /** The code that the failure had before nodemailer's own. */
@@ -121,7 +121,7 @@ interface SmtpFailure {
   command?: string
   responseCode?: number
   response?: string
-  /** The server refused for good: 5xx, but for 503, which is about the state of the connection. */
+  /** Whether the server refused for good: 5xx except 503, which is about the state of the connection. */
   permanent?: boolean
 }
 
@@ -132,7 +132,7 @@ function failureOf(cause: unknown, timeoutMessage: string | undefined): HandlerE
     const message = `the mail server answered ${responseCode}${command === undefined ? '' : ` to ${command}`}`
     return new HandlerError(message, { retryable: permanent !== true, statusCode: responseCode, response, cause })
   }
-  // Only codes: messages name hosts. What an ETLS is about can be mended in the configuration.
+  // Only codes, because messages name hosts. ETLS has a hint, because its cause can be mended in the configuration.
   const hint = code === 'ETLS' ? ': it offers no STARTTLS, or its certificate is not trusted' : ''
   const why = originalCode ?? code ?? (cause as Error).name
   return new HandlerError(`the mail server could not be talked to (${why})${hint}`, { retryable: true, cause })

@@ -1,6 +1,6 @@
 import type { HandledEvent } from '@ringback/core/handlers'
 
-/** What `forward` as JSON and `queue` tell of an event, but for its payload. */
+/** The fields of an event that `forward` as JSON and `queue` send, except the payload. */
 export function eventFields(event: HandledEvent): object {
   const { id, source, accountId, type, callbackId, callId, verifiedBy } = event
   const occurredAt = event.occurredAt.toISOString()

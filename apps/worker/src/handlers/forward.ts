@@ -11,24 +11,24 @@ import { createOutgoingHttp } from './outgoing-http.ts'
 import type { OutgoingHttp, OutgoingRequest } from './outgoing-http.ts'
 import type { Runner, StoredRequest } from './runner.ts'
 
-// An event to a URL: what is sent is made here, from the event or from the request that it came with; outgoing-http.ts
-// sends it.
+// Forwards an event to a URL. The request is made here, from the event or from the request that it came with;
+// outgoing-http.ts sends it.
 
-/** All that a request can be made of. */
+/** Everything that a request can be made from. */
 export interface Forwarded {
   event: HandledEvent
   /** The payload's JSON text, with every digit. */
   payloadJson: string
   /** Only for `as: 'received'`. */
   request: StoredRequest | undefined
-  /** Undefined where the configuration has it no more. */
+  /** Undefined if the source has left the configuration. */
   source: Pick<Source, 'envelope' | 'details'> | undefined
 }
 
-/** Of the time limit, where there is a fallback: it gets the rest, and what the primary does not need. */
+/** The primary's share of the time limit, if there is a fallback. The fallback gets all that the primary leaves. */
 const PRIMARY_SHARE = 2 / 3
 
-/** Sends events to a URL. `sources` knows, by the source of an event, how requests are made up. */
+/** Makes the runner that sends events to a URL. `sources` is needed for envelopes and details of events. */
 export function createForward(action: ForwardAction, sources: ReadonlyMap<string, Source>): Runner {
   const { url, fallbackUrl, timeoutMs, allowAddresses, clientCertificate, maxRedirects } = action
   const certificateOrigins = new Set([url, fallbackUrl ?? url].map((text) => new URL(text).origin))
@@ -72,12 +72,12 @@ async function deliver(
   }
 }
 
-/** Not reached, too slow, or 429 and 5xx; what else it answers, the fallback has no say in. */
+/** Whether the primary was not reached, too slow or cut short, or answered 429 or 5xx. Its other answers stand. */
 function callsForFallback({ retryable, statusCode }: HandlerError): boolean {
   return retryable && (statusCode === undefined || statusCode < 300 || statusCode === 429 || statusCode >= 500)
 }
 
-/** Told by the primary's answer, whose waits and limits the delivery obeys. */
+/** The error when both failed. It has the primary's answer, whose waits and limits the delivery obeys. */
 function bothFailed({ message, statusCode, response, retryAfterMs }: HandlerError, fallback: Error): HandlerError {
   const both = `${message}; fallbackUrl: ${fallback.message}`
   return new HandlerError(both, { retryable: true, statusCode, response, retryAfterMs, cause: fallback })
@@ -89,12 +89,12 @@ function withMaskedResponse(error: HandlerError, secrets: string[]): HandlerErro
   return new HandlerError(message, { retryable, statusCode, response, retryAfterMs, isGone, cause })
 }
 
-/** Shorter values are no secrets, and would be found everywhere. */
+/** Shorter values are hardly secrets, and would be found everywhere. */
 const MIN_SECRET_LENGTH = 8
 
 const MAX_RESPONSE_LENGTH = 2000
 
-/** Credentials, and the URLs: the configured ones, and the one `sentTo`, whose tokens are filled. */
+/** What to mask: credentials, the configured URLs, and `sentTo`, the URL with its tokens filled in. */
 function secretsIn({ url, fallbackUrl, headers }: ForwardAction, sentTo: URL): string[] {
   const configured = [url, fallbackUrl ?? url].map((text) => new URL(text))
   const values = [
@@ -116,7 +116,7 @@ interface Attempt {
   now: Date
 }
 
-/** The request by which `forwarded` goes `to` a URL. Throws a HandlerError where it cannot be made. */
+/** The request that sends `forwarded` to the URL `to`. Throws a HandlerError if it cannot be made. */
 export function createRequest(
   action: Pick<ForwardAction, 'as' | 'headers' | 'signingKeys'>,
   to: string,
@@ -138,7 +138,7 @@ export function createRequest(
       ...signatureOf(action.signingKeys, { id: idempotencyKey, body, now }),
     },
     body,
-    // With `as: 'received'` it may be the provider's own, which is kept where it is a signature.
+    // With `as: 'received'`, authorization may be the provider's own, which is stored where it is a signature.
     credentialHeaders: new Set(['authorization', ...Object.keys(action.headers)]),
   }
 }
@@ -168,13 +168,13 @@ function contentOf(as: ForwardAction['as'], to: string, forwarded: Forwarded): C
   }
 }
 
-/** What belonged to the way to us: connections, and proxies. */
+/** Headers that belong to the connection or to proxies on the way to us. */
 const NOT_PASSED_ON =
   /^(?:accept|accept-encoding|connection|content-length|expect|forwarded|host|keep-alive|proxy-.*|te|trailer|transfer-encoding|upgrade|via|x-forwarded-.*|x-real-ip)$/
-/** What stands in the place of a credential. */
+/** What is stored in place of a credential. */
 const REDACTED = /^(?:\[redacted\]|digest:[\da-f]{64})$/
 
-/** As it came, but for credentials, and alone in its envelope where it came with others. */
+/** The request as it came, but without credentials. A callback that came with others is alone in its envelope. */
 function asReceived(to: string, { event, request, source }: Forwarded): Content {
   if (request === undefined) throw new Error('the request was not read')
   if (source === undefined) {
@@ -188,7 +188,7 @@ function asReceived(to: string, { event, request, source }: Forwarded): Content 
     method: request.method,
     url,
     headers: headersToPassOn(request.headers),
-    // What a GET says is in its query.
+    // A GET has all its content in the query.
     body: request.method === 'GET' ? undefined : (source.envelope?.([request.raw]) ?? request.raw),
   }
 }
@@ -204,7 +204,7 @@ function eventJson({ event, payloadJson }: Forwarded): string {
   return `${JSON.stringify(eventFields(event)).slice(0, -1)},"payload":${payloadJson}}`
 }
 
-/** JSON whose numbers print as they were written. */
+/** Parses JSON to values whose numbers print as they were written. */
 function parseExact(json: string): unknown {
   return JSON.parse(json, (_key, value: unknown, { source }) =>
     typeof value === 'number' ? JSON.rawJSON(source) : value,
@@ -219,7 +219,7 @@ declare global {
 }
 
 function formOf(payloadJson: string): URLSearchParams {
-  // An exact number is an object too, so that only the text tells.
+  // A parsed number is an object too, so only the text tells them apart.
   if (!payloadJson.startsWith('{')) {
     throw new HandlerError('the payload is no object, so it has no fields', { retryable: false })
   }
@@ -227,14 +227,14 @@ function formOf(payloadJson: string): URLSearchParams {
   return new URLSearchParams(Object.entries(payload).map(([name, value]) => [name, asText(value)]))
 }
 
-/** Texts as they are, nothing for null, JSON for the rest. */
+/** Strings as they are, '' for null, times in ISO 8601, JSON for the rest. */
 function asText(value: unknown): string {
   if (value === null) return ''
   if (value instanceof Date) return value.toISOString()
   return typeof value === 'string' ? value : JSON.stringify(value)
 }
 
-/** A step that would lead elsewhere than the template says. */
+/** A path segment that would lead elsewhere than the template says. */
 const DOTS = /^(?:\.|%2e){1,2}$/i
 
 function fillUrl(template: string, forwarded: Forwarded): URL {
@@ -253,7 +253,7 @@ function fillUrl(template: string, forwarded: Forwarded): URL {
   return new URL(text)
 }
 
-/** Standard Webhooks, with every key, so that a receiver may change its secret. The time is that of the attempt. */
+/** Headers of Standard Webhooks, signed with every key so that a receiver can rotate its secret. `now` is the attempt's. */
 function signatureOf(
   keys: Buffer[],
   { id, body, now }: { id: string; body: Buffer | undefined; now: Date },

@@ -2,8 +2,8 @@ import type { AlertNotice } from '@ringback/core/alerts'
 import type { HandledEvent } from '@ringback/core/handlers'
 import { render, truncate } from '@ringback/core/template'
 
-// What the messages to people have in common: a text, and what names the event. Nothing of the payload is in them unless
-// a template asks for it, because it may hold personal data.
+// What messages to people have in common: a text, and the names of the event. They hold nothing of the payload unless a
+// template asks for it, because it may be personal data.
 
 /** A message for a service, as it is posted. */
 export interface Message {
@@ -12,19 +12,19 @@ export interface Message {
   body: string
 }
 
-/** A POST of JSON. */
+/** A message that is a POST of JSON. */
 export function jsonMessage(url: string, body: unknown): Message {
   return { url, headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) }
 }
 
-/** The message's own text: what the template makes of the event, or what an alert says, or the event's type and source. */
+/** The message's own text: the rendered template, or without one an alert's text, or the event's type and source. */
 export function messageText(
   template: string | undefined,
   event: HandledEvent,
   escape: (value: string) => string = (value) => value,
 ): string {
   const text = template === undefined ? escape(defaultText(event)) : render(template, event, escape)
-  // Services refuse what is no text; line ends are the only control characters that mean anything in a message.
+  // Services refuse malformed text, and line ends are the only control characters that mean anything in a message.
   return text
     .toWellFormed()
     .replaceAll(/\r\n?/g, '\n')
@@ -35,7 +35,7 @@ function defaultText(event: HandledEvent): string {
   return alertOf(event)?.text ?? `${event.type} from ${event.source}`
 }
 
-/** Longer ones are cut, so that there is always room for the text. */
+/** The length to which names are cut, so that there is always room for the text. */
 const MAX_NAME_LENGTH = 200
 
 /** What names the event, each with its label and on one line. */
@@ -71,7 +71,7 @@ export function oneLine(text: string, maxLength: number): string {
   )
 }
 
-/** An alert that Ringback raised, or that is over. */
+/** What an event says about an alert of Ringback's own. */
 export interface Alert {
   /** The same for all events of one alert. */
   id: string

@@ -10,12 +10,13 @@ import type { Runner } from './runner.ts'
 import { slackMessage } from './slack.ts'
 import { teamsMessage } from './teams.ts'
 
-// An event as a message to people, by a service that takes one by a POST. Each service has a file that writes its
-// messages; this one sends them.
+// Sends events as messages to people, through a service that takes a message by POST. Each service has a file that writes
+// its messages; this one sends them.
 
 /**
- * Sends events as messages to Slack, Teams, Discord or PagerDuty. What is kept of an answer holds no secret. Of an alert that
- * `isAlertOver` PagerDuty is told nothing but that: an incident that is triggered after it was resolved stays open.
+ * Makes the runner that sends events as messages to Slack, Teams, Discord or PagerDuty. What is kept of an answer holds no
+ * secret. Once `isAlertOver`, PagerDuty is sent only the alert's end: an incident that is triggered after it was resolved
+ * would stay open.
  */
 export function createNotify(
   action: WebhookAction | PagerDutyAction,
@@ -64,7 +65,7 @@ function messageOf(action: WebhookAction | PagerDutyAction, event: HandledEvent)
   }
 }
 
-/** By these a service says that it does not understand the message, or that it is too large: the next would be the same. */
+/** With these a service says that it does not understand the message or finds it too large. Another try is no use. */
 const FINAL_STATUSES = new Set([400, 413])
 
 function failureOf(action: WebhookAction | PagerDutyAction, error: HandlerError): HandlerError {
@@ -74,7 +75,7 @@ function failureOf(action: WebhookAction | PagerDutyAction, error: HandlerError)
   return new HandlerError(message, { retryable, statusCode, response, retryAfterMs, isGone, cause })
 }
 
-/** Without the secret. */
+/** A report whose response is without the secret. */
 function masked(
   action: WebhookAction | PagerDutyAction,
   { statusCode, response }: AttemptReport,

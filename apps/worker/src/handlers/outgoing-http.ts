@@ -10,7 +10,7 @@ import type { AddressList } from '@ringback/core/providers/access'
 import { Agent, buildConnector } from 'undici'
 import { MAX_ATTEMPTS } from '../turns.ts'
 
-// HTTP to a destination that may be slow, hostile, or led elsewhere by its DNS: what it can cost us is bounded.
+// HTTP to a destination that may be slow, hostile, or moved elsewhere by its DNS. What it can cost us is bounded.
 
 export interface OutgoingRequest {
   method: string
@@ -19,12 +19,12 @@ export interface OutgoingRequest {
   headers: Record<string, string>
   /** Undefined: none. */
   body: Buffer | undefined
-  /** Lower-case names of the headers that another origin, to which a redirect leads, does not get. */
+  /** Lower-case names of the headers that are dropped when a redirect leads to another origin. */
   credentialHeaders: ReadonlySet<string>
 }
 
 export interface OutgoingHttpOptions {
-  /** What may be connected to though it is not public. */
+  /** Addresses that may be connected to although they are not public. */
   allowAddresses: AddressList
   maxRedirects: number
   clientCertificate: ClientCertificate | undefined
@@ -37,7 +37,7 @@ export interface OutgoingHttpOptions {
 /** A success. */
 export interface Answer {
   statusCode: number
-  /** The first 64 KiB of the body, about. */
+  /** The body up to about 64 KiB. */
   response: string
 }
 
@@ -53,7 +53,7 @@ export interface OutgoingHttp {
 const MAX_CONNECT_MS = 10_000
 const MAX_RESPONSE_BYTES = 64 * 1024
 
-/** Connections to one destination, kept alive, and to where it redirects to. */
+/** Makes the client of one destination. It keeps connections alive, also to where the destination redirects. */
 export function createOutgoingHttp(options: OutgoingHttpOptions): OutgoingHttp {
   const { certificateOrigins, clientCertificate, maxRedirects } = options
   const agent = createAgent(options, { ca: clientCertificate?.ca })
@@ -96,13 +96,13 @@ function createAgent(
   })
   return new Agent({
     pipelining: 1,
-    // So that no attempt stands in line while its time runs.
+    // As many as there are attempts, so that none waits in line while its time runs.
     connections: MAX_ATTEMPTS,
-    // Behind the signal, which is exact.
+    // Later than the signal, which is exact.
     headersTimeout: timeoutMs + 1000,
     bodyTimeout: timeoutMs + 1000,
     connect(target, callback) {
-      // An address is connected to as it is, without a lookup.
+      // There is no lookup of an address, so it is checked here.
       const address = target.hostname.replace(/^\[(.*)\]$/, '$1')
       if (isIP(address) === 0 || mayConnect(address, allowAddresses)) connect(target, callback)
       else callback(refused(address), null)
@@ -136,7 +136,7 @@ function guardedLookup(allowAddresses: AddressList): LookupFunction {
 
 type LookupCallback = (error: NodeJS.ErrnoException | null, found: LookupAddress[]) => void
 
-/** Another attempt makes sense: names come to stand for other addresses, and this costs next to nothing. */
+/** The error of a refused address. It is retryable: a name may get another address, and an attempt costs next to nothing. */
 function refused(address: string): HandlerError {
   return new HandlerError(refusalOf(address), { retryable: true })
 }
@@ -180,7 +180,7 @@ async function readStart(body: AsyncIterable<Buffer>): Promise<string> {
   for await (const chunk of body) {
     chunks.push(chunk)
     bytes += chunk.length
-    if (bytes > MAX_RESPONSE_BYTES) break // which destroys it
+    if (bytes > MAX_RESPONSE_BYTES) break // this destroys the body
   }
   return Buffer.concat(chunks).toString('utf8')
 }
@@ -225,8 +225,9 @@ function tooManyRedirects({ statusCode, text }: Response, maxRedirects: number):
 }
 
 /**
- * The request as a redirect has it: the same to another URL, for a callback that turned into a GET would be lost; but a
- * GET after 303, which says just that. Credentials do not go to another origin, nor anything from https to http.
+ * The request that follows a redirect: the same one to another URL, because a callback that became a GET would be lost; but
+ * a GET after 303, which asks for just that. Credentials do not go to another origin. Throws a HandlerError if the redirect
+ * is not followed, as from https to http.
  */
 function redirected(request: OutgoingRequest, { statusCode, text, location }: Response): OutgoingRequest {
   const url = URL.parse(location ?? '', request.url)
@@ -234,7 +235,7 @@ function redirected(request: OutgoingRequest, { statusCode, text, location }: Re
     new HandlerError(`answered ${statusCode}, a redirect ${why}`, { retryable: true, statusCode, response: text })
   if (url === null || !/^https?:$/.test(url.protocol)) throw failure('to no http or https URL')
   if (request.url.protocol === 'https:' && url.protocol === 'http:') throw failure('from https to http, not followed')
-  // undici sends none of these; as a password that somebody else chose it is not ours to send.
+  // undici sends neither, and a password that somebody else chose is not ours to send.
   url.username = ''
   url.password = ''
   const isOtherOrigin = url.origin !== request.url.origin

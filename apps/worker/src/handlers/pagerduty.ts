@@ -7,8 +7,8 @@ const MAX_SUMMARY_LENGTH = 1024
 const MAX_DEDUP_KEY_LENGTH = 255
 
 /**
- * An event for the Events API v2. Each event triggers an incident of its own, and the same one however often it is sent;
- * all of one alert's events are about one incident, which the last of them resolves.
+ * An event for the Events API v2. Each event triggers an incident of its own, which stays the same one however often it is
+ * sent. All events of one alert share an incident, which the last of them resolves.
  */
 export function pagerdutyMessage(
   { url, routingKey, severity, text }: Pick<PagerDutyAction, 'url' | 'routingKey' | 'severity' | 'text'>,

@@ -8,9 +8,9 @@ import { eventFields } from './event-fields.ts'
 import type { Runner } from './runner.ts'
 import { untilAborted } from './until-aborted.ts'
 
-// An event as a job on a BullMQ queue of the user's own, which is not the one that Ringback itself works with.
+// Adds events as jobs to a BullMQ queue of the user's own, which is not the queue that Ringback itself works with.
 
-/** Adds events to a queue of the user's. Connects for the first of them, and anew after a failure. */
+/** Makes the runner that adds events to a user's queue. It connects for the first of them, and anew after a failure. */
 export function createQueue(action: QueueAction): Runner {
   const connection = lazily(() => connect(action))
   return {
@@ -62,7 +62,7 @@ async function add(
   event: HandledEvent,
   { idempotencyKey }: HandlerContext,
 ): Promise<void> {
-  // BullMQ adds nothing where a job of that id exists.
+  // BullMQ adds nothing if a job with this id exists, so an attempt that is repeated adds no second job.
   await queue
     .add(jobName ?? event.type, jobData(event), { ...jobOptions, jobId: idempotencyKey } as JobsOptions)
     .catch((error: unknown) => {
@@ -70,14 +70,14 @@ async function add(
     })
 }
 
-/** What the job holds: the event as `forward` sends it as JSON, but that integers beyond 2^53 are strings. */
+/** The data of the job: the event as `forward` sends it as JSON, except that integers beyond 2^53 are strings. */
 export function jobData(event: HandledEvent): object {
   return { ...eventFields(event), payload: event.payload }
 }
 
 function failureOf(cause: unknown): HandlerError {
   const { code, message, name } = cause as NodeJS.ErrnoException
-  // What Redis itself says, such as NOAUTH; of other errors only the code, for their messages name hosts.
+  // Redis's own message, such as NOAUTH; of other errors only the code, because their messages name hosts.
   const why = name === 'ReplyError' ? message : (code ?? name)
   return new HandlerError(`the job could not be added (${why})`, { retryable: true, cause })
 }

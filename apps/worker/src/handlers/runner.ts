@@ -22,13 +22,15 @@ export interface StoredRequest {
 }
 
 export interface Runner {
-  /** Past it the attempt has failed. */
+  /** How long an attempt may take. After that it has failed. */
   timeoutMs: number
   /** Whether `run` gets the stored request; reading it costs. */
   needsRequest: boolean
-  /** How many attempts may be under way in one worker, so that none stands in line while its time runs. Else as many as a worker has. */
+  /**
+   * Limit of attempts under way in one worker, so that none waits in line while its time runs. Default: the worker's own.
+   */
   maxAttempts?: number
-  /** One attempt. Throws if it failed; a HandlerError says how. `payloadJson` is the payload as stored, with every digit. */
+  /** Makes one attempt. Throws if it fails; a HandlerError says how. `payloadJson` is the payload as stored. */
   run: (
     event: HandledEvent,
     context: HandlerContext,

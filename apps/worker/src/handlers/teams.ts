@@ -3,10 +3,10 @@ import { truncate } from '@ringback/core/template'
 import { jsonMessage, messageText, namesOf } from './message.ts'
 import type { Message } from './message.ts'
 
-/** Teams refuses a message of more than 28 KB: this many characters stay below it, whatever they are. */
+/** Teams refuses a message of more than 28 KB. This many characters stay below that, whatever they are. */
 const MAX_LENGTH = 6000
 
-/** An adaptive card by a workflow, "When a Teams webhook request is received". A value cannot write a link. */
+/** An adaptive card for a workflow "When a Teams webhook request is received". A value cannot write a link. */
 export function teamsMessage({ url, text }: Pick<WebhookAction, 'url' | 'text'>, event: HandledEvent): Message {
   const own = truncate(messageText(text, event, escape), MAX_LENGTH)
   const card = {
@@ -14,7 +14,7 @@ export function teamsMessage({ url, text }: Pick<WebhookAction, 'url' | 'text'>,
     type: 'AdaptiveCard',
     version: '1.4',
     body: [
-      // One line end is a space in a card.
+      // A card shows a single line end as a space.
       { type: 'TextBlock', text: own.replaceAll(/\n+/g, '\n\n'), wrap: true },
       { type: 'FactSet', facts: namesOf(event).map(([title, value]) => ({ title, value: escape(value) })) },
     ],
@@ -24,8 +24,8 @@ export function teamsMessage({ url, text }: Pick<WebhookAction, 'url' | 'text'>,
 }
 
 /**
- * Cards have no escape for Markdown. A space of no width takes a link apart: [text](address), also where one half of it is in
- * the template or in another value.
+ * Cards have no escape for Markdown. A zero-width space takes a link [text](address) apart, even if one half of it is in the
+ * template or in another value.
  */
 function escape(value: string): string {
   return value.replaceAll(/\](?=\(|$)/g, ']\u200b').replace(/^\(/, '\u200b(')

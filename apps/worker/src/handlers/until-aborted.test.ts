@@ -17,6 +17,6 @@ test('work that goes on past its time has failed, and may be tried again', async
   await expect(outcome).rejects.toMatchObject({ message: 'not done within 100 ms', retryable: true })
 })
 
-test('a time that is over before the work begins is over', async () => {
+test('work that begins after its time is over has failed', async () => {
   await expect(untilAborted(never, AbortSignal.abort(), 100)).rejects.toThrow('not done within 100 ms')
 })

@@ -1,8 +1,8 @@
 import { HandlerError } from '@ringback/core/handlers'
 
 /**
- * What becomes of `work`, unless `signal` fires first, as it does when the attempt is past its `timeoutMs`: then the
- * attempt has failed, is to be made again, and what comes of the work all the same does not count.
+ * Settles as `work` does, unless `signal` fires first, as it does after the attempt's `timeoutMs`. Then it rejects with a
+ * HandlerError that is retryable, and whatever still comes of the work does not count.
  */
 export async function untilAborted(work: Promise<void>, signal: AbortSignal, timeoutMs: number): Promise<void> {
   const { promise: aborted, reject } = Promise.withResolvers<never>()
