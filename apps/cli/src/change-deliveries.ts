@@ -3,13 +3,13 @@ import type { Sql, TransactionSql } from '@ringback/core/store/connect'
 import { fromDeliveries } from './delivery-filter.ts'
 import type { DeliveryFilter, Status } from './delivery-filter.ts'
 
-// Retries and cancels deliveries, any number of them, while workers run and perhaps a second operator does the same.
-// A delivery never runs twice for it: one that has a live lease, or is being changed at this moment, is left alone, and
-// so is one of which an attempt began after we did, for then somebody else has run it already.
+// Retries and cancels any number of deliveries, while workers run and perhaps a second operator does the same. That makes no
+// delivery run twice: one that has a live lease, or is being changed at this moment, is left alone. So is one of which an
+// attempt began after we did, because somebody else has run it already.
 
 export type Change = 'retry' | 'cancel'
 
-/** Which deliveries: by their ids, or by a filter. */
+/** Which deliveries to change: by their ids, or by a filter. */
 export type Which = { ids: readonly string[] } | { filter: DeliveryFilter }
 
 export interface ChangeOptions {
@@ -28,7 +28,7 @@ export interface ChangeOptions {
 export interface Counted {
   total: number
   byStatus: Partial<Record<Status, number>>
-  /** Of them in a worker's hand just now. */
+  /** How many of them a worker has in hand. */
   inHand: number
 }
 
@@ -36,11 +36,11 @@ export interface Counted {
 export interface Changed {
   /** By the state that they were in. */
   changed: Partial<Record<Status, number>>
-  /** Left alone, for a worker or another run has them in hand. */
+  /** Left alone because a worker or another run has them in hand. */
   inHand: number
-  /** Left alone for their state. */
+  /** Left alone because of their state. */
   otherStatus: Partial<Record<Status, number>>
-  /** Where it was stopped: `after` for the next run. */
+  /** The last id before the run was stopped: `after` for the next run. */
   stoppedAfter?: string
 }
 
@@ -67,8 +67,8 @@ export async function countDeliveries(sql: Sql, filter: DeliveryFilter, after: s
 }
 
 /**
- * Changes deliveries page by page, in the order of their ids; each page is one transaction. A run that was cut short
- * has changed what it has changed: the next one finds the others, for they are still in their old state.
+ * Changes deliveries page by page, in the order of their ids; each page is one transaction. What a run has changed before it
+ * was cut short stays changed. The next run finds the others, which are still in their old state.
  */
 export async function changeDeliveries(
   sql: Sql,
@@ -77,7 +77,7 @@ export async function changeDeliveries(
   { statuses, after, rate, signal, progress }: ChangeOptions,
 ): Promise<Changed> {
   const total: Changed = { changed: {}, inHand: 0, otherStatus: {} }
-  // The database's own clock: attempts are compared with it, and deliveries made from now on are not our concern.
+  // The database's own clock, with which attempts are compared. Deliveries that are made from now on are not changed.
   const [started] = await sql<{ at: string }[]>`select clock_timestamp()::text as at`
   const pageSize = rate === undefined ? PAGE : Math.min(PAGE, Math.ceil(rate / 2))
   let last = after
@@ -120,7 +120,7 @@ function nextPage(
     limit ${limit}`
 }
 
-/** Skips rows that are locked, in place of waiting for them: two that wait for each other's rows would wait for ever. */
+/** Skips locked rows instead of waiting for them: two runs that wait for each other's rows would deadlock. */
 async function changePage(
   sql: TransactionSql,
   change: Change,
@@ -175,5 +175,5 @@ function add(counts: Partial<Record<Status, number>>, status: Status): void {
 }
 
 async function pause(ms: number, signal: AbortSignal): Promise<void> {
-  if (ms > 0) await sleep(ms, undefined, { signal }).catch(() => undefined) // it is looked at again by the caller
+  if (ms > 0) await sleep(ms, undefined, { signal }).catch(() => undefined) // the caller checks the signal again
 }

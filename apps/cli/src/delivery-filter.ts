@@ -7,18 +7,18 @@ import { likePattern } from './options.ts'
 export const STATUSES = ['pending', 'succeeded', 'dead', 'canceled'] as const
 export type Status = (typeof STATUSES)[number]
 
-/** Which deliveries; all that is given must hold. */
+/** A filter of deliveries; every given condition must hold. */
 export interface DeliveryFilter {
   source?: string
   /** `*` stands for any characters. */
   type?: string
   handler?: string
   status?: readonly Status[]
-  /** Of the event's receipt. */
+  /** From when on the event was received; `until` is before when. */
   since?: Date
   until?: Date
   field?: FieldValue[]
-  /** A part of the last error, whatever its case. */
+  /** A part of the last error, in upper or lower case. */
   error?: string
 }
 
@@ -28,7 +28,7 @@ export interface FieldValue {
   value: string
 }
 
-/** Reads `path=value`, one of any number of them. */
+/** Reads one `path=value` and adds it to those read before. Throws where it is none. */
 export function fieldValue(text: string, before: FieldValue[] = []): FieldValue[] {
   const [, path, value] = /^([^=]+)=(.*)$/s.exec(text) ?? []
   if (path === undefined || value === undefined) {
@@ -37,7 +37,7 @@ export function fieldValue(text: string, before: FieldValue[] = []): FieldValue[
   return [...before, { path, value }]
 }
 
-/** A delivery as `d` and its event as `e`, where `filter` holds; more conditions may follow. */
+/** The SQL `from ... where` of deliveries `d` with their events `e` that `filter` selects; `and ...` may follow. */
 export function fromDeliveries(sql: Sql, filter: DeliveryFilter): PendingQuery<Row[]> {
   const { source, type, handler, status, since, until, field = [], error } = filter
   const none = sql``

@@ -23,7 +23,7 @@ const Variables = z.object({
   PORT: variables.port.default(3000),
 })
 
-/** What decides which configuration is loaded. Whether the servers' URLs can be read is not looked at for that. */
+/** The variables that decide which configuration is loaded. For that, the servers' URLs need not be valid. */
 const ConfigVariables = z.object({
   RINGBACK_CONFIG: variables.configFile,
   DATABASE_URL: z.string().optional(),
@@ -31,8 +31,8 @@ const ConfigVariables = z.object({
 })
 
 /**
- * Where this command finds its servers. Where neither of them is named, that is what `npm start` runs, so that the
- * commands in the README work beside it as they stand. Throws one error that lists every problem.
+ * Where this command finds its servers. If neither of them is named, it uses those of `npm start`, so that the commands in
+ * the README work beside that as they stand. Throws one error that lists every problem.
  */
 export function readEnvironment(environment: Environment = process.env) {
   const read = parseEnvironment(Variables, environment)
@@ -40,13 +40,13 @@ export function readEnvironment(environment: Environment = process.env) {
   return {
     ...read,
     DATABASE_URL: read.DATABASE_URL ?? embeddedDatabaseUrl(read.EMBEDDED_POSTGRES_PORT),
-    /** Whether the variable gave it. */
+    /** Whether DATABASE_URL was set. */
     isDatabaseNamed: read.DATABASE_URL !== undefined,
     SPOOL_DIR: read.SPOOL_DIR ?? spoolDir,
   }
 }
 
-/** The same, where a spool of one's own needs a server that is named: lest it be drained into the database of `npm start`. */
+/** The same, but SPOOL_DIR needs a named server, or the spool would be drained into the database of `npm start`. */
 export function readDrainEnvironment(environment: Environment = process.env) {
   const named = Variables.refine((read) => read.SPOOL_DIR === undefined || !isBesideStandalone(read), {
     path: ['REDIS_URL'],
@@ -67,7 +67,7 @@ export async function readConfig(environment: Environment = process.env): Promis
   return loadConfig(read.RINGBACK_CONFIG, isBesideStandalone(read) ? withDemoCredentials(environment) : environment)
 }
 
-/** The same. Throws one error that lists what is wrong with it, and with the variables of ingest, worker and standalone. */
+/** The same. Throws one error that lists all problems of it and of the variables of ingest, worker and standalone. */
 export async function checkConfig(environment: Environment = process.env): Promise<Config> {
   const problems: string[] = []
   const collect = (error: unknown) => {
@@ -84,7 +84,7 @@ export async function checkConfig(environment: Environment = process.env): Promi
   return config
 }
 
-/** What a person waits for, over all partitions. */
+/** How long a statement may take for which a person waits, over all partitions. */
 const COMMAND_STATEMENT_MS = 300_000
 
 /** Runs `work` with a connection to the database, and closes it. No statement takes longer than `longestStatementMs`. */

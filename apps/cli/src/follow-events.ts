@@ -5,26 +5,26 @@ import type { SQL } from 'drizzle-orm'
 import type { PostgresJsDatabase } from 'drizzle-orm/postgres-js'
 import { firstIdAt } from './keyset.ts'
 
-// Finds events as they are stored. No index has the time of storing: that of receipt is enough for most, which are among
-// the newest ids. What waited in a spool, or for Postgres, is older: it is found by the group that it was stored with.
+// Finds events as they are stored. No index has the time of storing. The time of receipt is enough for most events, whose
+// ids are among the newest. Events that waited in a spool, or for Postgres, are older: they are found by their groups.
 
 const INTERVAL_MS = 500
-/** Events are not stored in the order of their ids: what was received in this time is looked at again. */
+/** How far back each look goes again, by the time of receipt: events are not stored in the order of their ids. */
 const RECENT_MS = 10_000
-/** From the receipt of a callback until its group has its id. */
+/** How long it may take from the receipt of a callback until its group has its id. */
 const GROUPED_MS = 2000
-/** Longer than the transaction that stores a group takes: `stored_at` is the time of its beginning. */
+/** Longer than any transaction that stores a group takes: `stored_at` is the time of its beginning. */
 const COMMITTED_MS = 60_000
 const PAGE = 1000
 
 export interface Followed {
-  /** Only those; every event where it is left out. */
+  /** The condition for events to follow; undefined follows all. */
   wanted: SQL | undefined
-  /** Those that are there already and were received since then come first. */
+  /** If given, stored events that were received since then come first. */
   since: Date | undefined
 }
 
-/** Ids of the events that are stored from now on, each once, in pages. Has no end. */
+/** Yields the ids of events that are stored from now on, each once, in pages. It never ends. */
 export async function followEvents(
   database: PostgresJsDatabase,
   { wanted, since }: Followed,
@@ -54,7 +54,7 @@ export async function followEvents(
       groups = new Set(found)
       lookedAt = startedAt
       if (recent > from) from = recent
-      // Kept for longer: its group may have been stored between the two queries, and is new to the next round.
+      // Ids are kept for longer: a group that was stored between the two queries is new to the next round.
       for (const id of seen) if (id < firstIdAt(minus(from, RECENT_MS))) seen.delete(id)
       await sleep(INTERVAL_MS)
     }
@@ -70,7 +70,7 @@ function minus(time: Date, ms: number): Date {
   return new Date(time.getTime() - ms)
 }
 
-/** By the clock of Postgres, as `stored_at` is. */
+/** The time by the clock of Postgres, which `stored_at` has too. */
 async function now(database: PostgresJsDatabase): Promise<Date> {
   const [row] = await database.execute<{ ms: string }>(sql`select floor(extract(epoch from now()) * 1000)::text as ms`)
   return new Date(Number(row!.ms))
@@ -105,7 +105,7 @@ async function idsOfGroups(
   groups: readonly string[],
   { before, wanted }: { before: Date; wanted: SQL | undefined },
 ): Promise<string[]> {
-  // Groups that were made one after the other are one range: each of their ids is then read once.
+  // Groups that were made one after another make one range, so that each of their ids is read once.
   const rows = await database.execute<{ id: string }>(sql`
     with late as materialized (
       select stored_at, uuid_extract_timestamp(id) as made_at
@@ -129,7 +129,7 @@ async function idsOfGroups(
   return rows.map(({ id }) => id)
 }
 
-/** As {@link firstIdAt}. */
+/** {@link firstIdAt} in SQL. */
 function firstId(at: SQL): SQL {
   return sql`(lpad(to_hex((extract(epoch from ${at}) * 1000)::bigint), 12, '0') || repeat('0', 20))::uuid`
 }

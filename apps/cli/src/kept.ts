@@ -1,6 +1,6 @@
 import type { Sql } from '@ringback/core/store/connect'
 
-/** Throws, with what can still be done, for the id of an event or a delivery of which only the copy is left. */
+/** Throws, saying what can still be done, if of an event or delivery with this id only the kept copy is left. */
 export async function assertNotOnlyKept(sql: Sql, id: string): Promise<void> {
   const [kept] = await sql`
     select from kept_events where id = ${id}

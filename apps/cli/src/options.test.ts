@@ -18,7 +18,7 @@ test.each([
   expect(Math.abs(Date.now() - ms - timeOrAge(text).getTime())).toBeLessThan(1000)
 })
 
-// To Date most of these are times, of long ago or of the next month.
+// Date takes most of these for times, of long ago or of the next month.
 test.each('5,0,-1,last 2,2026,2026-02-30,2026-02-29T00:00Z,2026-01-31T12:00,-1h,999999999d,soon,'.split(','))(
   '%j is neither a time nor an age',
   (text) => {

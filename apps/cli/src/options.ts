@@ -20,7 +20,7 @@ export function share(text: string): number {
 
 const UNIT_MS = { s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000, w: 7 * 86_400_000 }
 
-/** Not whatever Date takes: to it 5 is 1 May 2001, and 30 February 2 March. */
+/** Stricter than Date, which takes 5 for 1 May 2001, and 30 February for 2 March. */
 const time = z.union([z.iso.date(), z.iso.datetime({ offset: true }), z.iso.datetime({ offset: true, precision: -1 })])
 
 /** Reads an option that is a time, a day (its beginning, UTC), or an age: `15m` is a quarter of an hour ago. */
@@ -33,7 +33,7 @@ export function timeOrAge(text: string): Date {
   )
 }
 
-/** Reads an id; `listedBy` is the command whose ids are meant. */
+/** Makes the function that reads an id; `listedBy` is the command that prints such ids. */
 export function idFrom(listedBy: string): (text: string) => string {
   return (text) => {
     if (z.uuid().safeParse(text).success) return text
@@ -42,8 +42,8 @@ export function idFrom(listedBy: string): (text: string) => string {
 }
 
 /**
- * Reads an option that is a file to write, or "-". What is relative begins where the user stands, also under `npm run`,
- * which starts everything in the project's folder.
+ * Reads an option that is a file to write, or "-". A relative path begins in the user's folder, also under `npm run`, which
+ * starts everything in the project's folder.
  */
 export function outputFile(text: string): string {
   if (text === '-') return text

@@ -5,14 +5,14 @@ export function wantsJson(command: Command): boolean {
   return command.optsWithGlobals<{ json?: boolean }>().json === true
 }
 
-/** A value as JSON on one line, or as text for people. */
+/** Prints a value as JSON on one line, or as text for people. */
 export function print(command: Command, value: unknown, text: string): void {
   console.log(wantsJson(command) ? JSON.stringify(value) : text)
 }
 
 type Cells = Record<string, string | number>
 
-/** A list: JSON with one row a line, or a table for people, who read `none` where it is empty. */
+/** Prints a list as JSON with one row a line, or as a table for people. An empty list is the text `none` for people. */
 export function printList<Row>(
   command: Command,
   rows: readonly Row[],
@@ -29,12 +29,12 @@ export function errorCell(error: string | null): string {
   return (error ?? '').replaceAll(/\s+/g, ' ').slice(0, SHOWN_ERROR_LENGTH)
 }
 
-/** Progress of long work: on standard error, so that the result can be piped, and only where somebody watches. */
+/** Shows progress of long work: on standard error, so that the result can be piped, and only on a terminal. */
 export function showProgress(text: string): void {
   if (process.stderr.isTTY) process.stderr.write(`\r\u001b[K${text}`)
 }
 
-/** How to get the next page of a list, where there may be one. Whoever reads JSON has the last id already. */
+/** Says how to get the next page of a list, if there may be one. Whoever reads JSON has the last id already. */
 export function showNextPage(command: Command, shown: readonly { id: string }[], limit: number): void {
   const last = shown.at(-1)
   if (last === undefined || shown.length < limit || wantsJson(command)) return

@@ -6,7 +6,7 @@ import { variables } from '@ringback/core/service'
 import { retentionOf, retentionVariables } from '@ringback/worker/retention'
 import { z } from 'zod'
 
-/** What ingest, worker and standalone read beside the configuration. A variable means the same in each of them. */
+/** The variables that ingest, worker and standalone read besides the configuration. Each means the same in all of them. */
 const ProgramVariables = z.object({
   DATABASE_URL: variables.databaseUrl.optional(),
   REDIS_URL: variables.redisUrl,
@@ -28,7 +28,7 @@ const ProgramVariables = z.object({
   ...retentionVariables,
 })
 
-/** Throws one error that lists what any of the programs would refuse of these variables. */
+/** Throws one ConfigError that lists which of these variables any of the programs would refuse, and why. */
 export function assertProgramVariables(environment: Environment, config: Pick<Config, 'sources'> | undefined): void {
   const parsed = parseEnvironment(ProgramVariables, environment)
   const { ROOT_SOURCE: root, DATABASE_URL: databaseUrl, REDIS_URL: redisUrl } = parsed

@@ -7,9 +7,9 @@ import type { quarantine } from '@ringback/core/store/schema'
 export type Quarantined = typeof quarantine.$inferSelect
 
 /**
- * What is in quarantine as a request again, as of its receipt. Several where the URL is signed and ended in a secret
- * token, which is not stored: one for each token that the source has today. One callback of a batch gets the provider's
- * envelope around it.
+ * Makes a quarantined item into a request again, as of its receipt. A secret token in the URL is not stored, so there are
+ * several requests for a source with tokens: one for each token that it has today. A callback of a batch is put into the
+ * provider's envelope.
  */
 export function requestsOf(
   row: Quarantined,
@@ -28,7 +28,7 @@ export function requestsOf(
     header,
     remoteAddress: row.remoteAddress ?? undefined,
     receivedAt: row.receivedAt,
-    // Without a key nothing can be compared: credentials then stand as "[redacted]", which matches none.
+    // Without a key nothing can be compared: credentials are then stored as "[redacted]", which matches none.
     credentialDigest: credentialDigest ?? ((credential) => credential),
   }))
 }
@@ -37,7 +37,7 @@ function urlSettings(source: Source, origin: Config['origin']): Config['origin']
   return source.publicBaseUrl === undefined ? origin : { ...origin, publicBaseUrl: source.publicBaseUrl }
 }
 
-/** A token has only characters that a path holds as they are. */
+/** Puts a token into a stored URL as it is: tokens have only characters that need no escape in a path. */
 function withToken(url: string, token: string): string {
   return url.replace('/***', () => `/${token}`)
 }

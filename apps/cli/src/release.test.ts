@@ -7,7 +7,7 @@ import { release } from './release.ts'
 
 const noDatabase = undefined as unknown as Sql
 
-/** A form that was refused, with this signature. */
+/** A quarantined form with this signature. */
 function refused(signature: string): Quarantined {
   return {
     id: '019b0000-0000-7000-8000-000000000000',

@@ -14,8 +14,8 @@ export type Released =
   | { kind: 'released_before' }
 
 /**
- * Verifies what is in quarantine again, as of its receipt, and stores it if it passes now: in one transaction with the
- * mark that it was released, so that it is let in once. With `trust` it is also let in if it does not pass.
+ * Verifies a quarantined item again, as of its receipt, and stores it if it passes now. One transaction stores it and marks
+ * it as released, so that it is let in only once. With `trust` it is let in even if it does not pass.
  */
 export async function release(
   sql: Sql,
@@ -54,7 +54,7 @@ function verifyAgain(
     .map(genuine)
     .find((callbacks) => callbacks.some(isVerified))
     ?.filter(isVerified)
-  // A nonce that was used before is refused when it is stored: only an operator's word stands against that.
+  // A nonce that was used before is refused when it is stored, unless an operator trusts the item.
   const isOnTrust = trust && row.reason === 'nonce_reused'
   if (passing !== undefined && !isOnTrust) return { kind: 'found', as: 'verified', callbacks: passing }
   const trusted = trust ? genuine(source.read(requests[0]!, { trust })) : []
@@ -68,7 +68,7 @@ function genuine(reading: Reading): GenuineCallback[] {
   return reading.kind === 'refused' ? [] : reading.callbacks.filter((callback) => callback.kind === 'genuine')
 }
 
-/** Shadow mode takes everything: that is for what comes from the provider now, not for what was refused before. */
+/** Whether it passed by proof. Shadow mode lets everything in, which is not meant for what was refused before. */
 function isVerified({ wouldRefuse }: GenuineCallback): boolean {
   return wouldRefuse === undefined
 }
@@ -81,7 +81,7 @@ function reasonOf(reading: Reading): string {
   return reasons.find((reason) => reason !== undefined) ?? 'it holds no callback'
 }
 
-/** Rolls a release back. */
+/** Thrown to roll a release back. */
 class StillRefused extends Error {}
 
 async function store(
@@ -104,7 +104,7 @@ async function store(
     ) as stored`
   const { stored, duplicates, deliveries } = result!.stored
   if (stored + duplicates < callbacks.length) throw new StillRefused('nonce_reused')
-  // Nobody has them in hand: any worker's scanner takes them at once.
+  // No worker has these in hand, so any worker's scanner may take them at once.
   await sql`
     update deliveries set lease_until = null
     where id in (select json_array_elements_text(${JSON.stringify(deliveries.map(({ id }) => id))}::json)::uuid)`

@@ -74,7 +74,7 @@ function withFilters(command: Command): Command {
     .option('--error <text>', 'whose last error has this text in it')
 }
 
-/** What each change takes where no --status is given, and what it can take at all. */
+/** The states that each change applies to if no --status is given, and those that it can apply to at all. */
 const TAKES: Record<Change, { usually: readonly Status[]; atMost: readonly Status[] }> = {
   retry: { usually: ['dead', 'pending'], atMost: STATUSES },
   cancel: { usually: ['pending'], atMost: ['pending', 'dead'] },
@@ -149,7 +149,7 @@ async function show(database: PostgresJsDatabase, id: string) {
   }
 }
 
-/** A dead letter whose partition has been dropped. */
+/** The kept copy of a dead letter whose partition has been dropped. */
 async function showKept(database: PostgresJsDatabase, id: string) {
   const { receivedAt, source, accountId, type, callbackId, callId } = keptEvents
   const [found] = await database
@@ -224,7 +224,7 @@ async function assertExist(sql: Sql, ids: readonly string[]): Promise<void> {
   }
 }
 
-/** Ctrl-C ends a run between two pages, so that it can say where. */
+/** Makes Ctrl-C end a run between two pages, so that it can say where. */
 function stopOnSignal(): { signal: AbortSignal; end: () => void } {
   const stopping = new AbortController()
   const stop = () => stopping.abort()

@@ -44,7 +44,7 @@ interface Destination {
   openUntil: Date | null
   consecutiveFailures: number | null
   pending: number
-  /** Of the pending ones, those that are due. */
+  /** How many of the pending ones are due. */
   due: number
   lastSuccessAt: Date | null
   lastFailureAt: Date | null
@@ -84,7 +84,7 @@ function cells(destination: Destination): Record<string, string | number> {
   }
 }
 
-/** A worker that has just found the breaker open may be about to put its deliveries off: they are looked for again. */
+/** When to look again: a worker that has just found the breaker open may still be about to put deliveries off. */
 const AGAIN_AFTER_MS = 1000
 
 async function enable(sql: Sql, handler: string): Promise<{ handler: string; was: State; madeDue: number }> {
@@ -99,7 +99,7 @@ async function disable(sql: Sql, handler: string): Promise<{ handler: string; wa
   return { handler, was: await setState(sql, handler, 'disabled') }
 }
 
-/** With a breaker that remembers nothing. The count of consecutive failures stays: only a success ends it. */
+/** Sets the state, with a breaker that remembers nothing. The consecutive failures stay: only a success ends them. */
 async function setState(sql: Sql, handler: string, state: State): Promise<State> {
   const [row] = await sql<{ was: State }[]>`
     with before as (select handler, state from destinations where handler = ${handler} and limited for update)
@@ -125,9 +125,9 @@ async function reasonForNone(sql: Sql, handler: string): Promise<string> {
 const PAGE = 1000
 
 /**
- * In pages, each committed: what waited may be much. No more than waited at the start, for a limit of the destination may
- * put off meanwhile what we have made due. What has been tried since is left to its retry policy, and what somebody else
- * has locked is in hand.
+ * Makes waiting deliveries due, in pages that are committed one by one, because there may be many. It takes no more than
+ * waited at the start, because the destination's limits may meanwhile put off again what was made due. What has been tried
+ * since is left to its retry policy, and what is locked is in somebody's hand.
  */
 async function makeDue(sql: Sql, handler: string, enabledAt: string): Promise<number> {
   const waiting = sql`

@@ -88,7 +88,7 @@ async function examine(examination: Examination): Promise<void> {
     await withSql((sql) => reportUnsafeSettings(sql, report))
     await withDatabase(async (database) => {
       if (sample !== undefined) {
-        // The clock there may be behind, and is read to the second.
+        // The clock there may be behind, and was read to the second only.
         const since = new Date(startedAt + Math.min(0, skewMs) - 2000)
         await followSample(database, sample, { ...examination, baseUrl, since, waitMs: options.wait * 1000 })
       }
@@ -105,7 +105,7 @@ async function reportUnsafeSettings(sql: Sql, report: Report): Promise<void> {
   for (const { problem, mend } of await unsafeDatabaseSettings(sql)) report('note', `Postgres: ${problem}; ${mend}`)
 }
 
-/** The URL that belongs into the provider's settings. */
+/** The URL that belongs in the provider's settings. */
 function callbackUrl(publicBaseUrl: string, { name, source, config }: Examination): string {
   const [token] = source.urlTokens
   const target = `/callbacks/${name}${token === undefined ? '' : `/${encodeURIComponent(token)}`}`

@@ -98,7 +98,7 @@ async function list(database: PostgresJsDatabase, options: ListOptions, command:
     .select(summary)
     .from(events)
     .where(matching(options))
-    // UUIDv7: by id is by time of receipt, and by the primary key.
+    // The id is a UUIDv7, so its order is that of receipt, and that of the primary key.
     .orderBy(desc(events.id))
     .limit(options.limit)
   printList(command, found, { cells, none: 'No events' })
@@ -150,7 +150,7 @@ async function show(database: PostgresJsDatabase, id: string) {
   }
 }
 
-/** What is left of an event when its partition has been dropped: it and its dead letters, if it has any. */
+/** The kept copy of an event whose partition has been dropped, with its dead letters. */
 async function showKept(database: PostgresJsDatabase, id: string) {
   const [event] = await database.select().from(keptEvents).where(eq(keptEvents.id, id))
   if (event === undefined) throw new Error(`There is no event ${id}; it may be older than what is kept`)

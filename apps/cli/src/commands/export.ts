@@ -44,7 +44,7 @@ export function addExportCommand(program: Command): void {
       if (spreadsheet && format !== 'csv') throw new Error('--spreadsheet goes with --format csv')
       const summary = await withSql((sql) => exportEvents(sql, { ...options, until }))
       const text = `${summary.events} events, ${summary.bytes} bytes${out === '-' ? '' : ` in ${out}`}`
-      // What goes to the standard output is the export and nothing else.
+      // Nothing but the export may go to standard output.
       const say = out === '-' ? console.error : console.log
       say(wantsJson(self) ? JSON.stringify(summary) : text)
     })
@@ -82,7 +82,7 @@ async function createEncoder(
 ): Promise<Encoder> {
   if (format === 'csv') return csvEncoder(columns, { forSpreadsheet: spreadsheet })
   if (format === 'ndjson') return ndjsonEncoder(columns)
-  // Loaded only where it is needed: every command would wait for it.
+  // Loaded only when needed: otherwise every command would wait for it.
   const { parquetEncoder } = await import('../export/encode-parquet.ts')
   return parquetEncoder(columns)
 }

@@ -38,7 +38,7 @@ const FACTS = {
 
 const IN_SUMMARY = ['signedText', 'covers', 'callbackId'] as const
 
-/** The few lines by which a scheme is chosen. */
+/** The few lines that help to choose a scheme. */
 export function summary({ name, title, schemes }: Provider): string {
   return [
     `${name}: ${title}`,
@@ -49,7 +49,7 @@ export function summary({ name, title, schemes }: Provider): string {
   ].join('\n')
 }
 
-/** All that is known, each fact with where it comes from. */
+/** Everything that is known of a provider, each fact with its source. */
 export function description(provider: Provider): string {
   const { name, title, schemes, options = {}, sourceAddresses, setUp, references } = provider
   return [
@@ -102,7 +102,7 @@ function inWords({ text, basis }: Fact): string {
   return `${text} [${basis}]`
 }
 
-/** The data without the functions that stand beside it. */
+/** The provider's data without its functions. */
 function asData(provider: Provider): object {
   const { name, title, schemes, options, sourceAddresses, setUp, references } = provider
   const data = Object.entries(schemes).map(([scheme, { facts, methods, envelope, delivery, samples }]) => [

@@ -91,7 +91,7 @@ function newest(database: PostgresJsDatabase, options: Filter & Page): Promise<Q
       .select()
       .from(quarantine)
       .where(and(matching(filter), cursor === undefined ? undefined : before({ id, receivedAt }, cursor)))
-      // UUIDv7: by id is by time of receipt, and by the primary key.
+      // The id is a UUIDv7, so its order is that of receipt, and that of the primary key.
       .orderBy(desc(id))
       .limit(limit)
   )
@@ -102,7 +102,7 @@ type Listed = Pick<
   'id' | 'receivedAt' | 'source' | 'reason' | 'scope' | 'callbackId' | 'remoteAddress' | 'releasedAt'
 > & { bytes: number }
 
-/** By the names that `show` has. */
+/** A row of the list, with the names that `show` has. */
 function listed(row: Quarantined): Listed {
   const { id, receivedAt, source, reason, scope, callbackId, remoteAddress, releasedAt, body } = row
   return { id, receivedAt, source, reason, scope, callbackId, remoteAddress, bytes: body.length, releasedAt }
@@ -131,8 +131,8 @@ async function one(database: PostgresJsDatabase, id: string): Promise<Quarantine
 }
 
 /**
- * Null where the source is off. `url`, where it is signed, is what Ringback takes it to be. Text is shown as text; a signed
- * text may hold bytes that are none.
+ * The proofs of a row, or null if the source is off. `url`, if it is signed, is what Ringback takes the called URL to be. A
+ * signed text that is not UTF-8 is given in base64.
  */
 async function proofsOf(row: Quarantined) {
   const config = await readConfig()
@@ -187,7 +187,7 @@ async function releaseAll(ids: string[], options: ReleaseOptions, self: Command)
   if (dryRun && ids.length === 0) console.log('Nothing was changed; --yes does it')
 }
 
-/** A filter names more than one may think of, and what is trusted is let in whatever it is. */
+/** Throws unless ids or filters are given. `trust` lets everything in, so its filter must at least name the source. */
 function assertNamed(ids: string[], filter: Filter, trust: boolean): void {
   const isFiltered = Object.keys(filter).length > 0
   if (ids.length > 0 && isFiltered) throw new Error('Name ids or filters, not both')
@@ -217,7 +217,7 @@ function nameOf(outcome: Released): string {
 
 const PAGE = 100
 
-/** Page by page, the oldest first, so that a run that was cut short goes on where it ended. */
+/** Yields rows page by page, the oldest first, so that the run after one that was cut short goes on where it ended. */
 async function* rowsToRelease(sql: Sql, ids: string[], filter: Filter): AsyncGenerator<Quarantined> {
   const database = drizzle(sql)
   if (ids.length > 0) {

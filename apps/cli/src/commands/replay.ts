@@ -28,7 +28,7 @@ interface Replayed {
 
 /**
  * Makes finished deliveries pending again; the scanner of any worker takes them within a second or so. The retry policy
- * starts anew. One that is pending is left alone: a delivery in two hands at once would run twice.
+ * starts anew. A pending one is left alone, because it might then run twice.
  */
 async function replay(sql: Sql, id: string, handler: string | undefined): Promise<Replayed[]> {
   const found = await sql<{ id: string; receivedAt: string; isPending: boolean }[]>`

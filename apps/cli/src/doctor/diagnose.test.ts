@@ -15,7 +15,7 @@ function configWith(environment: Record<string, string>): Config {
 
 const config = configWith({ PUBLIC_BASE_URL: 'https://hooks.example.test' })
 
-/** What is in quarantine of a request that was signed for `calledUrl`. */
+/** The quarantined row of a request that was signed for `calledUrl`. */
 function refused(calledUrl: string, fields: Partial<Quarantined> = {}): Quarantined {
   const unsigned = {
     method: 'POST' as const,

@@ -6,23 +6,23 @@ import { maskUrl } from './mask-url.ts'
 
 // Why a request was refused, in words that say what to do.
 
-/** What is found out about one refusal. */
+/** What was found out about one refusal. */
 export type Diagnosis =
-  /** With today's configuration it is let in. */
+  /** Today's configuration would let it in. */
   | { kind: 'passes' }
-  /** `remedy` is what would have let it in, where that was found. */
+  /** `remedy` is what would have let it in, if that was found. */
   | { kind: 'refused'; reason: string; advice: string; remedy?: string }
 
 export interface DiagnoseOptions {
   source: Source
   config: Config
-  /** Where URLs may have begun for the provider, beside what the configuration says. */
+  /** Beginnings that the provider's URLs may have had, besides those in the configuration. */
   baseUrls?: readonly string[]
 }
 
-/** Verifies again, by the source as it is configured, by its provider's other schemes, and as called by other URLs. */
+/** Verifies again: by the source as configured, by its provider's other schemes, and as if other URLs had been called. */
 export function diagnose(row: Quarantined, { source, config, baseUrls = [] }: DiagnoseOptions): Diagnosis {
-  // These passed verification, and were refused for something else.
+  // These passed verification and were refused for another reason.
   if (row.reason === 'nonce_reused' || row.reason === 'not_storable') {
     return { kind: 'refused', reason: row.reason, advice: ADVICE[row.reason] }
   }
@@ -121,7 +121,7 @@ function urlThatFits(
   return 'The URL is signed, and Ringback does not know by which one it is called: set PUBLIC_BASE_URL.'
 }
 
-/** What proxies say of where a request went, believed here because the signature has the last word. */
+/** What proxies say about where a request went. It is believed here, because the signature decides in the end. */
 function forwardedBases(headers: Record<string, string>): string[] {
   const forwarded = headers['forwarded'] ?? ''
   const host = lastOf(headers['x-forwarded-host']) ?? /host="?([^;,"\s]+)/i.exec(forwarded)?.[1]

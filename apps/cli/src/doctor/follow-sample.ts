@@ -10,21 +10,21 @@ import { adviceFor, diagnose } from './diagnose.ts'
 import type { Report } from './finding.ts'
 import type { SentSample } from './send-sample.ts'
 
-// What became of the sample, as the database knows it.
+// Finds out from the database what became of the sample.
 
 export interface FollowOptions {
   name: string
   source: Source
   config: Config
-  /** Where the URL that was called begins. */
+  /** The beginning of the URL that was called. */
   baseUrl: string
-  /** Received since, by the clock of whoever received it. */
+  /** The earliest possible time of receipt, by the receiver's clock. */
   since: Date
   waitMs: number
   report: Report
 }
 
-/** Waits until the sample is in the database, and says what is to be said about it. */
+/** Waits until the sample is in the database, at most `waitMs`, and reports what became of it. */
 export async function followSample(
   database: PostgresJsDatabase,
   sample: SentSample,
@@ -109,7 +109,7 @@ function reportRefusal(
   report('problem', `It was refused (${row.reason}). ${diagnosis.remedy ?? diagnosis.advice}`)
 }
 
-/** What arrived otherwise than it was sent. */
+/** What arrived differently from how it was sent. */
 function changesOnTheWay(row: Quarantined, request: SentSample['request']): string[] {
   const sent = Object.entries(request.headers)
   const missing = sent.filter(([name]) => row.headers[name] === undefined).map(([name]) => name)
@@ -130,7 +130,7 @@ function changesOnTheWay(row: Quarantined, request: SentSample['request']): stri
   ]
 }
 
-/** Missing, or a credential: of these no header of the database has the value that was sent. */
+/** Whether the database cannot have the header's value as it was sent: it is missing, or a credential. */
 function isKeptOtherwise(value: string | undefined): boolean {
   return value === undefined || value === '[redacted]' || value.startsWith('digest:')
 }

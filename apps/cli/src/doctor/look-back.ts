@@ -7,7 +7,7 @@ import { diagnose } from './diagnose.ts'
 import type { Report } from './finding.ts'
 import { USER_AGENT } from './send-sample.ts'
 
-// What the provider's own requests were refused for.
+// Finds out why the provider's own requests were refused.
 
 export interface LookBackOptions {
   name: string
@@ -20,8 +20,8 @@ export interface LookBackOptions {
 }
 
 /**
- * Says what most of the newest refusals have in common. A refusal that nothing would have let in may be an attack, and is
- * a problem only where nothing of this source was ever taken.
+ * Reports what most of the newest refusals have in common. A refusal that nothing would have let in may be an attack, and is
+ * a problem only if nothing of this source was ever accepted.
  */
 export async function lookBack(database: PostgresJsDatabase, options: LookBackOptions): Promise<void> {
   const { name, source, config, baseUrls, recent, report } = options
@@ -63,7 +63,7 @@ interface Found {
   diagnosis: ReturnType<typeof diagnose>
 }
 
-/** Whether anything but samples of this command was ever taken from the source. */
+/** Whether anything but samples of this command was ever accepted from the source. */
 async function hasEvents(database: PostgresJsDatabase, name: string): Promise<boolean> {
   const isSample = sql`coalesce(${events.headers} ->> 'user-agent', '') like ${`${USER_AGENT}%`}`
   const where = and(eq(events.source, name), sql`not ${isSample}`)

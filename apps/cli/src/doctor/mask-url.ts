@@ -6,7 +6,7 @@ export function maskUrl(url: string, tokens: readonly string[]): string {
 /** A URL without secret tokens and passwords. */
 export function maskTokens(url: string, tokens: readonly string[]): string {
   let masked = url.replace(/^(\w+:\/\/)[^/?#]*@/, '$1')
-  // Wherever they stand, for a proxy may have moved them.
+  // Anywhere in the URL, because a proxy may have moved them.
   for (const token of tokens) {
     for (const written of [encodeURIComponent(token), token]) masked = masked.replaceAll(written, '***')
   }

@@ -1,19 +1,19 @@
 import type { Report } from './finding.ts'
 import { maskUrl } from './mask-url.ts'
 
-// Whether a URL leads to Ringback, and what is in the way if it does not.
+// Finds out whether a URL leads to Ringback, and what is in the way if it does not.
 
 /** Longer than any provider waits. */
 export const TIMEOUT_MS = 10_000
 
 export interface Probe {
-  /** Whether it is Ringback that answers, and has the source. */
+  /** Whether Ringback answers, and has the source. */
   isRingback: boolean
-  /** How much later it is there than here. */
+  /** How far the clock there is ahead of the clock here. */
   skewMs: number
 }
 
-/** Asks the URL as a control panel does that checks what it was given. */
+/** Sends a GET to the URL, as a control panel does that checks a URL, and reports what it finds. */
 export async function probeUrl(url: string, tokens: readonly string[], report: Report): Promise<Probe> {
   const shown = maskUrl(url, tokens)
   reportScheme(url, shown, report)
@@ -81,7 +81,7 @@ export function networkAdvice(error: Error): string {
   return `${NETWORK_ADVICE.get(code) ?? cause?.message ?? error.message} (${code})`
 }
 
-/** What an answer means that is none of Ringback's good ones. */
+/** What an answer means that is not one of Ringback's good ones. */
 export function statusAdvice({
   status,
   body,
@@ -91,7 +91,7 @@ export function statusAdvice({
   body: string
   location?: string | null
 }): string {
-  // The three answers by which Ringback says what it was asked for.
+  // By these three answers Ringback itself can be recognised.
   if (status === 404 && body.includes('"unknown source"')) {
     return 'Ringback is there, and does not know this source or this token: does it run with this configuration?'
   }

@@ -6,24 +6,24 @@ import { received, unsignedRequest } from '../send/make-requests.ts'
 import type { Report } from './finding.ts'
 import { networkAdvice, statusAdvice, TIMEOUT_MS } from './probe-url.ts'
 
-// One event as the provider would send it.
+// Sends one event as the provider would send it.
 
-/** By this `User-Agent` the sample is found again in the database, whatever became of the rest of it. */
+/** The `User-Agent` by which the sample is found in the database, even if nothing else of it arrived. */
 export const USER_AGENT = 'ringback-doctor/'
 
 /** What was sent, and how it was answered. */
 export interface SentSample {
   request: OutgoingRequest
   sentAt: Date
-  /** Undefined where there was no answer. */
+  /** Undefined if there was no answer. */
   answer: { status: number; isRingbacks: boolean } | undefined
-  /** What the source would store of it; undefined where it would refuse it. */
+  /** What the source would store of it; undefined if it would refuse it. */
   callback: GenuineCallback | undefined
-  /** Whether it is signed as the provider signs: nobody else can where the source has a public key. */
+  /** Whether it is signed as the provider signs, which nobody else can do if the source has a public key. */
   isSigned: boolean
 }
 
-/** Sends the first sample of the source's scheme to `url`. Undefined where there is none, or none can be made. */
+/** Sends the first sample of the source's scheme to `url`. Resolves to undefined if there is none, or none can be made. */
 export async function sendSample(
   url: string,
   { source, secret, report }: { source: Source; secret: string | undefined; report: Report },
@@ -84,7 +84,7 @@ function sampleOf(
   }
 }
 
-/** What the source itself makes of the sample. */
+/** The callback that the source itself reads from the sample. */
 function readBack(
   source: Source,
   request: OutgoingRequest,

@@ -1,4 +1,4 @@
-/** How a column is kept in a Parquet file; the other formats have text. */
+/** The type of a column in a Parquet file; the other formats have text. */
 export type ColumnKind = 'uuid' | 'time' | 'text' | 'json' | 'integer' | 'bytes'
 
 export interface Column {
@@ -30,7 +30,7 @@ export const COLUMNS: readonly Column[] = [
   { name: 'traceparent', kind: 'text', nullable: true },
 ]
 
-/** The callback's own bytes, for who asks for them: they are as much again as the payload. */
+/** The callback's own bytes, only on request: they are as large again as the payload. */
 export const RAW: Column = { name: 'raw', kind: 'bytes' }
 
 /** A row as Postgres writes it: times in ISO 8601 with microseconds, json with every digit, bytes in base64. */

@@ -3,7 +3,7 @@ import type { SchemaElement } from 'hyparquet-writer'
 import type { Column, ColumnKind, ExportedRow } from './columns.ts'
 import type { Encoder } from './encode-text.ts'
 
-/** A row group is written when it has so many rows or so many characters: it is in memory until then. */
+/** The rows and characters at which a row group is written. It is in memory until then. */
 const GROUP_ROWS = 50_000
 const GROUP_CHARACTERS = 16 * 2 ** 20
 
@@ -38,7 +38,7 @@ export function parquetEncoder(columns: readonly Column[]): Encoder {
     const columnData = columns.map(({ name, kind }) => ({
       name,
       data: rows.map((row) => valueOf(kind, row[name]!)),
-      // Pages of one column are seldom read alone, and each is remembered until the end.
+      // Pages of one column are seldom read alone, and an index would remember each of them until the end.
       offsetIndex: false,
     }))
     void parquet.write({ columnData, rowGroupSize: rows.length })
@@ -75,7 +75,7 @@ function valueOf(kind: ColumnKind, value: string | number | null): unknown {
   return value
 }
 
-/** Since 1970, of a time with six digits after the second. */
+/** Microseconds since 1970 of a time with six digits after the second. */
 function microseconds(time: string): bigint {
   return BigInt(Date.parse(`${time.slice(0, 19)}Z`)) * 1000n + BigInt(time.slice(20, 26))
 }

@@ -9,7 +9,7 @@ export interface Encoder {
 
 const NOTHING = new Uint8Array()
 
-/** One JSON object a line, where payload and headers are JSON as it was stored, with every digit. */
+/** Encodes one JSON object a line. Payload and headers are JSON as it was stored, with every digit. */
 export function ndjsonEncoder(columns: readonly Column[]): Encoder {
   return {
     page: (rows) =>
@@ -18,13 +18,13 @@ export function ndjsonEncoder(columns: readonly Column[]): Encoder {
   }
 }
 
-/** Never parsed here: JavaScript's numbers would lose digits of ids. */
+/** One field of the object. Stored JSON is not parsed, because JavaScript's numbers would lose digits of ids. */
 function jsonField({ name, kind }: Column, row: ExportedRow): string {
   return `${JSON.stringify(name)}:${kind === 'json' ? row[name] : JSON.stringify(row[name])}`
 }
 
 /**
- * CSV after RFC 4180 with a header. Texts are quoted, so a null is an empty field and an empty text is `""`.
+ * Encodes CSV as in RFC 4180, with a header. Texts are quoted, so a null is an empty field and an empty text is `""`.
  * @param forSpreadsheet put a `'` before texts that a spreadsheet would run as a formula; they are then no longer exact
  */
 export function csvEncoder(columns: readonly Column[], { forSpreadsheet }: { forSpreadsheet: boolean }): Encoder {
@@ -35,7 +35,8 @@ export function csvEncoder(columns: readonly Column[], { forSpreadsheet }: { for
       columns: names,
       header,
       record_delimiter: '\r\n',
-      // Every text, for a line end alone would go unquoted otherwise, and a null would be an empty text.
+      // Quotes every text. Otherwise a text with just a line end would go unquoted, and a null would look like an empty
+      // text.
       quoted_string: true,
       escape_formulas: forSpreadsheet,
     })

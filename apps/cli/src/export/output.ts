@@ -4,15 +4,15 @@ import { open, rename, rm, stat } from 'node:fs/promises'
 /** Where an export goes. */
 export interface Output {
   write: (bytes: Uint8Array) => Promise<void>
-  /** What was written is the whole export. */
+  /** Ends an export that is whole. */
   finish: () => Promise<void>
-  /** It is not: nothing is left that could be taken for it. */
+  /** Ends one that is not: leaves nothing that could be taken for a whole export. */
   discard: () => Promise<void>
 }
 
-/** A file that has its name only when it is whole and on the disk; `<path>.part` until then. */
+/** Opens a file that is `<path>.part` until it is whole and on the disk. Rejects if `path` is a folder. */
 export async function fileOutput(path: string): Promise<Output> {
-  // Its name could not be taken in the end.
+  // In the end the file could not take the folder's name.
   const isFolder = await stat(path).then(
     (found) => found.isDirectory(),
     () => false,
@@ -39,7 +39,7 @@ export async function fileOutput(path: string): Promise<Output> {
   }
 }
 
-/** Standard output, no faster than its reader reads. Rejects when the reader has gone. */
+/** Standard output, written no faster than it is read. `write` rejects when the reader has gone. */
 export function standardOutput(): Output {
   const gone = new Promise<never>((_resolve, reject) => {
     process.stdout.once('error', (cause) => reject(new Error('Nobody reads the standard output any more', { cause })))

@@ -4,7 +4,7 @@ import { firstIdAt } from '../keyset.ts'
 import { likePattern } from '../options.ts'
 import type { Column, ExportedRow } from './columns.ts'
 
-/** Which events; all that is given must hold. */
+/** Which events to read; every given condition must hold. */
 export interface EventRange {
   since: Date
   until: Date
@@ -20,13 +20,13 @@ const WEEK_MS = 7 * 86_400_000
 const FIRST_MONDAY_MS = -3 * 86_400_000
 
 const PAGE_ROWS = 1000
-/** Of callbacks' bytes in one page, save for one callback that is larger: payload and raw are about as large each. */
+/** Limit of the callbacks' bytes in one page; one callback alone may be larger. Payload and raw are about that size each. */
 const PAGE_BYTES = 4 * 2 ** 20
 
 /**
- * Pages of the events of a range, in the order of receipt. Week by week, so that each query touches one partition, and
- * each page a statement of its own: a transaction over all of them would keep retention from dropping partitions, and with
- * it whoever stores events. An id begins with the time of receipt, so its order is that of (received_at, id), and the
+ * Yields the events of a range in pages, in the order of receipt. It goes week by week, so that each query touches one
+ * partition. Each page is a statement of its own: one transaction over all would hold up retention when it drops partitions,
+ * and then whoever stores events. An id begins with the time of receipt, so its order is that of (received_at, id), and the
  * primary key gives the next page.
  */
 export async function* readEvents(
@@ -45,7 +45,7 @@ export async function* readEvents(
   }
 }
 
-/** The range cut where partitions begin. */
+/** The range, cut where partitions begin. */
 function* weeks({ since, until }: EventRange): Generator<[Date, Date]> {
   for (let from = since.getTime(); from < until.getTime();) {
     const nextWeek = from - ((((from - FIRST_MONDAY_MS) % WEEK_MS) + WEEK_MS) % WEEK_MS) + WEEK_MS
@@ -62,7 +62,7 @@ async function readPage(
   columns: readonly Column[],
 ): Promise<ExportedRow[]> {
   const none = sql``
-  // The sizes are known without reading what is kept out of line, so a page of large callbacks is cut before it is read.
+  // Postgres knows the sizes without reading what it keeps out of line, so a page of large callbacks is cut before that.
   return await sql<ExportedRow[]>`
     select ${columns.map((column, index) => sql`${index === 0 ? none : sql`,`} ${asText(sql, column)}`)}
     from (

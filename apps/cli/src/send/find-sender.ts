@@ -6,7 +6,7 @@ import { resolveSource } from '@ringback/core/providers/source'
 import { demoCredentials, voximplant } from '@ringback/core/providers/voximplant'
 import { valueAt } from '@ringback/core/value-at'
 
-// Whom to play: a configured source with its secrets, or a provider with a secret given for this one run.
+// Finds whom to play: a configured source with its secrets, or a provider with a secret given for this one run.
 
 /** Who sends, and what. */
 export interface Sender {
@@ -16,7 +16,7 @@ export interface Sender {
   sample: Sample
   /** What the provider calls itself. */
   title: string
-  /** Otherwise the sample holds nothing but the event's name. */
+  /** Whether the event has a sample of its own. If not, `sample` holds nothing but the event's name. */
   isDocumented: boolean
 }
 
@@ -28,12 +28,12 @@ export interface SenderOptions {
 type KnownConfig = Pick<Config, 'sources' | 'sourcesOff'>
 
 const { accountId, apiKey, salt } = demoCredentials
-/** What Ringback starts with where nothing is configured. */
+/** The sources that Ringback starts with if nothing is configured. */
 const demoSources = new Map<string, SourceDefinition>([
   ['voximplant', voximplant({ accounts: [{ accountId, apiKey, salts: salt }] })],
 ])
 
-/** Finds the sender for a source's or a provider's name. Throws what to do where there is none. */
+/** Finds the sender for a source's or a provider's name. If there is none, throws an error that says what to do. */
 export function findSender(name: string, event: string, options: SenderOptions, config: KnownConfig): Sender {
   if (options.secret === '') throw new Error('--secret is empty')
   const found = findSource(name, event, options, config)
@@ -99,7 +99,7 @@ function findSource(
   return { sourceName: name, source: resolved(name, demo) }
 }
 
-/** The first of a provider's sources that has the scheme, or without one the event; else the first of all. */
+/** The first of a provider's sources that has the scheme, or, if no scheme is given, the event; else the first of all. */
 function findSourceOfProvider(
   providerName: string,
   event: string,
@@ -114,7 +114,7 @@ function findSourceOfProvider(
   return fitting ?? own[0]
 }
 
-/** A source that nobody configured, for signing only. */
+/** Makes a source that nobody configured, for signing only. */
 function createSource(provider: Provider, scheme: string, secret: string): Source {
   if (!isComplete(provider)) {
     throw new Error(`A secret alone makes no source of ${provider.title}: configure one (docs/configuration.md)`)
@@ -127,7 +127,7 @@ function createSource(provider: Provider, scheme: string, secret: string): Sourc
 }
 
 function resolved(name: string, definition: SourceDefinition): Source {
-  // Signing takes the URL that it is given, so the public one need not be known.
+  // Signing uses the URL that it is given, so the public one need not be known.
   const { sources } = resolveConfig({ sources: { [name]: definition } }, { PUBLIC_BASE_URL: 'http://127.0.0.1' })
   return sources.get(name)!
 }
@@ -145,8 +145,8 @@ function hasSample(provider: Provider, scheme: string, event: string): boolean {
 }
 
 /**
- * The sample of an event. Where samples have their data in a member named after the event, an event that is not among
- * them is known but for its data.
+ * The sample of an event. If samples have their data in a member named after the event, an event that has no sample gets one
+ * without data.
  */
 export function findSample({ samples }: Pick<SchemeProfile, 'samples'>, event: string): Sample | undefined {
   const own = ownValue(samples, event)

@@ -207,7 +207,7 @@ test.each(everyScheme)('%s, %s: every sample is sent as genuine and as forged', 
       const url = `https://hooks.example.test${path}`
       const header = (name: string) => headers[name]
       const received = { method, url, body, header, remoteAddress: undefined, receivedAt: NOW }
-      // Only the provider can sign for a public key, so there is none that fits.
+      // Only the provider can sign for a public key, so no signature here can be right.
       if (source.explain(received).some(({ expected }) => expected === undefined)) return undefined
       return source.read(received)
     })

@@ -7,14 +7,14 @@ import type { FilledSample } from '@ringback/core/providers/sample'
 import type { PlannedCallback, PlannedRequest } from './plan-requests.ts'
 import type { RequestToSend } from './send-requests.ts'
 
-// From a plan to requests: samples filled in, put into their envelope and signed.
+// Makes requests from a plan: fills samples in, puts them into their envelope and signs them.
 
 export interface MakeOptions {
   source: Source
   sample: Sample
   /** Where the requests go. */
   url: string
-  /** Where the source's URLs begin for the provider, which is what it signs; undefined where that is where they go. */
+  /** The beginning of the source's URLs for the provider, which signs them. Undefined: the URLs to which requests go. */
   publicBaseUrl: string | undefined
   secret: string | undefined
   wrongContentType: boolean
@@ -22,16 +22,16 @@ export interface MakeOptions {
 }
 
 const STALE_MS = 3_600_000
-/** Cannot stand in JSON, so an envelope holds it only where its callbacks stand. */
+/** A byte that cannot occur in JSON, so an envelope holds it only in the place of its callbacks. */
 const MARK = Buffer.from([0])
 
-/** Each of the result makes its request when it is about to be sent: a million of them would not fit into memory. */
+/** Returns functions that make their requests just before they are sent: a million requests would not fit into memory. */
 export function makeRequests(plan: PlannedRequest[], options: MakeOptions): (() => RequestToSend)[] {
   const { sample, now } = options
   const contentOf = createContents(plan, ({ kind }) => fillSample(sample, signingTime(kind === 'stale', now)))
   const forgesByUrl =
     plan.some(({ callbacks }) => callbacks.some(({ kind }) => kind === 'forged')) && !canForge(options)
-  // What is signed once, by its first content: a provider that repeats a nonce repeats the whole request.
+  // Requests that are signed only once, by their first content: a provider that repeats a nonce repeats the whole request.
   const signedOnce = signsNonce(options) ? new WeakMap<FilledSample, OutgoingRequest>() : undefined
   return plan.map(({ callbacks, dropped }) => () => {
     const filled = callbacks.map(contentOf)
@@ -39,7 +39,7 @@ export function makeRequests(plan: PlannedRequest[], options: MakeOptions): (() 
     const isStale = callbacks[0]!.kind === 'stale'
     const url = forgesByUrl && isForged.every(Boolean) ? withWrongToken(options) : options.url
     return {
-      // Else signed anew for every attempt, as a provider does whose signature holds a time.
+      // Otherwise it is signed anew for every attempt, as by a provider whose signature holds a time.
       make() {
         const request = signedOnce?.get(filled[0]!) ?? signed(filled, isForged, isStale, { ...options, url })
         signedOnce?.set(filled[0]!, request)
@@ -59,8 +59,8 @@ export function provesEach({ source, sample, url, secret, now }: Omit<MakeOption
 }
 
 /**
- * Throws if nothing that the source accepts can be signed: where it knows only public keys, the provider's private one
- * is needed. A secret that was given may be wrong on purpose, but it must be one, and have something to sign.
+ * Throws if nothing that the source accepts can be signed: if it knows only public keys, the provider's private key is
+ * needed. A given secret may be wrong on purpose, but it must be usable, and there must be something to sign.
  */
 export function checkSecret(sourceName: string, options: Omit<MakeOptions, 'wrongContentType'>): void {
   const { source, sample, secret, now } = options
@@ -80,7 +80,7 @@ export function checkSecret(sourceName: string, options: Omit<MakeOptions, 'wron
   )
 }
 
-/** Whether another secret would change what is sent: not where only a password or the URL lets it in. */
+/** Whether another secret would change what is sent. It would not if only a password or the URL lets it in. */
 function carriesSignature({ source, sample, url, now }: Omit<MakeOptions, 'wrongContentType'>): boolean {
   const at = now()
   const unsigned = unsignedRequest([fillSample(sample, at)], url, source)
@@ -88,7 +88,7 @@ function carriesSignature({ source, sample, url, now }: Omit<MakeOptions, 'wrong
   return areDifferent(sign(), sign())
 }
 
-/** Whether the source refuses what was signed an hour ago: not where no time is signed. */
+/** Whether the source refuses what was signed an hour ago. It does not if no time is signed. */
 export function refusesStale(options: Omit<MakeOptions, 'wrongContentType'>): boolean {
   const { source, sample, now } = options
   const request = signed([fillSample(sample, signingTime(true, now))], [false], true, options)
@@ -96,7 +96,7 @@ export function refusesStale(options: Omit<MakeOptions, 'wrongContentType'>): bo
   return reading.kind === 'refused' || reading.callbacks.some((one) => one.kind !== 'genuine' || 'wouldRefuse' in one)
 }
 
-/** Whether what is signed holds a nonce and not the body: repetitions and retries then come as they came first. */
+/** Whether the signature covers a nonce but not the body. Repetitions and retries are then the same request again. */
 function signsNonce(options: MakeOptions): boolean {
   const { source, sample, now } = options
   // Batches are composed anew, and none of them signs a nonce.
@@ -110,7 +110,7 @@ function readBy(source: Source, request: OutgoingRequest, receivedAt: Date): Rea
   return source.read(received(request, receivedAt))
 }
 
-/** A request as ingest has it, but for the address that it comes from: that is not known here. */
+/** A request as ingest would get it, but without the sender's address, which is not known here. */
 export function received(request: OutgoingRequest, receivedAt: Date): ProviderRequest {
   return { ...request, header: (name) => request.headers[name], remoteAddress: undefined, receivedAt }
 }
@@ -120,7 +120,7 @@ function isRefused(source: Source, request: OutgoingRequest, receivedAt: Date): 
   return reading.kind === 'refused' && reading.as === 'forged' && reading.reason.endsWith('_mismatch')
 }
 
-/** Whether a forged request differs at all; not where the URL alone is the proof. */
+/** Whether a forged request differs at all. It does not if the URL alone is the proof. */
 function canForge({ source, sample, url, secret, now }: MakeOptions): boolean {
   const at = now()
   const unsigned = unsignedRequest([fillSample(sample, at)], url, source)
@@ -152,7 +152,7 @@ function signingTime(isStale: boolean, now: () => Date): Date {
   return new Date(now().getTime() - (isStale ? STALE_MS : 0))
 }
 
-/** Filled samples by their number in the plan; one is kept only as long as a duplicate of it is still to come. */
+/** Makes the function that fills samples. One is kept only as long as a duplicate of it is still to come. */
 function createContents(
   plan: PlannedRequest[],
   fill: (callback: PlannedCallback) => FilledSample,
@@ -200,7 +200,7 @@ function signed(
     source.sign(unsignedRequest(samples, publicUrlOf(url, publicBaseUrl), source), { at, secret, forged })
   const { envelope } = source
   if (envelope === undefined || new Set(isForged).size === 1) return sign(filled, isForged[0]!)
-  // Each callback proves itself here: sign each alone, and take it out of its envelope again.
+  // Each callback has a proof of its own here, so each is signed alone and taken out of its envelope again.
   const frame = envelope([MARK])
   const start = frame.indexOf(MARK)
   const end = start + MARK.length - frame.length
@@ -216,7 +216,7 @@ export function publicUrlOf(url: string, publicBaseUrl: string | undefined): str
   return urlBelow(publicBaseUrl, url === base ? '/' : pathname + search)
 }
 
-/** The signed request on its way to `url`: signing may have added to the query. */
+/** The signed request, now addressed to `url`. What signing has added to the query stays. */
 function toOutgoing(
   { method, url: signedUrl, headers, body }: OutgoingRequest,
   { url, wrongContentType }: Pick<MakeOptions, 'url' | 'wrongContentType'>,

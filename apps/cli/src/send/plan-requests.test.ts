@@ -46,14 +46,14 @@ test.each([0.07, 0.29, 0.57])('a share of %d of a hundred is what it says', (sha
 test('all can be forged, and one callback is never a duplicate', () => {
   expect(kindsOf(plan({ count: 3, forged: 1 }))).toEqual(['f', 'f', 'f'])
   expect(kindsOf(plan({ count: 1, duplicates: 1 }))).toEqual(['g'])
-  // Nothing genuine is left to repeat at first, so the first to repeat something is what the others repeat.
+  // There is nothing genuine to repeat at first, so the first duplicate becomes the one that the others repeat.
   expect(kindsOf(plan({ count: 3, duplicates: 2 / 3, forged: 1 / 3 })).toSorted()).toEqual(['d', 'f', 'g'])
 })
 
 test('shares that are more than all are refused, and not cut', () => {
   expect(() => plan({ count: 10, duplicates: 0.6, forged: 0.6 })).toThrow(/--duplicates, --forged and --stale/)
   expect(() => plan({ count: 10, forged: 0.6, stale: 0.41 })).toThrow(/more than 100%/)
-  // Together a little more than 1, in binary.
+  // In binary these add up to a little more than 1.
   expect(kindsOf(plan({ count: 100, duplicates: 0.33, forged: 0.56, stale: 0.11 }))).toHaveLength(100)
 })
 

@@ -1,4 +1,4 @@
-// Which callbacks are sent, in which requests and in which order: decided before anything is sent.
+// Decides, before anything is sent, which callbacks are sent, in which requests and in which order.
 
 /** What was asked for; shares are of the callbacks, `drop` is of the requests. */
 export interface PlanOptions {
@@ -29,8 +29,8 @@ export interface PlannedRequest {
 }
 
 /**
- * The requests in the order in which they are sent; the same for the same options. Throws where shares of the callbacks
- * come to more than all of them.
+ * The requests in the order in which they are sent; the same for the same options. Throws if the shares of the callbacks add
+ * up to more than all of them.
  */
 export function planRequests(options: PlanOptions): PlannedRequest[] {
   const groups = groupByRequest(planCallbacks(options), options)
@@ -42,8 +42,8 @@ export function planRequests(options: PlanOptions): PlannedRequest[] {
 }
 
 /**
- * As many of each kind as was asked for, evenly spread. A duplicate repeats one of the last thousand genuine ones; where
- * there is none before it, it is genuine itself.
+ * As many callbacks of each kind as were asked for, evenly spread. A duplicate repeats one of the last thousand genuine
+ * ones; if there is none before it, it is genuine itself.
  */
 function planCallbacks({ count, duplicates, forged, stale }: PlanOptions): PlannedCallback[] {
   if (duplicates + forged + stale > 1 + ROUNDING) {
@@ -54,7 +54,7 @@ function planCallbacks({ count, duplicates, forged, stale }: PlanOptions): Plann
   const staleCount = shareOf(count, stale)
   const genuineCount = count - duplicateCount - forgedCount - staleCount
   const kinds = [
-    // A genuine one comes first, for there must be something to repeat.
+    // A genuine one comes first, because there must be something to repeat.
     ...Array.from({ length: genuineCount }, (_, index) => ({ kind: 'genuine' as const, at: index / genuineCount })),
     ...spread('duplicate', duplicateCount),
     ...spread('forged', forgedCount),
@@ -76,7 +76,7 @@ function spread(kind: CallbackKind, length: number): { kind: CallbackKind; at: n
   return Array.from({ length }, (_, index) => ({ kind, at: (index + 1) / (length + 1) }))
 }
 
-/** What is signed otherwise goes into requests of its own, lest genuine callbacks be refused with it. */
+/** Callbacks that are signed differently go into requests of their own, or genuine ones would be refused with them. */
 function groupByRequest(
   callbacks: PlannedCallback[],
   { batch, provesEach }: Pick<PlanOptions, 'batch' | 'provesEach'>,
@@ -97,10 +97,10 @@ function groupByRequest(
   return requests
 }
 
-/** What a percentage loses in binary. */
+/** How much of a share may be lost in binary. */
 const ROUNDING = 1e-9
 
-/** Whole numbers only. */
+/** The share as a whole number. */
 function shareOf(count: number, share: number): number {
   return Math.floor(count * share + ROUNDING)
 }

@@ -3,33 +3,33 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { DeliveryRule, Method } from '@ringback/core/providers/provider'
 import { Pool } from 'undici'
 
-// The provider's side of HTTP: its time limit, what it takes for delivered, when it tries again, and faults on demand.
+// The provider's side of HTTP: its time limit, which answers it takes for a delivery, its retries, and faults on demand.
 
 /** One request, from its first attempt to the last. */
 export interface RequestToSend {
-  /** Makes it for one attempt. */
+  /** Makes the request for one attempt. */
   make: () => { method: Method; path: string; headers: Record<string, string>; body: Buffer }
-  /** Breaks the connection in the middle of its first attempt. */
+  /** Whether to break the connection in the middle of its first attempt. */
   dropped: boolean
-  /** Not forged and not out of date: whoever sends such requests does not try again when they are refused. */
+  /** Whether it is neither forged nor stale. Whoever sends such requests does not try again when they are refused. */
   isProviders: boolean
 }
 
 export interface SendPlan {
   /** Scheme, host and port. */
   origin: string
-  /** Each makes its request when its turn comes. */
+  /** Functions that each make a request when its turn comes. */
   requests: (() => RequestToSend)[]
   delivery: DeliveryRule
-  /** Pauses between attempts are cut to this. */
+  /** The longest pause between attempts; the provider's are cut to this. */
   maxRetryDelayMs: number
-  /** Sends the body in pieces over this time. */
+  /** Over what time the body is sent, in pieces. */
   slowBodyMs: number
   /** Callbacks in a request, for the rate. */
   batch: number
-  /** Callbacks a second; as fast as they are answered where it is not given. */
+  /** Callbacks a second; undefined sends them as fast as they are answered. */
   ratePerSecond: number | undefined
-  /** Requests under way at once, each on a connection of its own. */
+  /** How many requests may be under way at once, each on a connection of its own. */
   concurrency: number
   onProgress: (done: number, total: number) => void
 }
@@ -37,9 +37,9 @@ export interface SendPlan {
 /** How a request ended. */
 export type Ending = 'accepted' | 'refused' | 'givenUp' | 'failed'
 
-/** What a provider would say of its receiver. */
+/** What a provider could report about its receiver. */
 export interface SendReport {
-  /** `byStatus` counts the last answer to each, or what came instead of one. */
+  /** `byStatus` counts the last answer to each request, or what came instead of one. */
   requests: Record<Ending, number> & { byStatus: Record<string, number> }
   attempts: { total: number; retries: number }
   latencyMs: { p50: number; p95: number; p99: number; max: number }
@@ -53,13 +53,13 @@ interface OpenRequest {
   attempts: number
 }
 
-/** Sends every request until it is delivered or the provider would try no more. */
+/** Sends every request until it is delivered or the provider would give up. */
 export async function sendAll(plan: SendPlan): Promise<SendReport> {
   const { requests, delivery } = plan
   const pool = new Pool(plan.origin, {
     connections: plan.concurrency,
     connect: { timeout: delivery.timeoutMs },
-    // The limit is on the whole of an attempt.
+    // An attempt has a time limit as a whole.
     headersTimeout: 0,
     bodyTimeout: 0,
   })
@@ -138,7 +138,7 @@ export async function sendAll(plan: SendPlan): Promise<SendReport> {
   }
 }
 
-/** A status, or the name of what came instead of an answer. */
+/** Makes one attempt. Resolves to a status, or to the name of what came instead of an answer. */
 async function attempt(
   pool: Pool,
   { make }: RequestToSend,
@@ -146,10 +146,10 @@ async function attempt(
 ): Promise<string> {
   const { method, path, headers, body } = make()
   const limit = new AbortController()
-  // The time that we take ourselves for the body is none that the receiver takes.
+  // The time that we take to send the body does not count for the receiver.
   const timer = setTimeout(() => limit.abort(named('timeout')), delivery.timeoutMs + slowBodyMs)
   const inPieces = dropsNow || (slowBodyMs > 0 && body.length > 0)
-  // Without a body something is announced, or there would be nothing to break off.
+  // A request without a body announces one byte, or there would be nothing to break off.
   const length = dropsNow ? Math.max(body.length, 1) : body.length
   try {
     const response = await pool.request({
