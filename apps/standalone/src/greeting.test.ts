@@ -11,7 +11,7 @@ test.each([
   ['postgres://u@a:5432,b:5432/x', 'postgres://u@a:5432,b:5432/x'],
   ['postgres://:hush@[::1]/x', 'postgres://@[::1]/x'],
   ['postgres://u:hush@/x?host=/run/postgresql', 'postgres://u@/x?host=/run/postgresql'],
-])('of %s the greeting says all but a password that is a secret', (databaseUrl, shown) => {
+])('the greeting shows %s without a password, unless that is the public one', (databaseUrl, shown) => {
   const config = resolveConfig({ sources: {} }, {})
   expect(greeting({ config, port: 3000, databaseUrl, environment: {} })).toContain(`psql ${shown} -c`)
 })

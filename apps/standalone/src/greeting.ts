@@ -2,7 +2,7 @@ import { parseDatabaseUrl } from '@ringback/core/database-url'
 import type { Config, Environment } from '@ringback/core/config'
 import { signCallbackId } from '@ringback/core/providers/voximplant'
 
-/** What to do next, for whoever has just started Ringback: where callbacks go, one to try, and where they end up. */
+/** Tells whoever has just started Ringback what to do next: where callbacks go, one to try, and where they end up. */
 export function greeting({
   config,
   port,
@@ -37,7 +37,7 @@ export function greeting({
   ].join('\n')
 }
 
-/** The id is no number, as all of Voximplant's are, so that it never takes the name of a callback that is still to come. */
+/** The id is not a number, as all of Voximplant's are, so it never takes the name of a callback that is still to come. */
 function signedCurl(config: Config, base: string, environment: Environment): string | undefined {
   const { VOXIMPLANT_ACCOUNT_ID: accountId, VOXIMPLANT_API_KEY: apiKey, VOXIMPLANT_SALT: salt } = environment
   const source = config.sources.get('voximplant')

@@ -41,7 +41,7 @@ const Variables = z.object({
   ...retentionVariables,
 })
 
-/** For a stuck worker: what does not end in this time is left. */
+/** How long everything may take to end when the worker is stuck. What takes longer is left. */
 const STUCK_CLOSE_MS = 15_000
 
 lowerHelperPriority()
@@ -53,12 +53,12 @@ await runService(async (stopping) => {
   const variables = withDemoCredentials(process.env)
   const config = await loadConfig(environment.RINGBACK_CONFIG, variables)
 
-  /** What has been started, to be closed in the opposite order. */
+  /** What has been started. It is closed in the opposite order. */
   const started: Service[] = []
   const close = async () => {
     for (const service of started.splice(0).toReversed()) await service.close()
   }
-  // The embedded Postgres ends in good order; its own start would otherwise wait for it.
+  // The embedded Postgres is ended in good order, or the next start would have to wait for it.
   const endStuck = () => {
     setTimeout(() => process.exit(1), STUCK_CLOSE_MS).unref()
     void close().finally(() => process.exit(1))
