@@ -13,7 +13,7 @@ import type { Fault } from './faults.ts'
 import { smallDiskProblem } from './small-disk.ts'
 import type { ProcessName, QueueKind } from './stand.ts'
 
-/** One fault, done to one process, with the queue on one server. */
+/** A fault that is done to a process, with the queue on one kind of server. */
 export interface Cell {
   /** `fault:target:queue` */
   name: string
@@ -45,9 +45,9 @@ function targetsOf(queue: QueueKind): ProcessName[] {
 function combinations(queue: QueueKind): Cell[] {
   const onBoth = [
     cell('kill', `${queue}+worker`, queue, kill(queue, 'worker')),
-    // What the worker has taken from the queue, and cannot store, is in its memory only.
+    // What the worker has taken from the queue, but cannot store, it has only in its memory.
     cell('freeze+kill', 'postgres+worker', queue, freeze('postgres', kill('worker'))),
-    // What a power cut is, but for the disks.
+    // This is like a power cut, except for the disks.
     cell('kill', 'all', queue, kill('ingest', 'worker', 'redis', 'postgres')),
     cell('kill-waiting', `${queue}+ingest`, queue, killWhileWaiting(queue)),
     cell('kill-draining', 'ingest', queue, killWhileDraining(queue)),
@@ -66,7 +66,7 @@ function cell(fault: string, target: string, queue: QueueKind, inject: Fault): C
   return { name: `${fault}:${target}:${queue}`, queue, fault: inject }
 }
 
-/** Whether a name is meant by a pattern such as `kill`, `kill:redis` or `*:postgres:redis`. */
+/** Whether a cell's name matches a pattern such as `kill`, `kill:redis` or `*:postgres:redis`. */
 export function matches(name: string, pattern: string): boolean {
   const parts = name.split(':')
   return pattern.split(':').every((wanted, index) => wanted === '*' || wanted === parts[index])

@@ -3,7 +3,7 @@ import { defineConfig, env } from '@ringback/core/config'
 import { forward } from '@ringback/core/forward'
 import { voximplant } from '@ringback/core/providers/voximplant'
 
-// What ingest and worker run with under faults: one source, and one handler that goes to the harness.
+// The configuration of ingest and worker under faults: one source, and one handler that calls the harness.
 
 export default defineConfig({
   // An alert would be an event that nobody sent.

@@ -3,30 +3,30 @@ import { Redis } from 'ioredis'
 import type { Random } from './random.ts'
 import type { LinkName, ProcessName, Stand } from './stand.ts'
 
-// What is done to a running Ringback. Each resolves when the fault is over: what was ended has been started again, what
-// was frozen runs, what was full has room, what was cut is joined.
+// Faults of a running Ringback. Each resolves when it is over: what was ended has been started again, what was frozen runs,
+// what was full has room, what was cut is connected.
 
-/** One fault, at a moment that somebody else chooses. */
+/** Does one fault, now, and resolves when it is over. */
 export type Fault = (stand: Stand, timing: FaultTiming) => Promise<void>
 
-/** How long a fault lasts, where it has a length. */
+/** How long a fault lasts, if it has a length. */
 export interface FaultTiming {
   random: Random
-  /** Milliseconds, from and to. */
+  /** The least and the greatest length, in milliseconds. */
   lengthMs: readonly [number, number]
 }
 
-/** kill -9, all at the same moment. */
+/** Kills all targets with SIGKILL at the same moment. */
 export function kill(...targets: ProcessName[]): Fault {
   return async ({ processes }) => void (await Promise.all(targets.map((target) => processes[target].kill())))
 }
 
-/** Asked to end, and started again. */
+/** Asks the target to end, and starts it again. */
 export function restart(target: ProcessName): Fault {
   return ({ processes }) => processes[target].restart()
 }
 
-/** SIGSTOP: connections stay open and nobody answers. `meanwhile` is another fault in the middle of it. */
+/** Freezes the target with SIGSTOP: connections stay open and nobody answers. `meanwhile` is another fault in its middle. */
 export function freeze(target: ProcessName, meanwhile?: Fault): Fault {
   return async (stand, timing) => {
     stand.processes[target].signal('SIGSTOP')
@@ -40,17 +40,17 @@ export function freeze(target: ProcessName, meanwhile?: Fault): Fault {
   }
 }
 
-/** Connections end, and new ones are refused. */
+/** Ends the target's connections, and refuses new ones. */
 export function cut(target: ProcessName): Fault {
   return (stand, timing) => breakLinks(stand, target, 'cut', timing)
 }
 
-/** Connections stay and nothing passes, as when a cable is pulled. */
+/** Leaves the target's connections open but lets nothing pass, as when a cable is pulled. */
 export function silence(target: ProcessName): Fault {
   return (stand, timing) => breakLinks(stand, target, 'freeze', timing)
 }
 
-/** Redis has used its memory. */
+/** Leaves Redis no free memory. */
 export const fillRedis: Fault = async ({ redisUrl }, timing) => {
   const redis = new Redis(redisUrl)
   try {
@@ -63,10 +63,10 @@ export const fillRedis: Fault = async ({ redisUrl }, timing) => {
   }
 }
 
-/** Under what it uses: the worker empties the queue faster than ingest would fill a little room. */
+/** The limit, as a share of what Redis uses: the worker empties the queue faster than ingest would fill a little room. */
 const FULL_SHARE = 0.8
 
-/** The disk that Postgres writes to is full. */
+/** Fills the disk that Postgres writes to. */
 export const fillPostgres: Fault = async ({ disk }, timing) => {
   try {
     await disk!.fill()
@@ -77,8 +77,8 @@ export const fillPostgres: Fault = async ({ disk }, timing) => {
 }
 
 /**
- * The queue's server freezes, and is killed together with ingest before that gives up waiting for it: what ingest has in
- * hand is in no memory but theirs, and must not have been answered.
+ * Freezes the queue's server, and kills it together with ingest before ingest gives up waiting for it. What ingest has in
+ * hand is then only in their memories, and must not have been answered.
  */
 export function killWhileWaiting(queueServer: 'redis' | 'postgres'): Fault {
   return async (stand, timing) => {
@@ -88,7 +88,7 @@ export function killWhileWaiting(queueServer: 'redis' | 'postgres'): Fault {
   }
 }
 
-/** The queue's server freezes, so that ingest spools; ingest is killed soon after the thaw, when it is draining. */
+/** Freezes the queue's server, so that ingest spools, and kills ingest soon after the thaw, while it drains its spool. */
 export function killWhileDraining(queueServer: 'redis' | 'postgres'): Fault {
   return async (stand, timing) => {
     await freeze(queueServer)(stand, timing)

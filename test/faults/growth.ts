@@ -1,34 +1,34 @@
 import type { Sample } from './samples.ts'
 
-// Whether a series of values stays where it is, or goes up.
+// Judges whether a series of values stays level or grows.
 
 export interface Growth {
   name: string
   /** Medians of the first and the last third, after the warm-up. */
   first: number
   last: number
-  /** Of the straight line through all values, by the minute. */
+  /** The slope of the straight line through all values. */
   slopePerMinute: number
   verdict: 'flat' | 'grows'
 }
 
 /**
- * It grows if the last third lies above the first by more than a share of it and by more than what comes and goes in any
- * case, and if the line through all values rises too: one jump down at the end makes nothing flat, nor one up a leak.
+ * A series grows if its last third is above its first by more than this share of it and by more than the usual margin, and
+ * if the line through all values rises too. So a single jump at the end decides nothing, down or up.
  */
 const MAX_SHARE = 0.15
 const MARGINS: [of: RegExp, margin: number][] = [
-  [/heap/, 24], // a saw: between two collections it may be anywhere in this
+  [/heap/, 24], // a sawtooth: between two collections it may be anywhere in this range
   [/used_memory/, 2],
   [/memory/, 24],
   [/open files/, 8],
   [/connections/, 2],
 ]
 
-/** The first fifth is start-up: caches fill, code is compiled, pools open. */
+/** The share of samples that count as start-up, in which caches fill, code is compiled, and pools open. */
 const WARM_UP_SHARE = 0.2
 
-/** Judges each value of samples that were taken every `intervalMs`; at least 6 of them. */
+/** Judges each series in samples that were taken every `intervalMs`. There must be at least 6. */
 export function judgeGrowth(samples: readonly Sample[], intervalMs: number): Growth[] {
   const warm = samples.slice(Math.floor(samples.length * WARM_UP_SHARE))
   const third = Math.ceil(warm.length / 3)
@@ -47,7 +47,7 @@ function median(values: number[]): number {
   return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? 0
 }
 
-/** Least squares, by the step. */
+/** The slope of the values by least squares, per step. */
 function slope(values: number[]): number {
   const middle = (values.length - 1) / 2
   const mean = values.reduce((total, value) => total + value, 0) / values.length

@@ -3,24 +3,24 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { demoCredentials, signCallbackId } from '@ringback/core/providers/voximplant'
 import type { Random } from './random.ts'
 
-// The provider: it sends by a fixed schedule, whatever becomes of the requests before, so that a stall is seen by every
-// request that fell into it and not by one for each connection. What was not answered 200 is sent again.
+// Plays the provider. It sends on a fixed schedule, whatever becomes of earlier requests, so that a stall hits every request
+// that falls into it, and not just one for each connection. What was not answered 200 is sent again.
 
-/** What has been learnt of one callback. */
+/** What is known of one callback. */
 export interface SentCallback {
   type: string
   /** When it was first answered 200, in milliseconds since 1970. */
   acceptedAt?: number
-  /** How many 200 it got: one more than the duplicates that have to be counted. */
+  /** How many answers 200 it got: one more than the duplicates that must be counted. */
   answers200: number
 }
 
-/** What came of the requests. */
+/** Counts of the requests and their answers. */
 export interface LoadCounts {
-  /** Each attempt counts. */
+  /** Attempts: each one counts. */
   requests: number
   answered200: number
-  /** By status. */
+  /** Other answers by their status. */
   refused: Record<string, number>
   /** Attempts without an answer within 3 s. */
   timeouts: number
@@ -28,7 +28,7 @@ export interface LoadCounts {
   connectionErrors: number
   /** The longest stretch in which nothing was answered 200 while the schedule ran. */
   longestRefusalMs: number
-  /** From the time at which a request was due to its answer, whatever that was. */
+  /** The longest time from when a request was due to its answer, whatever that was. */
   slowestAnswerMs: number
 }
 
@@ -37,23 +37,23 @@ export interface Load {
   counts: LoadCounts
   /** By callback_id. */
   callbacks: ReadonlyMap<string, SentCallback>
-  /** Nothing new is sent from now on. Resolves when everything was answered 200, or nothing was for `patienceMs`. */
+  /** Sends nothing new. Resolves when everything has been answered 200, or nothing was for `patienceMs`. */
   finish: (patienceMs: number) => Promise<void>
 }
 
 export interface LoadOptions {
   port: number
-  /** Requests a second, without those that are repeated. */
+  /** Requests a second, not counting repetitions. */
   rate: number
   random: Random
 }
 
-/** Vobiz waits so long; others wait less. */
+/** How long Vobiz waits for an answer; others wait less. */
 const CLIENT_TIMEOUT_MS = 3000
 const MAX_CALLBACKS_PER_REQUEST = 10
-/** Requests that are sent once more though they were answered 200, soon after, as some providers do. */
+/** The share of requests that are sent again although they were answered 200, soon after, as some providers do. */
 const REPEATED_SHARE = 0.1
-/** Callbacks that the handler acts on. */
+/** The share of callbacks that the handler acts on. */
 const HANDLED_SHARE = 0.2
 /** The type that faults.config.ts has a handler for. */
 export const HANDLED_TYPE = 'min_balance'
@@ -64,13 +64,13 @@ const TICK_MS = 5
 interface CallbackRequest {
   body: string
   callbacks: SentCallback[]
-  /** After how long it is sent once more though it was answered 200. */
+  /** After how long it is sent again although it was answered 200; undefined: never. */
   repeatAfterMs: number | undefined
 }
 
 type Answer = number | 'timeout' | 'connection'
 
-/** Begins at once. */
+/** Starts the load at once. */
 export function startLoad({ port, rate, random }: LoadOptions): Load {
   const agent = new Agent({ keepAlive: true })
   const callbacks = new Map<string, SentCallback>()
@@ -185,7 +185,7 @@ function signed(id: string, type: string): object {
   return { callback_id: Number(id), type, account_id: Number(demoCredentials.accountId), hash, [type]: { text: id } }
 }
 
-/** Never rejects. */
+/** Posts one request. Never rejects. */
 function post(agent: Agent, port: number, body: string): Promise<Answer> {
   return new Promise((resolve) => {
     const timeout = setTimeout(() => {

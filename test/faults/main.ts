@@ -9,7 +9,7 @@ import type { CellResult } from './run-cell.ts'
 import { runCommand } from './run-command.ts'
 import { prepareCluster } from './servers.ts'
 
-// The proof that nothing acknowledged is lost: everything is killed, frozen, filled and cut, under load, and then counted.
+// Proves that nothing acknowledged is lost: kills, freezes, fills and cuts everything under load, and then counts.
 // docs/durability.md says what the numbers mean.
 
 const LENGTH_MS = [9000, 11_000] as const

@@ -4,19 +4,19 @@ export interface Options {
   seed: string
   /** How often each cell is run. */
   rounds: number
-  /** Patterns of cells; all of them where there are none. */
+  /** Patterns of the cells to run; without any, all cells are run. */
   only: string[]
-  /** How long faults are begun in each cell. */
+  /** For how long faults are started in each cell. */
   seconds: number
   /** Requests a second. */
   rate: number
   /** Seconds without progress after which what is missing counts as lost. */
   patience: number
-  /** One JSON object a line in the place of text. */
+  /** Whether to print one JSON object a line instead of text. */
   json: boolean
-  /** Into docs/durability.md. */
+  /** Whether to write the table into docs/durability.md. */
   write: boolean
-  /** Names the cells and does nothing. */
+  /** Whether to list the cells and do nothing. */
   list: boolean
 }
 

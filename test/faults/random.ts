@@ -1,10 +1,10 @@
 import { createHash } from 'node:crypto'
 
-/** Numbers that a seed decides: the same seed gives the same times of the same faults. */
+/** Random numbers from a seed: the same seed gives the same faults at the same times. */
 export interface Random {
-  /** In [from, to). */
+  /** A number in [from, to). */
   between: (from: number, to: number) => number
-  /** Whether something that happens in that `share` of all cases happens now. */
+  /** Whether something happens now that happens in this `share` of all cases. */
   chance: (share: number) => boolean
 }
 

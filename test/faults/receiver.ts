@@ -4,13 +4,13 @@ import { listen } from '../support/listen.ts'
 /** The endpoint that the handler calls. It remembers each run. */
 export interface Receiver extends AsyncDisposable {
   url: string
-  /** When each event came first, by its id; milliseconds since 1970. */
+  /** When each event first came, by its id; in milliseconds since 1970. */
   firstAt: ReadonlyMap<string, number>
-  /** Runs in all. */
+  /** How many runs there were in all. */
   runs: () => number
 }
 
-/** Always answers 200, once it has noted the event. */
+/** Starts a receiver that always answers 200, once it has noted the event. */
 export async function startReceiver(): Promise<Receiver> {
   const firstAt = new Map<string, number>()
   let runs = 0

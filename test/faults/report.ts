@@ -2,7 +2,7 @@ import { readFile, writeFile } from 'node:fs/promises'
 import { hasFailed } from './run-cell.ts'
 import type { CellResult } from './run-cell.ts'
 
-/** One line about a cell: what must be 0 first. */
+/** One line about a cell, beginning with what must be 0. */
 export function line(result: CellResult): string {
   const { name, faults, requests, answered200, timeouts, connectionErrors, logs } = result
   return [
@@ -19,7 +19,7 @@ export function line(result: CellResult): string {
   ].join(' | ')
 }
 
-/** A Markdown table with a row for each cell; of several rounds, the sums of counts and the worst of times. */
+/** A Markdown table with a row for each cell; of several rounds it has the sums of counts and the worst times. */
 export function table(results: readonly CellResult[]): string {
   const columns: [title: string, text: (result: CellResult) => string | number][] = [
     ['fault : of : queue on', ({ name }) => `\`${name}\``],
@@ -45,7 +45,7 @@ export function table(results: readonly CellResult[]): string {
   return lines.join('\n')
 }
 
-/** Several rounds of one cell as one. */
+/** Merges several rounds of one cell into one result. */
 function together(rounds: CellResult[]): CellResult {
   return rounds.reduce((sum, round) => {
     const merged = { ...sum, refused: { ...sum.refused } }
@@ -73,7 +73,7 @@ function seconds(ms: number): string {
 const BEGIN = '<!-- faults:begin -->'
 const END = '<!-- faults:end -->'
 
-/** Puts a text between the two marks in a page. @throws if it has not both */
+/** Puts a text between the two marks in a page. @throws if one of them is missing */
 export async function writeBetweenMarks(page: string, text: string): Promise<void> {
   const old = await readFile(page, 'utf8')
   const from = old.indexOf(BEGIN)

@@ -17,13 +17,13 @@ export interface CellOptions {
   cluster: PreparedCluster
   /** Decides when the faults come, how long they last, and what is sent. */
   seed: string
-  /** Faults are begun for so long. */
+  /** For how long faults are started. */
   seconds: number
   /** Requests a second. */
   rate: number
-  /** How long a fault lasts that has a length: milliseconds, from and to. */
+  /** The least and the greatest length of a fault that has one, in milliseconds. */
   lengthMs: readonly [number, number]
-  /** Without progress for so long, it is over: what is missing then is lost. */
+  /** How long to wait without progress. What is missing then is lost. */
   patienceMs: number
 }
 
@@ -31,13 +31,13 @@ export interface CellResult extends LoadCounts, Truth {
   name: string
   /** How often the fault was done. */
   faults: number
-  /** Where the logs of all processes are kept, if something must not be as it is. */
+  /** The folder where the logs of all processes are kept, if the cell has failed. */
   logs?: string
 }
 
-/** From the moment at which all is up again to the next fault: short enough that the backlog is still in hand at times. */
+/** The pause from the moment when all is up again to the next fault: so short that a backlog is still in hand at times. */
 const PAUSE_MS = [0, 1500] as const
-/** Faults that come whether all is up again or not. */
+/** The share of faults that do not wait until all is up again. */
 const HASTY_SHARE = 0.15
 const WARM_UP_MS = 1000
 
@@ -62,7 +62,7 @@ export async function runCell(cell: Cell, options: CellOptions): Promise<CellRes
   return hasFailed(result) ? { ...result, logs: await keepLogs(stand) } : result
 }
 
-/** Whether anything is there that must never be. */
+/** Whether the result has anything that must never be. */
 export function hasFailed({ lost, storedTwice, handlerRunsMissing, neverAccepted }: CellResult): boolean {
   return lost + storedTwice + handlerRunsMissing + neverAccepted > 0
 }
@@ -79,7 +79,7 @@ async function doFaults(cell: Cell, stand: Stand, random: Random, options: CellO
   return faults
 }
 
-/** So that the longest refusal is known to its end. */
+/** Waits until something is accepted again, so that the longest refusal is known to its end. */
 async function untilAcceptedAgain({ counts }: Load, patienceMs: number): Promise<void> {
   const before = counts.answered200
   const deadline = performance.now() + patienceMs

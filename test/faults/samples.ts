@@ -4,20 +4,21 @@ import { connect } from '@ringback/core/store/connect'
 import type { ProcessName, Stand } from './stand.ts'
 import { childrenOf } from './supervise.ts'
 
-// What the processes use at one moment, by Linux's own count.
+// Measures what the processes use at one moment, as Linux counts it.
 
-/** Values at one moment, by what they are of. */
+/** Values at one moment, by the name of what they measure. */
 export type Sample = Record<string, number>
 
 /** Reads samples of a stand. Ends with its scope. */
 export interface Sampler extends AsyncDisposable {
   read: () => Promise<Sample>
-  /** Commands that Redis has done since its start. */
+  /** Resolves to how many commands Redis has processed since its start. */
   redisCommands: () => Promise<number>
 }
 
 const PROCESSES: ProcessName[] = ['ingest', 'worker', 'redis', 'postgres']
 
+/** Makes a sampler that connects to the stand's servers directly. */
 export function createSampler({ processes, opsPorts, databaseUrl, redisUrl }: Stand): Sampler {
   const redis = new Redis(redisUrl)
   const sql = connect(databaseUrl, { max: 1, applicationName: 'ringback soak' })
@@ -47,11 +48,11 @@ export function createSampler({ processes, opsPorts, databaseUrl, redisUrl }: St
   }
 }
 
-/** Seconds of CPU that a process and its children have used, those that have ended included. */
+/** Seconds of CPU that a process and its children have used, including children that have ended. */
 export function cpuSeconds(pid: number): number {
   return sum(treeOf(pid), (member) => {
     const stat = readFileSync(`/proc/${member}/stat`, 'utf8')
-    // The name in parentheses may hold anything; the fields are counted from behind it.
+    // The name in parentheses may hold anything, so fields are counted from its end.
     const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
     const ticks = (member === pid ? fields.slice(11, 15) : fields.slice(11, 13)).map(Number)
     return ticks.reduce((total, tick) => total + tick, 0) / 100
@@ -62,7 +63,7 @@ function treeOf(pid: number): number[] {
   return [pid, ...childrenOf(pid).flatMap(treeOf)]
 }
 
-/** What nobody else maps: Postgres's processes share their buffers, which only fill up. */
+/** Memory that no other process maps: Postgres's processes share their buffers, which only fill up. */
 function ownMemoryMb(pid: number): number {
   const status = readFileSync(`/proc/${pid}/status`, 'utf8')
   return Number(/RssAnon:\s+(\d+) kB/.exec(status)![1]) / 1024

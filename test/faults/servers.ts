@@ -11,13 +11,13 @@ import { freePort } from '../support/free-port.ts'
 import { ensureProgram, REDIS_SETTINGS } from '../support/programs.ts'
 import type { Program } from './supervise.ts'
 
-// Redis and Postgres as Ringback asks for them: what they have acknowledged is on the disk.
+// Redis and Postgres with the settings that Ringback asks for: what they have acknowledged is on the disk.
 
 const run = promisify(execFile)
 
 /** A database cluster that is made once, and copied for each cell. */
 export interface PreparedCluster extends AsyncDisposable {
-  /** Copies it into an empty folder, and says how its server is run there. */
+  /** Copies it into an empty folder. Resolves to the program that runs its server there. */
   copyTo: (dir: string, port: number) => Promise<Program>
 }
 
@@ -54,7 +54,7 @@ export async function prepareCluster(): Promise<PreparedCluster> {
         args: ['-D', dataDir, ...settings.flatMap((setting) => ['-c', setting])],
         uid,
         gid,
-        // "Fast": it ends sessions instead of waiting for them.
+        // A "fast" shutdown, which ends sessions instead of waiting for them.
         stopSignal: 'SIGINT',
         logFile: join(target, 'postgres.log'),
       }
@@ -63,7 +63,7 @@ export async function prepareCluster(): Promise<PreparedCluster> {
   }
 }
 
-/** A Redis that loses nothing which it has acknowledged, with its files in a folder of its own. */
+/** A Redis that loses nothing that it has acknowledged, with its files in a folder of its own. */
 export async function redisProgram(dir: string, port: number): Promise<Program> {
   const dataDir = join(dir, 'redis')
   await mkdir(dataDir)

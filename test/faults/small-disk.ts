@@ -8,9 +8,9 @@ const run = promisify(execFile)
 /** A file system of its own that can be filled and emptied. */
 export interface SmallDisk extends AsyncDisposable {
   path: string
-  /** Takes the room that is left. */
+  /** Uses up the room that is left. */
   fill: () => Promise<void>
-  /** Gives it back. */
+  /** Frees that room again. */
   empty: () => Promise<void>
 }
 
@@ -27,7 +27,7 @@ export async function mountSmallDisk(path: string): Promise<SmallDisk> {
     path,
     async fill() {
       const { bavail, bsize } = await statfs(path)
-      // What others write in the meantime takes the rest: the file system is full either way.
+      // If this fails, others have written meanwhile: the file system is full either way.
       await writeFile(ballast, Buffer.alloc(bavail * bsize)).catch(() => undefined)
     },
     empty,

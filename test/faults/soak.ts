@@ -12,13 +12,12 @@ import { startStand } from './stand.ts'
 import type { ProcessName, Stand } from './stand.ts'
 import { findTruth } from './truth.ts'
 
-// Steady load for a long time: what each process uses has to stay where it is, and when the load is over, next to
-// nothing may go on.
+// Steady load for a long time: what each process uses must stay level, and when the load is over, next to nothing may go on.
 
 const INTERVAL_MS = 10_000
 const IDLE_MS = 20_000
 const MAX_IDLE_COMMANDS_PER_SECOND = 100
-/** Of one core. */
+/** The most CPU that each process may use when idle, as a share of one core. */
 const MAX_IDLE_CPU_SHARE = 0.05
 const PATIENCE_MS = 60_000
 
@@ -62,7 +61,7 @@ async function sampleFor(durationMs: number, sampler: Sampler, stopping: AbortSi
   return samples
 }
 
-/** Gives whether all is flat. */
+/** Prints how values grew. Returns whether all are flat. */
 function printGrowth(samples: Sample[]): boolean {
   const growths = judgeGrowth(samples, INTERVAL_MS)
   console.log(`${'under load'.padEnd(28)}   first third    last third  by the minute`)
@@ -73,7 +72,7 @@ function printGrowth(samples: Sample[]): boolean {
   return growths.every(({ verdict }) => verdict === 'flat')
 }
 
-/** Gives whether next to nothing goes on. */
+/** Prints what goes on when idle. Resolves to whether that is next to nothing. */
 async function printIdle({ processes }: Stand, sampler: Sampler): Promise<boolean> {
   const names: ProcessName[] = ['ingest', 'worker', 'redis', 'postgres']
   const cpu = () => names.map((name) => cpuSeconds(processes[name].pid()!))

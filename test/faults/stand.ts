@@ -26,29 +26,29 @@ export type ProcessName = 'ingest' | 'worker' | 'redis' | 'postgres'
 export interface Stand {
   queue: QueueKind
   processes: Record<ProcessName, Supervised>
-  /** The ways between the processes, where they go by proxies. */
+  /** The connections between the processes, if they go through proxies. */
   links: Partial<Record<LinkName, TcpProxy>>
-  /** Where Postgres's files lie, if they have a disk of their own. */
+  /** The disk of Postgres's files, if they have one of their own. */
   disk: SmallDisk | undefined
   receiver: Receiver
   ingestPort: number
   opsPorts: { ingest: number; worker: number }
-  /** Straight to the servers. */
+  /** URLs that lead straight to the servers, past any proxy. */
   databaseUrl: string
   redisUrl: string
-  /** For files; gone at the end. */
+  /** A folder for files, which is removed at the end. */
   dir: string
 }
 
-/** From whom to whom. */
+/** A connection, from which process to which. */
 export type LinkName = 'ingest-queue' | 'worker-queue' | 'worker-postgres'
 
 export interface StandOptions {
   cluster: PreparedCluster
   queue: QueueKind
-  /** Connections go by proxies, which can be cut. */
+  /** Whether connections go through proxies, which can be cut. */
   isProxied?: boolean
-  /** Postgres's files get a disk that can be filled. */
+  /** Whether Postgres's files get a disk that can be filled. */
   isOnSmallDisk?: boolean
 }
 
@@ -131,7 +131,7 @@ async function untilReady(port: number, { name, logFile }: Supervised): Promise<
   }
 }
 
-/** Waits until ingest and worker run, whatever their servers do; not longer than a start takes. */
+/** Waits until ingest and worker run, whatever their servers do, but not longer than a start may take. */
 export async function untilUp({ opsPorts }: Stand): Promise<void> {
   const deadline = performance.now() + UP_DEADLINE_MS
   for (const port of Object.values(opsPorts)) {

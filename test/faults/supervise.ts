@@ -11,9 +11,9 @@ export interface Program {
   env?: Record<string, string>
   uid?: number
   gid?: number
-  /** What asks it to end. SIGTERM where it is left out; Postgres waits at SIGTERM for its clients to leave. */
+  /** The signal that asks it to end. Default: SIGTERM, at which Postgres would wait for its clients to leave. */
   stopSignal?: NodeJS.Signals
-  /** Where its output goes, of all its runs. */
+  /** The file for the output of all its runs. */
   logFile: string
 }
 
@@ -29,7 +29,7 @@ export interface Supervised extends AsyncDisposable {
   signal: (signal: NodeJS.Signals) => void
   /** Ends it at once, and waits until it has been started again. */
   kill: () => Promise<void>
-  /** Asks it to end, waits for that as long as a container engine does, and until it has been started again. */
+  /** Asks it to end, kills it if that takes longer than a container engine waits, and resolves when it runs again. */
   restart: () => Promise<void>
 }
 
@@ -116,7 +116,7 @@ export function supervise(program: Program): Supervised {
   }
 }
 
-/** The parent first, so that one that is to be stopped starts no further children. */
+/** Signals the parent first: a parent that is stopped starts no further children. */
 function signalTree(pid: number, signal: NodeJS.Signals): void {
   const children = childrenOf(pid)
   try {
@@ -127,7 +127,7 @@ function signalTree(pid: number, signal: NodeJS.Signals): void {
   for (const child of new Set([...children, ...childrenOf(pid)])) signalTree(child, signal)
 }
 
-/** The children of a process that are running; Postgres has one for each session. */
+/** The ids of a process's running children; Postgres has one for each session. */
 export function childrenOf(pid: number): number[] {
   try {
     return readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').split(' ').filter(Boolean).map(Number)

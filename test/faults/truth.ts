@@ -6,15 +6,15 @@ import type { Load } from './load.ts'
 import type { Receiver } from './receiver.ts'
 import type { Stand } from './stand.ts'
 
-// What is left when everything is over. Rows are counted one by one: no unique key is trusted.
+// Counts what is left when everything is over. It counts rows one by one and trusts no unique key.
 
 export interface Truth {
   /** Callbacks that were sent; each has its own callback_id. */
   distinctSent: number
-  /** Never answered 200 although sent again and again: no recovery. */
+  /** Callbacks that were never answered 200 although they were sent again and again: Ringback has not recovered. */
   neverAccepted: number
   distinctStored: number
-  /** Answered 200 and not stored. */
+  /** Callbacks that were answered 200 and are not stored. */
   lost: number
   /** callback_ids with more than one row. */
   storedTwice: number
@@ -22,16 +22,16 @@ export interface Truth {
   handlerRunsMissing: number
   /** Runs after an event's first. */
   handlerRunsRepeated: number
-  /** At least so many duplicates must be counted: every 200 after a callback's first. */
+  /** How many duplicates must be counted at least: every 200 after a callback's first. */
   duplicatesRequired: number
   duplicatesCounted: number
-  /** From the end of the fault until all that was accepted by then is stored and handled. */
+  /** How long after the end of the fault all that was accepted by then was stored and handled. */
   recoveryMs: number
 }
 
 /**
- * Waits until everything accepted is stored and handled and nothing happens any more, or until nothing has happened for
- * `patienceMs`; then counts.
+ * Waits until everything accepted is stored and handled and nothing more happens, or until nothing has happened for
+ * `patienceMs`. Then counts.
  * @param faultEndedAt milliseconds since 1970
  */
 export async function findTruth(
@@ -48,7 +48,7 @@ export async function findTruth(
   }
 }
 
-/** For what may still come once everything is there: copies that are stored again, runs that are repeated. */
+/** How long to wait once everything is there for what may still come: copies stored again, repeated runs. */
 const QUIET_MS = 2000
 const POLL_MS = 250
 

@@ -12,11 +12,11 @@ import { demoCredentials, voximplant } from '@ringback/core/providers/voximplant
 // A source for every way in which any provider calls back, and its genuine requests.
 
 const pair = generateKeyPairSync('ed25519')
-/** Configured as the secret of every source: where a scheme has shared secrets, it is one of them as it stands. */
+/** The secret of every source. Where a scheme has shared secrets, it is used as one. */
 const PUBLIC_KEY = pair.publicKey.export({ format: 'der', type: 'spki' }).subarray(-32).toString('base64')
 const PRIVATE_KEY = pair.privateKey.export({ format: 'der', type: 'pkcs8' }).subarray(-32).toString('base64')
 
-/** Where the URLs of all sources begin for their providers. */
+/** The beginning of all sources' URLs for their providers. */
 const PUBLIC_BASE_URL = 'https://hooks.example.test'
 const { accountId, apiKey, salt } = demoCredentials
 
@@ -71,7 +71,7 @@ export function samplesOf({ provider, scheme }: Source): Record<string, Sample> 
   return providers.find(({ name }) => name === provider)!.schemes[scheme]!.samples
 }
 
-/** A request of this source's provider with `callbacks` of the sample in it, where it sends several, and signed by it. */
+/** A signed request of this source's provider, with `callbacks` callbacks of the sample if the provider sends several. */
 export function sampleRequest(
   config: Config,
   name: string,
@@ -92,7 +92,7 @@ export function sampleRequest(
   return source.sign(request, { at, forged, secret: privateKeyOf(name, source) })
 }
 
-/** Where the source holds a public key, that by which its provider signs. */
+/** The key with which the provider signs, if the source has a public key. */
 function privateKeyOf(name: string, { provider }: Source): string | undefined {
   if (name.endsWith('public-key')) return `whsk_${PRIVATE_KEY}`
   return provider === 'telnyx' ? PRIVATE_KEY : undefined

@@ -10,8 +10,8 @@ const from = FIRST + (Number(process.env.VITEST_POOL_ID ?? 0) % PROCESSES) * POR
 let turn = Math.floor(Math.random() * PORTS_PER_PROCESS)
 
 /**
- * A port of 127.0.0.1 that nothing listens on, and that nobody else will take before it is used: the system gives those
- * below 32,768 to no connection, and this process gives none out a second time before it has given out all.
+ * A port of 127.0.0.1 that nothing listens on, and that nobody else will take before it is used. The system gives no port
+ * below 32,768 to a connection, and this process gives none out twice before it has given out all.
  */
 export async function freePort(): Promise<number> {
   for (;;) {

@@ -2,9 +2,9 @@ import type { Config } from '@ringback/core/config'
 import type { OutgoingRequest } from '@ringback/core/providers/provider'
 import { sampleRequest, samplesOf } from './every-source.ts'
 
-// Requests that no provider sends, made from those that it does: every provider and scheme, mutilated in every part.
+// Requests that no provider sends, made from genuine ones of every provider and scheme by mutilating every part.
 
-/** A request that is as it should be, of one of the source's samples. */
+/** A genuine request with one of the source's samples. */
 export function genuineRequest(config: Config, name: string, random: () => number): OutgoingRequest {
   const samples = Object.values(samplesOf(config.sources.get(name)!))
   return sampleRequest(config, name, pick(samples, random), { callbacks: 2 })
@@ -75,7 +75,7 @@ const MUTILATIONS: readonly Mutilation[] = [
     }
     return { ...request, body }
   },
-  // Another value in the place of one: the structure stays, so that this comes furthest.
+  // Replaces a value. The structure stays, so this gets furthest.
   (request, random) => {
     const text = request.body.toString('latin1')
     const values = [...text.matchAll(/"[^"\\]*"|\d+|true|false|null|=[^&]*/g)]
@@ -112,11 +112,12 @@ function withHeader(
   return { ...request, headers: value === undefined ? others : { ...others, [name]: value } }
 }
 
-/** What an HTTP server lets through. */
+/** `text` with only the characters that an HTTP server accepts in a header. */
 function headerSafe(text: string): string {
   return text.replaceAll(/[^\x20-\x7e]/g, '?')
 }
 
+/** One of the items, chosen by `random` from [0, 1). */
 export function pick<Item>(items: readonly Item[], random: () => number): Item {
   return items[Math.floor(random() * items.length)]!
 }

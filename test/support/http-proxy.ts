@@ -16,13 +16,13 @@ export type ProxyBehaviour = (
 ) => ProxiedRequest | { status: number; headers?: Record<string, string> }
 
 export interface HttpProxy extends AsyncDisposable {
-  /** Where its URLs begin. */
+  /** The beginning of its URLs. */
   url: string
-  /** Where it passes requests on to; until this is called, nowhere. */
+  /** Sets the server that it passes requests on to. Before that, there is none. */
   passTo: (server: { port: number }) => void
 }
 
-/** A reverse proxy as people have them before Ringback, with the faults that those have. */
+/** Starts a reverse proxy, such as people have before Ringback, with the faults that such proxies have. */
 export async function httpProxy(behaviour: ProxyBehaviour = (request) => request): Promise<HttpProxy> {
   let port: number | undefined
   const server = createServer((incoming, outgoing) => {

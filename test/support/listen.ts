@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import type { AddressInfo, Server } from 'node:net'
 
-/** Has an HTTP server listen on a port of 127.0.0.1. It and its connections end with the scope, or before. */
+/** Makes an HTTP server listen on a port of 127.0.0.1. It and its connections end with the scope at the latest. */
 export async function listen(
   server: Server & { closeAllConnections: () => void },
 ): Promise<{ port: number } & AsyncDisposable> {

@@ -9,7 +9,7 @@ export interface Load {
   accepted: Set<number>
   /** Requests that were refused or not answered. */
   refused: () => number
-  /** Waits until everybody has an answer. */
+  /** Ends the load, and waits until every sender has its answer. */
   end: () => Promise<void>
 }
 
@@ -49,7 +49,7 @@ export function startLoad(port: number, { senders = 8 }: { senders?: number } = 
   }
 }
 
-/** Under load, more is accepted, and what is accepted is stored. */
+/** Expects that under load `count` more are accepted, and that what is accepted is stored. */
 export async function storesMore(database: Database, load: Load, count: number): Promise<void> {
   const enough = load.accepted.size + count
   await eventually(async () => expect(load.accepted.size).toBeGreaterThan(enough))

@@ -17,22 +17,22 @@ export interface ReceivedMail {
 export interface MailServer extends AsyncDisposable {
   port: number
   mails: ReceivedMail[]
-  /** Users whose passwords came in, be they right or wrong. */
+  /** Users whose passwords were sent, right or wrong. */
   logins: string[]
-  /** Connections that were opened, and those that still are. */
+  /** How many connections were opened, and how many are open now. */
   connections: { opened: number; open: number }
 }
 
 export interface MailServerOptions extends SMTPServerOptions {
-  /** Status to refuse a recipient with; undefined takes it. */
+  /** The status with which a recipient is refused; undefined accepts it. */
   refuseRecipient?: (address: string) => number | undefined
-  /** Status to refuse the mail of that number with, the first is 1; undefined takes it. */
+  /** The status with which the mail of that number, from 1 on, is refused; undefined accepts it. */
   refuseMail?: (number: number) => number | undefined
 }
 
 export const mailUser = { user: 'ringback', password: 'p@ss:word' }
 
-/** A mail server that asks for TLS and for the password of {@link mailUser}, unless `options` say otherwise. */
+/** Starts a mail server that requires TLS and the password of {@link mailUser}, unless `options` say otherwise. */
 export async function startMailServer({
   refuseRecipient = () => undefined,
   refuseMail = () => undefined,
@@ -84,7 +84,7 @@ function refusal(responseCode: number | undefined): Error | null {
 
 let certificate: ReturnType<typeof makeCertificate> | undefined
 
-/** The mail server's own. */
+/** The mail server's own certificate. */
 export function localCertificate(): ReturnType<typeof makeCertificate> {
   certificate ??= makeCertificate('127.0.0.1')
   return certificate

@@ -13,7 +13,7 @@ const configuration = fileURLToPath(new URL('../../deploy/nginx.conf', import.me
 /** A request that nginx sent to more than one ingest, or got no 200 for. */
 export interface Detour {
   status: number
-  /** Of each ingest that it tried: whether a connection came about, so that the request may have been sent. */
+  /** For each ingest that it tried, whether it connected, so that the request may have been sent. */
   connected: boolean[]
 }
 
@@ -22,7 +22,7 @@ export interface Nginx extends AsyncDisposable {
   detours: () => Promise<Detour[]>
 }
 
-/** nginx in front of ingests on `ports`, with deploy/nginx.conf in which only ports and the log's place are others. */
+/** Starts nginx in front of ingests on `ports`, with deploy/nginx.conf, in which only ports and paths are changed. */
 export async function startNginx(ports: [number, number]): Promise<Nginx> {
   const program = ensureProgram('nginx', { package: 'nginx' })
   const folder = await temporaryFolder()
@@ -63,7 +63,7 @@ export async function startNginx(ports: [number, number]): Promise<Nginx> {
   }
 }
 
-/** `2026-08-01T10:00:00+00:00 POST 200 0.004s "127.0.0.1:3000, 127.0.0.1:3001" "502, 200" "-, 0.000"` */
+/** Parses `2026-08-01T10:00:00+00:00 POST 200 0.004s "127.0.0.1:3000, 127.0.0.1:3001" "502, 200" "-, 0.000"`. */
 function parsed(line: string): Detour & { method: string } {
   const match = /^\S+ (\S+) (\d+) \S+ ".*" ".*" "(.*)"$/.exec(line)
   if (match === null) throw new Error(`not a line of the log: ${line}`)

@@ -13,21 +13,22 @@ import { dataFolder } from './servers.ts'
 import { connectAsAdmin, queueFor } from './ringback.ts'
 import type { Database } from './ringback.ts'
 
-/** A Postgres of a test's own, to which anything may be done. */
+/** A Postgres of a test's own, with which it may do anything. */
 export interface PostgresServer extends AsyncDisposable {
   url: string
   port: number
   dataDir: string
-  /** As an operator does. */
+  /** Stops it as an operator does. */
   stop: () => Promise<void>
   start: () => Promise<void>
-  /** All of its processes stay where they are. */
+  /** Stops all its processes where they are, by SIGSTOP. */
   freeze: () => void
   thaw: () => void
-  /** All of its processes end at once. */
+  /** Ends all its processes at once. */
   kill: () => Promise<void>
 }
 
+/** Starts a Postgres of a test's own; unless it `isSafe`, without fsync. It ends with its scope. */
 export async function ownPostgres(
   settings: string[] = [],
   { dataDir, isSafe = false }: { dataDir?: string; isSafe?: boolean } = {},
@@ -46,7 +47,7 @@ export async function ownPostgres(
   async function kill(): Promise<void> {
     for (const each of family(pid())) signal(each, 'SIGKILL')
     running = undefined
-    // A child that ended last may still have the port.
+    // A child that ends later may still hold the port.
     for (let open = true; open;) open = await accepts(ownPort)
   }
   return {
@@ -74,7 +75,7 @@ export async function ownPostgres(
   }
 }
 
-/** The first process and those that it has started. */
+/** The ids of a process and of those that it has started. */
 function family(pid: number): number[] {
   const children = readdirSync('/proc').filter((name) => {
     if (!/^\d+$/.test(name)) return false
@@ -109,7 +110,7 @@ async function accepts(port: number): Promise<boolean> {
 
 let databases = 0
 
-/** A migrated database on such a server, with the queue beside it where the project has it in Postgres. */
+/** Makes a migrated database on such a server, with the queue's schema where the project has its queue in Postgres. */
 export async function databaseOn(server: { url: string }, tablespace?: string): Promise<Database> {
   databases += 1
   const name = `test_${process.pid}_${databases}`
@@ -126,7 +127,7 @@ export async function databaseOn(server: { url: string }, tablespace?: string): 
   return { url, sql, queue, [Symbol.asyncDispose]: () => sql.end({ timeout: 1 }) }
 }
 
-/** A copy of a running server, which follows it and can take its place. Names the standby `standby`. */
+/** Makes a copy of a running server, which follows it and can take its place. Its name in replication is `standby`. */
 export async function standbyOf(primary: PostgresServer): Promise<PostgresServer> {
   const folder = await mkdtemp(join(await dataFolder(), 'ringback-own-postgres-'))
   const owner = await stat(primary.dataDir)

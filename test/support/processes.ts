@@ -15,13 +15,13 @@ export interface RunningProcess extends AsyncDisposable {
   child: ChildProcess
   /** What it has printed so far. */
   output: () => string
-  /** Waits until it prints something that matches, and gives the match. */
+  /** Waits until it prints something that matches, and resolves to the match. */
   prints: (expression: RegExp) => Promise<RegExpExecArray>
-  /** Waits for its end; its exit code, or the signal that ended it. */
+  /** Resolves when it has ended, to its exit code or the signal that ended it. */
   ended: Promise<number | NodeJS.Signals>
 }
 
-/** Runs `apps/<app>/src/main.ts` with just these variables, and Voximplant's public credentials. Ended with its scope. */
+/** Runs `apps/<app>/src/main.ts` with only these variables and Voximplant's public credentials. It ends with its scope. */
 export function runApp(app: string, environment: Record<string, string>, args: string[] = []): RunningProcess {
   const env = {
     PATH: process.env.PATH,
@@ -60,7 +60,7 @@ export function runApp(app: string, environment: Record<string, string>, args: s
   }
 }
 
-/** The port on which an ingest, or a standalone, takes callbacks; waits until it says so. */
+/** Waits until an ingest, or a standalone, says on which port it takes callbacks, and resolves to that. */
 export async function ingestPort({ prints }: RunningProcess): Promise<number> {
   return Number((await prints(/"port":(\d+),"sources"/))[1])
 }
@@ -74,13 +74,13 @@ export async function runCli(
   return { code: await cli.ended, output: cli.output() }
 }
 
-/** A folder that goes with its scope. */
+/** Makes a folder that is removed at the end of its scope. */
 export async function temporaryFolder(): Promise<{ path: string } & AsyncDisposable> {
   const path = await mkdtemp(join(tmpdir(), 'ringback-test-'))
   return { path, [Symbol.asyncDispose]: () => rm(path, { recursive: true, force: true }) }
 }
 
-/** A configuration file beside the repository's own, where it finds the same packages. */
+/** Writes a configuration file beside the repository's own, where it finds the same packages. */
 export async function configFile(content: string): Promise<{ path: string } & AsyncDisposable> {
   const path = join(root, `ringback.test-${process.pid}-${Date.now()}.config.ts`)
   await writeFile(path, content)

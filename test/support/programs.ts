@@ -1,18 +1,18 @@
 import { execFileSync, spawnSync } from 'node:child_process'
 import { join } from 'node:path'
 
-/** What Ringback asks of a Redis: that it loses nothing which it has acknowledged. */
+/** The settings that Ringback asks for: with these, a Redis loses nothing that it has acknowledged. */
 // oxfmt-ignore
 export const REDIS_SETTINGS = [
   '--appendonly', 'yes', '--appendfsync', 'always', '--maxmemory-policy', 'noeviction', '--save', '',
 ]
 
-/** Where Debian puts programs that are started as services; not every user has it in PATH. */
+/** The folders of programs that are started as services. Not every user has them in PATH. */
 const SERVICE_FOLDERS = ['/usr/sbin', '/usr/local/sbin']
 
 /**
- * The program's path or name, installed if need be with apt-get where this runs as root on Debian. Throws an error that
- * says what to do where it cannot be had. `otherwise` names what else would do.
+ * The program's path or name. If need be, it is installed with apt-get, where this runs as root on Debian. If it cannot be
+ * had, throws an error that says what to do; `otherwise` names what else would do.
  */
 export function ensureProgram(
   program: string,
@@ -34,7 +34,7 @@ function findProgram(program: string): string | undefined {
   return [program, ...SERVICE_FOLDERS.map((folder) => join(folder, program))].find(isThere)
 }
 
-/** Whether it can be started; what it makes of the option is its own affair. */
+/** Whether the program can be started, whatever it makes of the option. */
 function isThere(program: string): boolean {
   return spawnSync(program, ['--version'], { stdio: 'ignore' }).error === undefined
 }

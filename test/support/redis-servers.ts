@@ -10,18 +10,18 @@ import { ensureProgram, REDIS_SETTINGS } from './programs.ts'
 import { eventually } from './ringback.ts'
 import { freePort } from './free-port.ts'
 
-// Redis as programs of a test's own: to be killed, emptied, filled, demoted. Each ends with its scope.
+// Redis servers of a test's own, to be killed, emptied, filled, demoted. Each ends with its scope.
 
 export interface OwnRedis extends AsyncDisposable {
   port: number
   url: string
-  /** To look at it and to set it; connects anew by itself. */
+  /** A client for reading and setting things; it reconnects by itself. */
   client: Redis
   kill: (signal: NodeJS.Signals) => void
   isRunning: () => boolean
-  /** Ends it; what it has on disk stays. */
+  /** Stops it; what it has on disk stays. */
   stop: () => Promise<void>
-  /** Ends it with SIGKILL and starts it on the same port: with what is on its disk, or empty. */
+  /** Kills it with SIGKILL and starts it on the same port: with what is on its disk, or empty. */
   restart: (options?: { empty: boolean }) => Promise<void>
 }
 
@@ -70,11 +70,11 @@ export async function startRedis(more: string[] = []): Promise<OwnRedis> {
 export interface OwnCluster extends AsyncDisposable {
   url: string
   nodes: OwnRedis[]
-  /** Those that are masters at this moment. */
+  /** Resolves to the servers that are masters at this moment. */
   masters: () => Promise<OwnRedis[]>
 }
 
-/** Three masters with a replica each. */
+/** Starts a cluster of three masters with a replica each. */
 export async function startCluster(): Promise<OwnCluster> {
   await using stack = new AsyncDisposableStack()
   const settings = ['--cluster-enabled', 'yes', '--cluster-node-timeout', String(NODE_TIMEOUT_MS)]
@@ -114,7 +114,7 @@ export interface OwnSentinels extends AsyncDisposable {
   replicas: OwnRedis[]
 }
 
-/** A master, two replicas, and three sentinels that want two for a failover. */
+/** Starts a master, two replicas, and three sentinels, two of which must agree on a failover. */
 export async function startSentinels(): Promise<OwnSentinels> {
   await using stack = new AsyncDisposableStack()
   const master = stack.use(await startRedis())

@@ -19,12 +19,12 @@ import type { Worker, WorkerOptions } from '@ringback/worker/worker'
 
 export const log = createLogger('test', process.env.TEST_LOG_LEVEL ?? 'silent')
 
-/** For making and dropping databases, which writes everything back: that takes as long as the disk takes. */
+/** Connects to make and drop databases, which waits for the disk and has no tight time limit. */
 export function connectAsAdmin(url: string): Sql {
   return connect(url, { max: 1, applicationName: 'ringback tests', longestStatementMs: LONG_WORK_MS })
 }
 
-/** A migrated database of one's own, with a queue of one's own beside it; dropped at the end of the scope. */
+/** Makes a migrated database and a queue for one test. The database is dropped at the end of the scope. */
 export async function freshDatabase(): Promise<Database> {
   const templateUrl = new URL(inject('templateUrl'))
   const template = templateUrl.pathname.slice(1)
@@ -45,7 +45,7 @@ export async function freshDatabase(): Promise<Database> {
   }
 }
 
-/** The queue of a database, where this project's tests have theirs. `name` keeps those of other databases apart from it. */
+/** The queue of a database, on this test project's kind of server. `name` keeps it apart from those of other databases. */
 export function queueFor(databaseUrl: string, name: string): QueueServer {
   return inject('queue') === 'redis'
     ? { kind: 'redis', url: inject('redisUrl'), prefix: `{${name}}` }
@@ -53,7 +53,7 @@ export function queueFor(databaseUrl: string, name: string): QueueServer {
 }
 
 /**
- * A Redis database of the server, empty, for processes: they know no queue prefix. Each of vitest's workers has one, for
+ * The URL of an empty Redis database, for processes, which know no queue prefix. Each of vitest's workers has one, because
  * it runs one test at a time.
  */
 export async function ownRedis(): Promise<string> {
@@ -79,7 +79,7 @@ export function storeRounds({ sql }: Pick<Database, 'sql'>, options: Partial<Sto
   return createStoreEvents({ sql, handlers: [], enqueueDeliveries: async () => {}, log, signal, ...options })
 }
 
-/** What processes need to be told of a database and of its queue. */
+/** The variables that tell processes of a database and its queue. */
 export async function environmentFor(database: Database): Promise<Record<string, string>> {
   const queue = inject('queue') === 'redis' ? { REDIS_URL: await ownRedis() } : {}
   return { DATABASE_URL: database.url, ...queue }
@@ -91,7 +91,7 @@ export interface Database extends AsyncDisposable {
   queue: QueueServer
 }
 
-/** One source `voximplant` with the public credentials, and what `definition` adds. */
+/** A configuration with one source `voximplant` with the public credentials, and what `definition` adds. */
 export function configWith(definition: Partial<ConfigDefinition> = {}): Config {
   const { accountId, apiKey, salt } = demoCredentials
   return resolveConfig(
@@ -100,6 +100,7 @@ export function configWith(definition: Partial<ConfigDefinition> = {}): Config {
   )
 }
 
+/** Starts an ingest on a free port, with the queue of `database`. It ends with its scope. */
 export async function startIngest(
   database: Database,
   options: Partial<IngestOptions> = {},
@@ -115,6 +116,7 @@ export async function startIngest(
   return { ...ingest, [Symbol.asyncDispose]: ingest.close }
 }
 
+/** Starts a worker on `database` and its queue. It ends with its scope. */
 export async function startWorker(
   database: Database,
   options: Partial<WorkerOptions> = {},
@@ -144,6 +146,7 @@ export function aCallback(callbackId: string | number, fields: Record<string, un
   }
 }
 
+/** Posts a JSON body to an ingest. */
 export function post(
   ingest: { port: number },
   body: string | Buffer,
@@ -157,11 +160,12 @@ export function post(
   })
 }
 
+/** Posts one request with these callbacks to an ingest. */
 export function postCallbacks(ingest: { port: number }, ...callbacks: unknown[]): Promise<Response> {
   return post(ingest, JSON.stringify({ callbacks }))
 }
 
-/** A callback as ingest gives it to the queue. */
+/** A callback as ingest adds it to the queue. */
 export function queued(callbackId: string, fields: Partial<QueuedCallback> = {}): QueuedCallback {
   const raw = fields.raw ?? Buffer.from(JSON.stringify({ callback_id: callbackId })).toString('base64')
   return {
@@ -189,7 +193,7 @@ export function groupOf(callbacks: QueuedCallback[], quarantined: QueuedRefusal[
   return { id: `group-${randomUUIDv7()}`, data: storeJob(parts) }
 }
 
-/** Waits until `check` throws no more. */
+/** Waits until `check` no longer throws, and resolves to its result. */
 export function eventually<Result>(check: () => Promise<Result>, timeout = 30_000): Promise<Result> {
   return vi.waitFor(check, { timeout, interval: 50 })
 }

@@ -16,14 +16,14 @@ import type { TestProject } from 'vitest/node'
 import { freePort } from './free-port.ts'
 import { ensureProgram, REDIS_SETTINGS } from './programs.ts'
 
-// Real servers for the service tests: those that TEST_DATABASE_URL and TEST_REDIS_URL name, else containers where there
-// is an engine that can have the images, else programs on this machine. Never those of DATABASE_URL and REDIS_URL.
+// Real servers for the service tests: those that TEST_DATABASE_URL and TEST_REDIS_URL name, else containers if there is an
+// engine that can get the images, else programs on this machine. Never those of DATABASE_URL and REDIS_URL.
 
 declare module 'vitest' {
   interface ProvidedContext {
-    /** Which backend the tests of this project put the queue on. */
+    /** The backend on which this project's tests have the queue. */
     queue: 'redis' | 'postgres'
-    /** A server on which tests may make databases; the path names the migrated one that they copy. */
+    /** The URL of a server on which tests may make databases. Its path names the migrated one that they copy. */
     templateUrl: string
     redisUrl: string
   }
@@ -54,7 +54,7 @@ export default async function setup(project: TestProject): Promise<(() => Promis
   }
 }
 
-/** A migrated database that each test copies, which takes a tenth of a second. */
+/** Makes a migrated database that each test copies, which takes a tenth of a second. */
 async function createTemplate(serverUrl: string): Promise<Server> {
   const name = `ringback_template_${process.pid}_${Date.now()}`
   const admin = connect(serverUrl, { max: 1, applicationName: 'ringback tests', longestStatementMs: LONG_WORK_MS })
@@ -91,7 +91,7 @@ async function postgresServer(useContainers: boolean): Promise<Server> {
     : undefined
   if (container !== undefined) return { url: container.getConnectionUri(), stop: () => container.stop() }
   const dataDir = await mkdtemp(join(await dataFolder(), 'ringback-postgres-'))
-  // What survives a crash of the machine is not what is tested here; and statistics change when a test says so.
+  // No test crashes the machine, so nothing needs fsync. Without autovacuum, statistics change only when a test wants it.
   const settings = ['fsync=off', 'max_connections=300', 'autovacuum=off']
   const server = await startPostgres({ dataDir, port: await freePort(), settings })
   return {
@@ -105,7 +105,7 @@ async function postgresServer(useContainers: boolean): Promise<Server> {
 
 const ROOM_BYTES = 4 * 1024 ** 3
 
-/** In memory where there is room: tests make and drop databases of a thousand files each, hundreds of them. */
+/** The folder for data: in memory if there is room, because tests make and drop hundreds of databases of 1000 files. */
 export async function dataFolder(): Promise<string> {
   const memory = '/dev/shm'
   const { bavail, bsize } = await statfs(memory).catch(() => ({ bavail: 0, bsize: 0 }))

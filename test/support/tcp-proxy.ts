@@ -2,25 +2,26 @@ import { once } from 'node:events'
 import { connect, createServer } from 'node:net'
 import type { AddressInfo, Socket } from 'node:net'
 
-/** A way to a server that can be cut, or frozen: connections stay open and nothing passes. */
+/** A proxy in front of a server. It can be cut, or frozen, so that connections stay open but nothing passes. */
 export interface TcpProxy extends AsyncDisposable {
-  /** The server's URL, by way of the proxy. */
+  /** The server's URL through the proxy. */
   url: string
   /** Ends every connection and refuses new ones. */
   cut: () => Promise<void>
   freeze: () => void
-  /** Freezes just the connections, now and from now on, over which something came that is like `tag`: it is swallowed. */
+  /** Freezes only connections, also later ones, over which something comes that matches `tag`. That is swallowed. */
   freezeTagged: () => void
-  /** How many connections that came over. */
+  /** How many open connections have carried something that matches `tag`. */
   tagged: () => number
   /** Freezes the connections of this moment for ever; new ones pass. */
   abandon: () => void
-  /** Leads new connections to another server. */
+  /** Directs new connections to another server. */
   lead: (serverUrl: string) => void
-  /** After any of them but the last two. */
+  /** Ends a cut or a freeze; what `abandon` and `lead` did stays. */
   restore: () => Promise<void>
 }
 
+/** Starts a proxy to a server, on a free port. It ends with its scope. */
 export async function proxyTo(serverUrl: string, { tag = /(?!)/ }: { tag?: RegExp } = {}): Promise<TcpProxy> {
   let target = new URL(serverUrl)
   const sockets = new Set<Socket>()
