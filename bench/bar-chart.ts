@@ -1,4 +1,4 @@
-/** One bar: a median, and the range that the runs came to. */
+/** One bar: the median and the range of the runs. */
 export interface Bar {
   label: string
   value: number
@@ -15,7 +15,7 @@ const TOP = 52
 const ROW_HEIGHT = 28
 const BAR_HEIGHT = 16
 
-// What a viewer sees follows the scheme of the page or the system, as far as it can be told.
+// The colours follow the colour scheme of the page or the system, as far as it is known.
 const STYLE = `
   text { font: 13px system-ui, sans-serif; fill: #1f2328 }
   .title { font-weight: 600; font-size: 15px }
@@ -33,7 +33,7 @@ const STYLE = `
     .paper { fill: #0d1117 }
   }`
 
-/** An SVG of horizontal bars, each with its number; a line across its end shows least and greatest. */
+/** An SVG of horizontal bars, each with its number. A line across the end of a bar shows least and greatest. */
 export function barChart(title: string, note: string, bars: readonly Bar[], format: (value: number) => string): string {
   const scale =
     (WIDTH - LABELS_WIDTH - VALUES_WIDTH) / Math.max(...bars.map(({ value, greatest }) => greatest ?? value))

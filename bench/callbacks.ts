@@ -1,31 +1,31 @@
 import { open } from 'node:fs/promises'
 import { signCallbackId } from '@ringback/core/providers/voximplant'
 
-/** Not the demo's, with which ingest would listen on loopback only. */
+/** Not the demo credentials, with which ingest would listen on loopback only. */
 const credentials = {
   accountId: '4711001',
   apiKey: '0f8fad5b-d9cb-469f-a165-70867728950e',
   salt: 'salt-of-the-benchmark',
 }
 
-/** The same for the programs that are measured. */
+/** The variables that give these credentials to the programs that are measured. */
 export const credentialVariables = {
   VOXIMPLANT_ACCOUNT_ID: credentials.accountId,
   VOXIMPLANT_API_KEY: credentials.apiKey,
   VOXIMPLANT_SALT: credentials.salt,
 }
 
-/** Of a message of ordinary length. */
+/** The text of a message of ordinary length. */
 export const TEXT =
   'Hello, this is a message of ordinary length about an appointment: please call back before noon tomorrow, or answer ' +
   'with YES to keep it and NO to cancel it. Thank you, and have a good day.'
 
-/** A genuine request about callback `number`: about 500 bytes, and as long for every number below a thousand million. */
+/** The body of a genuine request with callback `number`: about 500 bytes, the same for every number below a billion. */
 export function callbackBody(number: number): string {
   return requestBody(number, 1)
 }
 
-/** A genuine request about `count` callbacks, from callback `first` on. */
+/** The body of a genuine request with `count` callbacks, from callback `first` on. */
 function requestBody(first: number, count: number): string {
   return JSON.stringify({ callbacks: Array.from({ length: count }, (_, index) => callback(first + index)) })
 }
@@ -47,7 +47,7 @@ function callback(number: number) {
   }
 }
 
-/** Writes `count` request bodies of `callbacks` each, one a line, no callback in two of them. */
+/** Writes `count` request bodies with `callbacks` callbacks each, one body a line. No callback is in two of them. */
 export async function writeBodies(path: string, count: number, callbacks = 1): Promise<void> {
   await using file = await open(path, 'w')
   const CHUNK = 10_000

@@ -7,7 +7,7 @@ import { totalUs } from './measure-load.ts'
 import { median } from './statistics.ts'
 
 export interface Chart {
-  /** In docs/charts. */
+  /** The file's name in docs/charts. */
   file: string
   title: string
   svg: string

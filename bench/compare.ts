@@ -13,19 +13,19 @@ import { medianAndSpread } from './statistics.ts'
 
 // node bench/compare.ts <checkout> <checkout> ...
 //
-// What a change does to ingest: CPU of a request under load, and the answer to one that comes alone. Under load the
-// checkouts run at the same time, each with senders of its own, so that whatever else the machine does meets all of them
-// alike: the medians of two copies of one version differ by 2 or 3 %, where runs one after another differ by 10. Idle, they
-// take turns, and two copies may differ by 0.08 ms.
+// Measures what a change does to ingest: the CPU of a request under load, and the time to answer one that comes alone.
+// Under load, the checkouts run at the same time, each with senders of its own, so that whatever else the machine does
+// affects all of them alike. The medians of two copies of one version then differ by 2 or 3 %; in runs one after another
+// they would differ by 10 %. When idle, the checkouts take turns, and two copies may differ by 0.08 ms.
 
-/** Each in fresh processes. */
+/** How many rounds there are, each in fresh processes. */
 const ROUNDS = 4
-/** In each round, after one to warm up. */
+/** How many runs a round has, after one to warm up. */
 const RUNS = 4
 const SECONDS = 3
 const CONNECTIONS = 32
 const IDLE_ROUNDS = 3
-/** Beyond what one of several ingests can answer. */
+/** More than one of several ingests can answer. */
 const MOST_REQUESTS_PER_SECOND = 40_000
 
 await runBench(async (resources) => {
@@ -64,12 +64,12 @@ function designAt(folder: string, index: number): Design {
     database: `bench_compare_${index}`,
     ingest,
     worker: join(checkout, ringback.worker!),
-    // Of its own modules, too.
+    // The configuration is the checkout's own too, so that it imports the checkout's modules.
     environment: { RINGBACK_CONFIG: join(checkout, 'ringback.config.ts') },
   }
 }
 
-/** For each run, microseconds of CPU that a request cost each design's ingest. Nothing is stored: no worker is running. */
+/** For each run, microseconds of CPU that a request costs each design's ingest. No worker runs, so nothing is stored. */
 async function measureTogether(
   resources: AsyncDisposableStack,
   servers: Servers,

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import type { Servers } from './servers.ts'
 import { median } from './statistics.ts'
 
-/** What a reader has to know to judge the figures, one line each. */
+/** What a reader must know to judge the figures, a line for each condition. */
 export async function describeConditions({ dir, versions }: Servers): Promise<string[]> {
   const gibibytes = Math.round(totalmem() / 2 ** 30)
   return [
@@ -14,7 +14,7 @@ export async function describeConditions({ dir, versions }: Servers): Promise<st
   ]
 }
 
-/** Every design waits for the disk, so its speed is a condition. */
+/** How long an fdatasync takes here, in ms. It is a condition because every design waits for the disk. */
 async function fdatasyncMs(dir: string): Promise<number> {
   await using file = await open(join(dir, 'fdatasync'), 'w')
   const page = Buffer.alloc(4096)

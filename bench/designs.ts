@@ -12,7 +12,7 @@ import { freePort } from './servers.ts'
 import type { Servers } from './servers.ts'
 
 /**
- * A way to take callbacks from HTTP, and, but for those that store nothing, into Postgres. Each listens for them at
+ * A way to bring callbacks from HTTP into Postgres; some designs store nothing. Each takes callbacks at
  * `/callbacks/voximplant` and stores them in a table `events` of a database of its own.
  */
 export interface Design {
@@ -21,15 +21,15 @@ export interface Design {
   ingest: string
   worker?: string
   usesRedis: boolean
-  /** `always` where it is left out: on disk before the answer. */
+  /** Default: `always`, which is on disk before the answer. */
   appendfsync?: 'always' | 'everysec'
-  /** It answers, and that is all. */
+  /** Whether it only answers. */
   storesNothing?: boolean
-  /** Variables beside those that every design gets. */
+  /** Variables besides those that every design gets. */
   environment?: Record<string, string>
-  /** Whether each event has a delivery, whose end belongs to the run. */
+  /** Whether each event has a delivery, for whose end the run waits. */
   hasDeliveries?: boolean
-  /** Makes what it needs in its empty database. */
+  /** Makes what the design needs in its empty database. */
   prepare: (databaseUrl: string) => Promise<void>
 }
 
@@ -135,12 +135,12 @@ async function makeNaiveTable(databaseUrl: string): Promise<void> {
   await sql.unsafe(table).finally(() => sql.end())
 }
 
-/** A design at work. */
+/** A design that runs. */
 export interface RunningDesign {
   url: string
   databaseUrl: string
   ingest: Program
-  /** All of a kind, the first included. */
+  /** The URLs of all its ingests, the first included. */
   urls: string[]
   ingests: Program[]
   workers: Program[]
@@ -150,7 +150,7 @@ export interface RunningDesign {
 }
 
 export interface DesignShape {
-  /** How many of each kind of program; 1 where it is left out. */
+  /** How many processes of each kind of program. Default: 1. */
   processes?: number
   /** Leaves the workers out: `addWorker` may start them later. */
   withoutWorkers?: boolean
@@ -180,7 +180,7 @@ export async function startDesign(
         HOST: '127.0.0.1',
         PORT: String(port),
         OPS_PORT: String(opsPort),
-        // Nobody has to be told that it leaves.
+        // No load balancer needs to notice that it leaves.
         SHUTDOWN_DELAY_MS: '0',
         SPOOL_DIR: join(servers.dir, 'spool'),
         DATABASE_URL: databaseUrl,

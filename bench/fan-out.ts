@@ -11,13 +11,13 @@ import { assertRequirements } from './requirements.ts'
 import { runBench } from './run-bench.ts'
 import { startServers } from './servers.ts'
 
-// Every event to three destinations over two workers; one destination is down for a while, and one worker is killed on the
-// way. At the end each delivery must have succeeded, once. `node bench/fan-out.ts --events 100000`
+// Two workers deliver every event to three destinations. One destination is down for a while, and one worker is killed on
+// the way. At the end each delivery must have succeeded, once. Run it by `node bench/fan-out.ts --events 100000`.
 
 const { values } = parseArgs({ options: { events: { type: 'string', default: '100000' } } })
 const events = Number(values.events)
 const CHUNK_SECONDS = 2
-/** For what the last chunk sends beyond `events`. */
+/** Bodies in reserve, for what the last chunk sends beyond `events`. */
 const RESERVE = 100_000
 
 interface Totals {
@@ -53,7 +53,7 @@ await runBench(async (resources) => {
   const say = (text: string) => console.log(`${seconds()} s: ${text}`)
   const cpuBefore = { ingest: cpuTimeUs(running.ingest.pid), postgres: cpuTimeOfGroupUs(servers.postgresPid) }
 
-  /** What happens on the way, each at its share of the events. */
+  /** What happens on the way, and at which share of the events. */
   const plan: { at: number; name: string; act: () => void }[] = [
     { at: 0.3, name: 'the third destination is down', act: () => writeFileSync(downFile, '') },
     { at: 0.5, name: 'a worker is killed', act: () => process.kill(second.pid, 'SIGKILL') },

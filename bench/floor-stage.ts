@@ -9,9 +9,9 @@ import { connect } from '@ringback/core/store/connect'
 import { callbackBody } from './callbacks.ts'
 import { cpuTimeOfGroupUs } from './cpu-time.ts'
 
-// The least that one stage of Ringback can cost: nothing but that stage, in a process of its own, on the servers whose
-// process ids are given. `node floor-stage.ts xadd|dequeue|store <pid of the stage's server>` prints its microseconds
-// of CPU for each event, this process and the server together.
+// Measures the least that one stage of Ringback can cost: nothing but that stage, in a process of its own.
+// `node floor-stage.ts xadd|dequeue|store <pid of the stage's server>` prints the microseconds of CPU for each event, of
+// this process and the server together.
 
 const EVENTS_PER_JOB = 64
 const WARM_UP_JOBS = 150
@@ -21,7 +21,7 @@ const CONCURRENCY = 8
 const [stage, serverPid] = [process.argv[2]!, Number(process.argv[3])]
 const stages: Record<string, () => Promise<Measured>> = { xadd, dequeue, store }
 
-/** The work before what is measured, and what is. */
+/** The work that is measured, and what comes before it. */
 interface Measured {
   warmUp: () => Promise<unknown>
   work: () => Promise<unknown>
@@ -88,7 +88,7 @@ async function take(count: number): Promise<void> {
   connection.disconnect()
 }
 
-/** The statement of the worker, into the product's own tables. */
+/** The worker's statement, into the product's own tables. */
 async function store(): Promise<Measured> {
   const sql = connect(process.env.DATABASE_URL!, { max: CONCURRENCY, applicationName: 'floor' })
   const jobs = (await makeGroups()).map((parts) => groupOf(parts))
@@ -105,7 +105,7 @@ async function store(): Promise<Measured> {
   return { warmUp: () => storeAll(WARM_UP_JOBS), work: () => storeAll(JOBS) }
 }
 
-/** Groups as ingest makes them of wrk's requests, by its own code. */
+/** Makes groups from wrk's requests as ingest does, with ingest's own code. */
 async function makeGroups(): Promise<GroupPart[][]> {
   const config = await loadConfig(join(import.meta.dirname, 'handlers/none.config.ts'), process.env)
   const source = config.sources.get('voximplant')!

@@ -3,7 +3,7 @@ import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { isInstalled } from './requirements.ts'
 
-/** Waits after each fsync of the program that it is preloaded into, as a slower disk would. */
+/** A library in C. Preloaded into a program, it waits after each fsync, as a slower disk would. */
 const SOURCE = `
 #define _GNU_SOURCE
 #include <dlfcn.h>

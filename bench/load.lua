@@ -1,5 +1,5 @@
--- What wrk sends: the bodies of a file, one a line and each once. Arguments: the file, how many lines to pass over.
--- Meant for one thread, so that no two can take the same line.
+-- Makes wrk send the bodies in a file, one a line and each once. Arguments: the file, and how many lines to skip.
+-- Works with one thread only: two would take the same lines.
 
 local thread
 
@@ -15,7 +15,7 @@ function init(arguments)
   looked = false
   sent = 0
   ran_out = 0
-  -- Made once: wrk.format would make it for each request, and take that time from the cores that are measured.
+  -- Made once: wrk.format would make it for each request, and use CPU time that the measured programs need.
   head = string.format(
     'POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\nContent-Length: ', wrk.path, wrk.headers['Host']
   )

@@ -5,7 +5,7 @@ export interface Load {
   url: string
   /** A file of bodies, one a line. */
   bodies: string
-  /** Bodies at its beginning that have been sent before. */
+  /** How many bodies at its beginning have been sent before. */
   skip: number
   seconds: number
   connections: number
@@ -13,7 +13,7 @@ export interface Load {
 }
 
 export interface LoadResult {
-  /** Requests sent: those answered, and at most one on each connection whose answer wrk did not wait for. */
+  /** Requests sent: those answered, and at most one on each connection for whose answer wrk did not wait. */
   sent: number
   answered: number
   seconds: number
@@ -22,12 +22,12 @@ export interface LoadResult {
   p999Ms: number
 }
 
-/** Sends distinct bodies as fast as they are answered. Rejects if any answer was not a good one. */
+/** Sends distinct bodies as fast as they are answered. Rejects if any answer was an error. */
 export async function sendLoad(resources: AsyncDisposableStack, load: Load): Promise<LoadResult> {
   const wrk = startProgram(resources, {
     command: 'wrk',
     args: [
-      // One thread: it is far from busy, and more would only share the cores with what is measured.
+      // One thread is far from busy. More threads would only take CPU from what is measured.
       '--threads=1',
       `--connections=${load.connections}`,
       `--duration=${load.seconds}s`,

@@ -9,7 +9,7 @@ import { report } from './report.ts'
 import { assertRequirements } from './requirements.ts'
 import { startServers } from './servers.ts'
 
-// Measures Ringback against the designs that one would take otherwise, on the same servers in the same minutes.
+// Measures Ringback against the designs that one might choose instead, on the same servers in the same minutes.
 // The page goes to standard output, progress to standard error.
 
 const DOCS = join(import.meta.dirname, '../docs')

@@ -1,4 +1,4 @@
-/** A table; empty where it has no rows. */
+/** A Markdown table; an empty text if there are no rows. */
 export function table(columns: readonly string[], rows: readonly (readonly (string | number)[])[]): string {
   if (rows.length === 0) return ''
   return [columns, columns.map(() => '---'), ...rows].map((cells) => `| ${cells.join(' | ')} |`).join('\n')

@@ -27,10 +27,10 @@ import { startServers } from './servers.ts'
 import type { Servers } from './servers.ts'
 import { median } from './statistics.ts'
 
-/** Values of each design, by its name, in the order of the rounds. */
+/** The values of each design, by its name, in the order of the rounds. */
 export type Runs<Value> = Record<string, Value[]>
 
-/** What was measured; sections that were not asked for are empty. Plain data, as `--json` writes it. */
+/** What was measured. Sections that were not asked for are empty. It is plain data, as `--json` writes it. */
 export interface Measurements {
   /** By the scenario's name. */
   loads: Record<string, Runs<LoadRun>>
@@ -52,6 +52,7 @@ const LATENCY_DESIGNS = {
 const IDLE_DESIGNS = [ringback, naive, withoutQueue, ringbackWithoutRedis]
 const IDLE_COST_DESIGNS = [ringback, ringbackWithoutRedis, naive, withoutQueue, pgBoss, graphileWorker]
 
+/** Measures the sections that `options` ask for, round by round, and shows progress on standard error. */
 export async function measureAll(
   resources: AsyncDisposableStack,
   servers: Servers,
@@ -115,7 +116,7 @@ export async function measureAll(
     results.loads[name] = runs
   }
 
-  /** On servers of its own, and the others sleep meanwhile. */
+  /** Measures on servers of its own. The other servers are idle meanwhile. */
   async function measureSlowDisk(slow: readonly Scenario[]): Promise<void> {
     const problem = fsyncDelayProblem()
     if (problem !== undefined) {
@@ -144,7 +145,7 @@ export async function measureAll(
     }
   }
 
-  /** Events a second that a design stores at most, from its runs under load; measured now where there are none. */
+  /** The most events a second that a design stores, from its runs under load; measured now if there are none. */
   async function capacityOf(design: Design): Promise<number> {
     const runs = results.loads.load?.[design.name] ?? measuredAlone.get(design) ?? []
     if (runs.length === 0) {
@@ -156,13 +157,13 @@ export async function measureAll(
   }
 }
 
-/** Names of the rates; the last is a share of what the design itself can bear. */
+/** The name of the last rate, which is a share of what the design itself can handle. */
 export const HALF_LOAD = 'half'
 function ratesOf(capacity: number): Rates {
   return { '300': 300, '1500': 1500, [HALF_LOAD]: Math.round(capacity / 2) }
 }
 
-/** Another one first in each round, so that no design always comes after the same one. */
+/** The designs in turn: each round begins with another, so that no design always comes after the same one. */
 function inTurn(designs: readonly Design[], round: number): Design[] {
   const first = (round - 1) % designs.length
   return [...designs.slice(first), ...designs.slice(0, first)]
@@ -173,7 +174,7 @@ function progress(section: string, round: number, rounds: number, text: string):
   console.error(`${String(seconds).padStart(4)} s  ${section} ${round}/${rounds}  ${text}`)
 }
 
-/** As JSON whose numbers have two decimals. */
+/** The values as JSON whose numbers have two decimals. */
 function inShort(values: object): string {
   return JSON.stringify(values, (_, value: unknown) =>
     typeof value === 'number' ? Math.round(value * 100) / 100 : value,

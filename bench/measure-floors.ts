@@ -6,7 +6,7 @@ import type { Bodies } from './measure-load.ts'
 import { startProgram } from './program.ts'
 import type { Servers } from './servers.ts'
 
-/** Microseconds of CPU for each event, of each stage alone. */
+/** Microseconds of CPU that each stage alone takes for an event. */
 export interface Floors {
   /** Bare Hono reads and verifies. */
   http: number
@@ -18,6 +18,7 @@ export interface Floors {
   store: number
 }
 
+/** Measures each stage once, in a process of its own. */
 export async function measureFloors(
   resources: AsyncDisposableStack,
   servers: Servers,

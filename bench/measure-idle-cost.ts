@@ -5,17 +5,18 @@ import { cpuTimes } from './measure-load.ts'
 import type { CpuTimes } from './measure-load.ts'
 import type { Servers } from './servers.ts'
 
-/** What a design takes when nothing comes in. */
+/** What a design costs when nothing comes in. */
 export interface IdleCost {
-  /** Of one core, in percent, of each kind of process. */
+  /** CPU of each kind of process, in percent of one core. */
   cpuPercent: CpuTimes
   redisCommandsPerSecond: number
-  /** In the design's own database. */
+  /** Transactions in the design's own database. */
   transactionsPerSecond: number
 }
 
 const SETTLE_MS = 3000
 
+/** Measures what a design costs while nothing comes in. */
 export async function measureIdleCost(
   resources: AsyncDisposableStack,
   servers: Servers,

@@ -6,7 +6,7 @@ import type { Design } from './designs.ts'
 import type { Servers } from './servers.ts'
 import { median, quantile } from './statistics.ts'
 
-/** How long an answer takes where one request comes at a time. */
+/** How long an answer takes if requests come one at a time. */
 export interface IdleLatency {
   p50Ms: number
   p99Ms: number
@@ -14,13 +14,13 @@ export interface IdleLatency {
 
 const WARM_UP_REQUESTS = 500
 const REQUESTS = 400
-/** Requests to one design, before it is the next one's turn. */
+/** How many requests one design gets before it is the next one's turn. */
 const TURN = 50
 const WARM_UP_GAP_MS = 1
-/** Long enough for every design to have stored a callback before the next one comes: otherwise it is not idle. */
+/** Long enough for every design to store a callback before the next one comes; otherwise it would not be idle. */
 const GAP_MS = 20
 
-/** By the design's name. All designs run at the same time and take turns, so that each meets the machine in the same state. */
+/** Measures designs, by name. All run at the same time and take turns, so that each meets the machine in the same state. */
 export async function measureIdle(
   resources: AsyncDisposableStack,
   servers: Servers,

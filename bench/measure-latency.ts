@@ -13,17 +13,17 @@ export interface Latency {
   p50Ms: number
   p99Ms: number
   p999Ms: number
-  /** Requests that were not answered with 200. */
+  /** How many requests were not answered with 200. */
   failed: number
 }
 
 /** Requests a second, by the name that the report gives them. */
 export type Rates = Readonly<Record<string, number>>
 
-/** Of the one that sends: each rate has a fresh one. */
+/** How long the sender warms up. Each rate has a fresh one. */
 const CLIENT_WARM_UP_SECONDS = 2
 
-/** One design at each of `rates`, its workers at work; then all of it must be stored. */
+/** Measures one design at each of `rates`, while its workers run. Rejects unless all is stored afterwards. */
 export async function measureLatency(
   resources: AsyncDisposableStack,
   servers: Servers,

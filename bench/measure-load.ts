@@ -10,13 +10,13 @@ import { sendLoad } from './load.ts'
 import type { LoadResult } from './load.ts'
 import type { Servers } from './servers.ts'
 
-/** What one run of one design came to. */
+/** The result of one run of one design. */
 export interface LoadRun {
-  /** From the start of the load until the last row was in Postgres; of a design that stores nothing, answered ones. */
+  /** Measured until the last row is in Postgres. For a design that stores nothing, these are the answered events. */
   eventsPerSecond: number
-  /** Requests answered. */
+  /** Answered requests a second. */
   answersPerSecond: number
-  /** Of several ingest processes, the slowest one's. */
+  /** Of several ingest processes, those of the slowest. */
   p50Ms: number
   p99Ms: number
   p999Ms: number
@@ -24,7 +24,7 @@ export interface LoadRun {
   cpuUs: CpuTimes
 }
 
-/** Each the sum over the processes of its kind. */
+/** CPU times; each is the sum over the processes of its kind. */
 export interface CpuTimes {
   ingest: number
   worker: number
@@ -32,18 +32,18 @@ export interface CpuTimes {
   postgres: number
 }
 
-/** All processes together. */
+/** The CPU time of all processes together. */
 export function totalUs({ ingest, worker, redis, postgres }: CpuTimes): number {
   return ingest + worker + redis + postgres
 }
 
 export interface LoadShape {
   connections: number
-  /** In each request. */
+  /** How many callbacks each request has. */
   callbacks: number
-  /** Of each kind, ingest and worker. */
+  /** How many processes there are of each kind, ingest and worker. */
   processes: number
-  /** Workers start when the load is over, to show that nothing was lost. */
+  /** Whether workers start only when the load is over, to show that nothing was lost. */
   withoutWorkers: boolean
 }
 
@@ -54,10 +54,10 @@ export interface Bodies {
 }
 
 export const WARM_UP_SECONDS = 3
-/** More than Node processes can answer on any two cores known to us, by callbacks in a request. */
+/** More than Node processes can answer on any two cores known to us, depending on the callbacks in a request. */
 const mostAnswersPerSecond = (callbacks: number) => (callbacks === 1 ? 100_000 : 40_000)
 
-/** Bodies that no run of `seconds` can use up, all different. */
+/** Makes bodies, all different, of which no run of `seconds` can use up all. */
 export async function makeBodies(dir: string, seconds: number, callbacks: number): Promise<Bodies> {
   const file = join(dir, `bodies-${callbacks}`)
   const count = (WARM_UP_SECONDS + seconds) * mostAnswersPerSecond(callbacks)
@@ -66,8 +66,9 @@ export async function makeBodies(dir: string, seconds: number, callbacks: number
 }
 
 /**
- * One run in fresh processes, so that none inherits another's memory or compiled code: a warm-up, and when its rows are
- * stored, the load that is measured. Rejects unless every callback sent is one row in Postgres at the end.
+ * Measures one run in fresh processes, so that none inherits another's memory or compiled code. After a warm-up, and when
+ * its rows are stored, comes the load that is measured. Rejects unless every callback sent is one row in Postgres at the
+ * end.
  */
 export async function measureLoad(
   resources: AsyncDisposableStack,
@@ -82,7 +83,7 @@ export async function measureLoad(
     answered: results.reduce((sum, { answered }) => sum + answered, 0) * shape.callbacks,
     sent: results.reduce((sum, { sent }) => sum + sent, 0) * shape.callbacks,
   })
-  /** Says since when all is done. */
+  /** Resolves to since when all is done, by performance.now(). */
   const untilDone = async (requests: Sent): Promise<number> => {
     if (design.storesNothing) return performance.now()
     const { rows, sinceMs } = await untilStored(sql, requests)
@@ -129,7 +130,7 @@ export async function measureLoad(
   }
 }
 
-/** One wrk for each ingest process, with its share of the connections and of the bodies; the results as one. */
+/** Runs a wrk for each ingest process, with its share of connections and bodies. Merges their results. */
 async function loadAll(
   resources: AsyncDisposableStack,
   { urls }: RunningDesign,
@@ -177,19 +178,19 @@ function cpuTimeOfAllUs(programs: readonly { pid: number }[]): number {
   return programs.reduce((total, { pid }) => total + cpuTimeUs(pid), 0)
 }
 
-/** What is not stored this long after the last new row is lost. */
+/** How long after the last new row a callback that is not stored counts as lost. */
 const PATIENCE_MS = 20_000
-/** When no row has come for so long, the requests that wrk cut off have not arrived. */
+/** When no row has come for this long, the requests that wrk cut off have not arrived. */
 const SETTLE_MS = 500
 const POLL_INTERVAL_MS = 25
 
-/** Callbacks whose 200 was seen, and those that were sent: the few between them may have been cut off by wrk's end. */
+/** Callbacks whose 200 was seen, and all that were sent. The few in between may have been cut off at wrk's end. */
 export interface Sent {
   answered: number
   sent: number
 }
 
-/** Waits until all that was answered is stored, and the rest has come to rest. Says how many rows, and since when. */
+/** Waits until all that was answered is stored and no more rows come. Resolves to how many there are, and since when. */
 export async function untilStored(sql: Sql, { answered, sent }: Sent): Promise<{ rows: number; sinceMs: number }> {
   let [seen, sinceMs] = [0, performance.now()]
   for (;;) {
@@ -207,7 +208,7 @@ export async function untilStored(sql: Sql, { answered, sent }: Sent): Promise<{
 
 const DELIVERY_PATIENCE_MS = 120_000
 
-/** Looks only at what is still pending, for counting what is done would take its part of the machine. */
+/** Waits until nothing is pending. It does not count what is done, because that would load the machine. */
 async function untilDelivered(sql: Sql, sent: number): Promise<void> {
   const deadline = performance.now() + DELIVERY_PATIENCE_MS
   for (;;) {

@@ -4,9 +4,9 @@ import { Worker, isMainThread, parentPort, workerData } from 'node:worker_thread
 import { createPlainClient } from './plain-client.ts'
 import { quantile } from './statistics.ts'
 
-// Sends requests at a fixed rate, whether the ones before have been answered or not, and measures each from the moment
-// at which it was due: what waits behind a slow answer counts as slow itself. What is sent in the warm-up is not measured:
-// this process is slow itself until its code is compiled, and its connections are made. A process of its own:
+// Sends requests at a fixed rate, whether earlier ones have been answered or not, and measures each from the moment when it
+// was due: a request that waits behind a slow answer counts as slow too. Requests of the warm-up are not measured, because
+// this process itself is slow until its code is compiled and its connections are made. It is a process of its own:
 // `node open-loop.ts '{"url":…,"bodies":…,"skip":0,"rate":300,"warmUpSeconds":2,"seconds":4}'` prints one line of JSON.
 
 interface Plan {
@@ -23,8 +23,8 @@ if (isMainThread) await sendAll(JSON.parse(process.argv[2]!) as Plan)
 else tellWhenDue(workerData as { startAt: number; intervalMs: number; count: number })
 
 /**
- * Timers of Node are late by up to a millisecond, which is what is to be measured; this thread sleeps to the microsecond.
- * Tells up to which request they are due.
+ * Tells the main thread up to which request they are due. Node's timers are late by up to a millisecond, as much as is to be
+ * measured here; this thread sleeps to the microsecond.
  */
 function tellWhenDue({ startAt, intervalMs, count }: { startAt: number; intervalMs: number; count: number }): void {
   const sleeper = new Int32Array(new SharedArrayBuffer(4))

@@ -1,6 +1,6 @@
 import { parseArgs } from 'node:util'
 
-/** What can be measured, in the order in which it is. */
+/** The sections that can be measured, in their order. */
 export const SECTIONS = [
   'load',
   'shapes',
@@ -18,15 +18,15 @@ export interface Options {
   profile: 'quick' | 'default' | 'full'
   /** How often each design is measured; the designs take turns. */
   rounds: number
-  /** The same for what is not the main table. */
+  /** The same for sections other than the main table. */
   sideRounds: number
-  /** Load in each run, after a warm-up of its own. */
+  /** How long the load of each run takes, after a warm-up of its own. */
   seconds: number
   connections: number
   sections: readonly Section[]
-  /** Into docs/performance.md and docs/charts. */
+  /** Whether to write docs/performance.md and docs/charts. */
   write: boolean
-  /** A file for machines. */
+  /** A file to write all results to as JSON. */
   json: string | undefined
 }
 

@@ -10,7 +10,7 @@ export interface PlainClient {
 const MAX_CONNECTIONS = 256
 const TIMEOUT_MS = 10_000
 
-/** Far less work than Node's own client has: at thousands a second on two cores, that one measures itself. */
+/** A client that does far less work than Node's own, which at thousands a second on two cores would measure itself. */
 export function createPlainClient(url: URL): PlainClient {
   let idle: Socket[] = []
   const open = new Set<Socket>()
@@ -27,7 +27,7 @@ export function createPlainClient(url: URL): PlainClient {
       open.delete(made)
       idle = idle.filter((socket) => socket !== made)
     }
-    // Of an error whoever waits for an answer hears, and nobody else has to.
+    // Whoever waits for an answer is told of an error; nobody else needs to be.
     return made
       .setTimeout(TIMEOUT_MS, () => made.destroy())
       .on('error', () => {})
@@ -65,7 +65,7 @@ export function createPlainClient(url: URL): PlainClient {
   }
 }
 
-/** Of answers that say how long they are, as all of small ones do. */
+/** Whether an answer is complete. It must say how long it is, as all small ones do. */
 function isComplete(answer: string): boolean {
   const end = answer.indexOf('\r\n\r\n')
   if (end === -1) return false

@@ -5,7 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 
 export interface Program {
   pid: number
-  /** Resolves to what it wrote when it has ended well; rejects with it otherwise. */
+  /** Resolves to the program's output when it has ended well; otherwise rejects with that. */
   ended: Promise<string>
   stop: () => Promise<void>
 }
@@ -14,7 +14,7 @@ export interface ProgramOptions {
   command: string
   args: string[]
   environment?: NodeJS.ProcessEnv
-  /** Takes standard output and standard error. */
+  /** The file for standard output and standard error. */
   logFile: string
 }
 
@@ -45,13 +45,13 @@ export function startProgram(
     throw new Error(`${command} ${args.join(' ')} ended with ${code ?? signal}:\n${output.slice(-2000)}`)
   }
   const ended = end()
-  ended.catch(() => {}) // it may be of no interest to anybody: who waits for it sees it all the same
+  ended.catch(() => {}) // nobody may be waiting for it; whoever waits still sees the rejection
   return { pid: child.pid!, ended, stop }
 }
 
 const START_DEADLINE_MS = 20_000
 
-/** Waits until `isReady` says so or stops throwing. Rejects at once if the program ends before. */
+/** Waits until `isReady` resolves to true. Meanwhile it may reject. Rejects at once if the program ends before. */
 export async function untilReady(program: Program, isReady: () => Promise<boolean>): Promise<void> {
   const deadline = performance.now() + START_DEADLINE_MS
   const early = program.ended.then((output) => {

@@ -1,4 +1,4 @@
-/** What is compared, and where the comparison is not of like with like. */
+/** The page's section on what is compared, and where the designs are not alike. */
 export const PROMISES = `## What is compared
 
 | design | what it stores | what its 200 promises |

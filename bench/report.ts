@@ -18,7 +18,7 @@ export interface Results extends Measurements {
   options: Options
 }
 
-/** The whole page docs/performance.md. What was not measured is left out. */
+/** The whole page docs/performance.md, without sections that were not measured. */
 export function report(results: Results): string {
   return `${[
     head(results),

@@ -1,7 +1,7 @@
 import { execFileSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
 
-/** Makes sure that the programs which npm does not bring are there; wrk is installed where that can be done. */
+/** Throws unless the programs that npm does not bring are there; wrk is installed if that is possible. */
 export function assertRequirements(): void {
   if (process.platform !== 'linux')
     throw new Error('The benchmark reads CPU times from /proc, so it needs Linux: run it in a container or a VM')

@@ -12,7 +12,7 @@ export async function runBench(bench: (resources: AsyncDisposableStack) => Promi
   try {
     await bench(resources)
   } catch (error) {
-    // What fails once the end has begun fails because of it.
+    // What fails while everything is being ended fails because of that.
     if (ending === undefined) {
       console.error(error instanceof Error ? error.message : error)
       process.exitCode = 1

@@ -16,16 +16,16 @@ import { measureSizes } from './scale/measure-sizes.ts'
 import { insertRow, page } from './scale/page.ts'
 import { freePort } from './servers.ts'
 
-// What becomes of the store when it holds millions of events: made in Postgres, in the product's own tables, with all their
-// indexes. Storing is measured by store_groups, as the worker calls it, in turns with an empty database on the same server.
+// Measures the store with millions of events. They are made in Postgres, in the product's own tables, with all indexes.
+// Storing is measured by store_groups, as the worker calls it, in turns with an empty database on the same server.
 
 const GROUP_SIZES = [30, 100]
-/** Rows from which the room on the disk is judged. */
+/** How many rows are made first, to estimate how much disk all of them will take. */
 const SAMPLE_ROWS = 200_000
-/** Where storing is measured on the way to more rows. */
+/** After how many rows storing is measured on the way to more. */
 const MILESTONE_ROWS = 5_000_000
 const CONNECTIONS = 4
-/** The write-ahead log is beside what it tells of. */
+/** How much disk the write-ahead log takes besides the tables. */
 const WAL_BYTES = 8 * 2 ** 30
 
 await runBench(async (resources) => {
@@ -66,7 +66,7 @@ await runBench(async (resources) => {
       postgres: server.version,
       disk,
     })
-    // After each milestone, for the next one may be an hour away.
+    // After each milestone, because the next one may be an hour away.
     console.log(text)
     if (write) await writeFile(join(import.meta.dirname, '../docs/performance-scale.md'), text)
   }
@@ -78,7 +78,7 @@ function parseOptions(argv: string[]): { rows: number; write: boolean; disk: str
     options: {
       rows: { type: 'string', default: String(MILESTONE_ROWS) },
       write: { type: 'boolean', default: false },
-      // Words for the page, of what is out of the ordinary about where the data lie.
+      // A text for the page, about anything unusual in where the data lie.
       disk: { type: 'string' },
     },
   })
@@ -119,7 +119,7 @@ async function openDatabase(resources: AsyncDisposableStack, server: Server, nam
   const sql = connect(server.databaseUrl(name), {
     max: CONNECTIONS,
     applicationName: 'ringback scale',
-    // A checkpoint of millions of rows takes its time.
+    // A checkpoint of millions of rows takes long.
     longestStatementMs: LONG_WORK_MS,
   })
   resources.defer(() => sql.end({ timeout: 1 }))
@@ -147,7 +147,7 @@ function gigabytes(bytes: number): string {
   return `${Math.round(bytes / 1e9)} GB`
 }
 
-/** What generating has left to do is done before anything is measured, and autovacuum is kept from doing it meanwhile. */
+/** Finishes the work that generating has left, and turns autovacuum off so that it does none while something is measured. */
 async function quieten(sql: Sql): Promise<void> {
   await sql`alter system set autovacuum = off`
   await sql`select pg_reload_conf()`

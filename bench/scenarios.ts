@@ -16,7 +16,7 @@ import type { Design } from './designs.ts'
 import type { LoadShape } from './measure-load.ts'
 import type { Options, Section } from './options.ts'
 
-/** Designs under the same load, in turns. */
+/** Designs that are measured in turns under the same load. */
 export interface Scenario {
   section: Section
   /** Its key in the results. */
@@ -24,13 +24,13 @@ export interface Scenario {
   title: string
   designs: readonly Design[]
   shape: LoadShape
-  /** With 2 ms more for each fsync. */
+  /** Whether each fsync takes 2 ms more. */
   slowDisk?: boolean
 }
 
 const SLOW_DISK_DESIGNS = [ringback, naive, withoutQueue]
 
-/** The loads that wrk makes: as fast as they are answered. */
+/** The scenarios of the load that wrk makes, which sends as fast as it is answered. */
 export function scenarios({ connections, profile }: Options): Scenario[] {
   const usual: LoadShape = { connections, callbacks: 1, processes: 1, withoutWorkers: false }
   const rivals = [ringback, naive, withoutQueue]

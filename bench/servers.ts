@@ -11,9 +11,9 @@ import { buildFsyncDelay } from './fsync-delay.ts'
 import { startProgram, untilReady } from './program.ts'
 import type { Program } from './program.ts'
 
-/** Redis and Postgres as Ringback asks for them, durable, and used by every design alike. */
+/** Redis and Postgres with the durable settings that Ringback asks for. Every design uses them alike. */
 export interface Servers {
-  /** For files of the benchmark; gone afterwards. */
+  /** A folder for the benchmark's files, which is removed afterwards. */
   dir: string
   redis: Program
   redisUrl: string
@@ -21,17 +21,17 @@ export interface Servers {
   /** Empties Redis. */
   emptyRedis: () => Promise<void>
   setAppendfsync: (value: 'always' | 'everysec') => Promise<void>
-  /** Commands that Redis has processed, this question included. */
+  /** Resolves to how many commands Redis has processed, this question included. */
   redisCommands: () => Promise<number>
-  /** Transactions of a database, those of this question not. */
+  /** Resolves to how many transactions a database has had, not counting those of this question. */
   transactions: (database: string) => Promise<number>
-  /** Makes an empty database, in the place of one that may be there, and returns its URL. */
+  /** Makes an empty database, replacing one of that name, and resolves to its URL. */
   emptyDatabase: (name: string) => Promise<string>
   versions: { redis: string; postgres: string }
 }
 
 /**
- * The servers end with `resources`, and their files go.
+ * Starts the servers. They end with `resources`, and their files are removed.
  * @param fsyncDelayMs added to each fsync of both servers; needs a C compiler, see fsync-delay.ts
  */
 export async function startServers(
@@ -62,7 +62,7 @@ export async function startServers(
     async emptyDatabase(name) {
       await database.sql`drop database if exists ${database.sql(name)} with (force)`
       await database.sql`create database ${database.sql(name)}`
-      // What earlier runs left in memory is written now, and not while the next one is measured.
+      // Writes what earlier runs left in memory now, and not while the next one is measured.
       await database.sql`checkpoint`
       return Object.assign(new URL(database.url), { pathname: name }).href
     },
@@ -99,7 +99,7 @@ async function startDatabase(resources: AsyncDisposableStack, dir: string, envir
     port: await freePort(),
     settings: ['shared_buffers=1GB', 'fsync=on', 'synchronous_commit=on', 'min_wal_size=1GB', 'max_wal_size=2GB'],
   }
-  // Postgres takes its environment from this process. The folder is made without it: that is a thousand fsyncs.
+  // Postgres takes its environment from this process. The folder is made without the delay, because that takes 1000 fsyncs.
   if (Object.keys(environment).length > 0) await (await startPostgres(options)).stop()
   Object.assign(process.env, environment)
   const starting = startPostgres(options).finally(() => {
@@ -114,15 +114,15 @@ async function startDatabase(resources: AsyncDisposableStack, dir: string, envir
 }
 
 /**
- * Has Postgres make its WAL files, which it then uses again, as one that has run for a day does: making them anew, 16 MB of
- * zeros each, would take the disk from whoever waits for it.
+ * Makes Postgres create its WAL files, which it then reuses, like a server that has run for a day. Creating them during a
+ * run, with 16 MB of zeros each, would slow the disk for everybody.
  */
 async function fillWal(sql: postgres.Sql): Promise<void> {
   await sql`select pg_logical_emit_message(false, 'bench', repeat('x', 1000000)) from generate_series(1, 1200)`
   await sql`checkpoint`
 }
 
-/** A port that nothing listens on just now. */
+/** A port that nothing listens on at the moment. */
 export function freePort(): Promise<number> {
   return new Promise((resolve, reject) => {
     const server = createServer()

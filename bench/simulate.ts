@@ -8,8 +8,8 @@ import { simulate } from './simulate/pipeline.ts'
 import type { Layout } from './simulate/pipeline.ts'
 import { createRandom } from './simulate/timeline.ts'
 
-// What several machines would bear, from what was measured on one: the tables of docs/scaling.md, on standard output. The same
-// costs give the same tables.
+// Estimates what several machines could handle from what was measured on one, and prints the tables of docs/scaling.md. The
+// same costs give the same tables.
 
 const LAYOUTS: Layout[] = [
   { ingests: 1, workers: 1, shards: 1, postgresCores: 1 },
@@ -55,7 +55,7 @@ function layoutRow(layout: Layout, costs: Costs): (string | number)[] {
   return [ingests, workers, shards, postgresCores, whole(bound), by, ...latencies]
 }
 
-/** The part that is busy first, in groups of the size that was measured, and what it bears. */
+/** The stage that is the first to be fully busy, with groups of the measured size, and how much it can handle. */
 function boundOf({ ingests, workers, shards, postgresCores }: Layout, { stages }: Costs): [Stage, number] {
   const cores: Record<Stage, number> = { ingest: ingests, worker: workers, redis: shards, postgres: postgresCores }
   return STAGES.map((stage): [Stage, number] => [stage, cores[stage] * perCore(stages[stage], GROUP)]).toSorted(

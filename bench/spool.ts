@@ -10,8 +10,8 @@ import { openSpool } from '@ringback/core/spool'
 import { table } from './markdown.ts'
 import { median } from './statistics.ts'
 
-// What a group costs on its way to the disk: Ringback's segments, against SQLite in a thread of its own and on the main
-// thread. One group at a time, as ingest has it; each on disk before the next.
+// Measures what it costs to write a group to disk: Ringback's segments, against SQLite in a thread of its own and on the
+// main thread. Groups are written one at a time, as by ingest; each is on disk before the next.
 
 const ROUNDS = 5
 const SECONDS = 2

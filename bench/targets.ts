@@ -15,14 +15,14 @@ import { totalUs } from './measure-load.ts'
 import type { LoadRun } from './measure-load.ts'
 import { median, medianAndSpread } from './statistics.ts'
 
-/** What Ringback is to reach, and what was measured. */
+/** A target for Ringback, and what was measured. */
 export interface Target {
   target: string
   measured: string
   met: boolean
 }
 
-/** Those whose sections were measured. */
+/** The targets whose sections were measured. */
 export function targets(results: Measurements): Target[] {
   const { loads } = results
   return [
@@ -86,7 +86,7 @@ function judge(target: string, values: readonly number[], isMet: (value: number)
   return [{ target, measured: medianAndSpread(known, (value) => value.toFixed(2)), met: isMet(median(known)) }]
 }
 
-/** Round by round, for the machine may be slower in one round than in another. Empty where it was not measured. */
+/** Ratios round by round, because the machine may be slower in one round than in another. Empty if not measured. */
 function ratios(
   runs: Runs<LoadRun> | undefined,
   design: Design,
@@ -98,7 +98,7 @@ function ratios(
   return (runs![design.name] ?? []).map((run, round) => of(run) / of(baseRuns[round]!))
 }
 
-/** All stages of one round together. */
+/** The sum of all stages of one round. */
 export function floorSum({ http, enqueue, dequeue, store }: Floors): number {
   return http + enqueue + dequeue + store
 }

@@ -1,5 +1,5 @@
 import { listenForCallbacks } from '../naive/listen.ts'
 
-// The limit of Hono: reads, verifies, answers, and stores nothing.
+// Shows the limit of Hono: reads, verifies, answers, and stores nothing.
 
 listenForCallbacks({ ready: async () => {}, store: async () => {} })

@@ -3,7 +3,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { isGenuine } from '../naive/is-genuine.ts'
 import type { Callback } from '../naive/is-genuine.ts'
 
-// The limit of Node: reads, verifies, answers, and stores nothing.
+// Shows the limit of Node: reads, verifies, answers, and stores nothing.
 
 const JSON_TYPE = { 'Content-Type': 'application/json' }
 

@@ -2,8 +2,8 @@ import { createHash } from 'node:crypto'
 import express from 'express'
 import type { Callback } from '../naive/is-genuine.ts'
 
-// The handler in Voximplant's article on callbacks, which stores nothing. As it stands there it answers once for each
-// callback and fails at the second; here it answers once, and 401 where a hash is wrong.
+// The handler in Voximplant's article on callbacks, which stores nothing. As printed, it answers once for each callback and
+// fails at the second. Here it answers once, and with 401 if a hash is wrong.
 
 const { VOXIMPLANT_SALT: salt, VOXIMPLANT_ACCOUNT_ID: accountId, VOXIMPLANT_API_KEY: apiKey } = process.env
 const secret = `${salt}${accountId}${apiKey}`

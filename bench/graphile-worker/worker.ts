@@ -2,7 +2,7 @@ import { run } from 'graphile-worker'
 import type { Callback } from '../naive/is-genuine.ts'
 import { storeOneByOne } from '../naive/store-one-by-one.ts'
 
-// As its page on performance advises: a local queue, and jobs completed in batches.
+// Set up as Graphile Worker's page on performance advises: a local queue, and jobs completed in batches.
 await run({
   connectionString: process.env.DATABASE_URL!,
   maxPoolSize: 10,

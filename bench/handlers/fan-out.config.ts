@@ -14,7 +14,7 @@ function failWhileDown(): void {
   if (FAN_OUT_DOWN_FILE !== undefined && existsSync(FAN_OUT_DOWN_FILE)) throw new Error('down')
 }
 
-/** Three destinations for every event; the last is down while there is a certain file. */
+/** Three destinations for every event. The last is down while a certain file exists. */
 export default {
   ...withoutHandler,
   handlers: [

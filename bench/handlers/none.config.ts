@@ -2,7 +2,7 @@ import { ALERT_KINDS } from '@ringback/core/alerts'
 import { defineConfig, env } from '@ringback/core/config'
 import { voximplant } from '@ringback/core/providers/voximplant'
 
-/** What the benchmark's callbacks need, and no handler. */
+/** The configuration that the benchmark's callbacks need, without a handler. */
 export default defineConfig({
   // An alert would be an event that nobody sent.
   alerts: { disabled: [...ALERT_KINDS] },

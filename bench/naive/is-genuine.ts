@@ -1,6 +1,6 @@
 import { hash } from 'node:crypto'
 
-/** What the other designs need of a callback. */
+/** The fields of a callback that the other designs need. */
 export type Callback = {
   callback_id: number
   type: string
@@ -11,7 +11,7 @@ export type Callback = {
 const { VOXIMPLANT_SALT: salt, VOXIMPLANT_ACCOUNT_ID: accountId, VOXIMPLANT_API_KEY: apiKey } = process.env
 const secret = `${salt}${accountId}${apiKey}`
 
-/** Voximplant's recipe, by Node's fastest way to a hash. */
+/** Checks Voximplant's hash, with Node's fastest hash function. */
 export function isGenuine(callback: Callback): boolean {
   return callback.hash === hash('md5', `${secret}${callback.callback_id}`)
 }

@@ -3,13 +3,13 @@ import { Hono } from 'hono'
 import { isGenuine } from './is-genuine.ts'
 import type { Callback } from './is-genuine.ts'
 
-/** The HTTP side that the designs share, all but Express's: read, verify, `store`, answer. */
+/** The HTTP side of all designs but Express's: reads, verifies, calls `store`, answers. */
 export function listenForCallbacks({
   ready,
   store,
 }: {
   ready: () => Promise<unknown>
-  /** The answer waits for it. */
+  /** Stores callbacks. The answer waits for it. */
   store: (callbacks: Callback[]) => Promise<void>
 }): void {
   const app = new Hono()
@@ -18,7 +18,7 @@ export function listenForCallbacks({
     return c.text('ready')
   })
   app.post('/callbacks/voximplant', async (c) => {
-    // One parse of a text is what costs least in Hono.
+    // In Hono, it costs least to parse a text.
     const { callbacks } = JSON.parse(await c.req.text()) as { callbacks: Callback[] }
     if (!callbacks.every(isGenuine)) return c.json({ error: 'not accepted' }, 401)
     await store(callbacks)

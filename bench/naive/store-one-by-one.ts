@@ -3,7 +3,7 @@ import type { Callback } from './is-genuine.ts'
 
 export const sql = postgres(process.env.DATABASE_URL!, { max: 10 })
 
-/** An INSERT for each callback. */
+/** Stores callbacks with an INSERT for each. */
 export async function storeOneByOne(callbacks: readonly Callback[]): Promise<void> {
   for (const callback of callbacks) {
     await sql`
@@ -13,7 +13,7 @@ export async function storeOneByOne(callbacks: readonly Callback[]): Promise<voi
   }
 }
 
-/** One INSERT for all of them. */
+/** Stores callbacks with one INSERT for all. */
 export async function storeTogether(callbacks: readonly Callback[]): Promise<void> {
   await sql`
     insert into events (callback_id, type, payload)

@@ -1,4 +1,4 @@
--- What such a design keeps. The same for the one with a queue and the one without.
+-- The table of a naive design, the same with a queue and without.
 create table events (
   id          bigint      generated always as identity primary key,
   callback_id text        not null unique,

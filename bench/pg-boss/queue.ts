@@ -2,7 +2,7 @@ import { PgBoss } from 'pg-boss'
 
 export const QUEUE = 'callbacks'
 
-/** A started pg-boss with the queue. Whether it keeps house is for one of the processes to do. */
+/** Starts a pg-boss with the queue. Only one of the processes should do its maintenance (`supervises`). */
 export async function startBoss({ supervises }: { supervises: boolean }): Promise<PgBoss> {
   const boss = new PgBoss({
     connectionString: process.env.DATABASE_URL!,

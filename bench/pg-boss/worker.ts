@@ -4,7 +4,8 @@ import { QUEUE, startBoss } from './queue.ts'
 
 const boss = await startBoss({ supervises: true })
 
-// Large batches, the shortest poll that it takes, and no pause after a full batch: with 50 at a time the polls bind it.
+// Large batches, the shortest poll that pg-boss accepts, and no pause after a full batch. With 50 jobs at a time, polling
+// would be the limit.
 await boss.work<{ callbacks: Callback[] }>(
   QUEUE,
   { batchSize: 1000, pollingIntervalSeconds: 0.5, burstWhenBatchFull: true },

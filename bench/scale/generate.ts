@@ -1,21 +1,22 @@
 import type { Sql } from '@ringback/core/store/connect'
 import { TEXT } from '../callbacks.ts'
 
-/** Rows are spread evenly over as many days as the store keeps by default. */
+/** Over how many days rows are spread: as many as the store keeps by default. */
 const DAYS = 90
-/** Rows of one statement. */
+/** How many rows one statement inserts. */
 const BATCH = 50_000
-/** Statements at a time. */
+/** How many statements run at a time. */
 const CONCURRENCY = 2
 
-/** The partitions of the last 90 days. */
+/** Makes the partitions of the last 90 days. */
 export async function preparePartitions(sql: Sql): Promise<void> {
   await sql`select ensure_partitions(now() - make_interval(days => ${DAYS}), now())`
 }
 
 /**
- * Makes the events number `from` to `to`, over all of the 90 days, with their names, and for each fifth a delivery that succeeded (one in
- * a thousand is dead) with its attempt. In the order of time, as they would have come. Returns the seconds it took.
+ * Makes the events number `from` to `to`, spread over the 90 days, with their names. Every fifth has a delivery that
+ * succeeded (one in a thousand is dead), with its attempt. They are made in the order of time, as they would have come.
+ * Resolves to the seconds it took.
  */
 export async function generate(sql: Sql, range: { from: number; to: number }): Promise<number> {
   const startedAt = performance.now()
@@ -35,8 +36,8 @@ export async function generate(sql: Sql, range: { from: number; to: number }): P
 }
 
 /**
- * Every other callback_id counts up, as with Voximplant; the others are random, as with most, which is the hard case for an
- * index. Four events make a call, which is what three in four events belong to.
+ * Every other callback_id counts up, as Voximplant's do. The others are random, as most providers' are, which is the hard
+ * case for an index. Three in four events belong to a call, and each call has four.
  */
 async function insertBatch(
   sql: Sql,

@@ -4,9 +4,9 @@ import type { Sql } from '@ringback/core/store/connect'
 
 /** Events a second in each round, in both databases. */
 export interface InsertRatio {
-  /** That the full database held. */
+  /** How many rows the full database held. */
   rows: number
-  /** Callbacks in a group. */
+  /** How many callbacks a group has. */
   size: number
   empty: number[]
   full: number[]
@@ -16,7 +16,7 @@ const ROUNDS = 12
 const GROUPS_A_ROUND = 60
 const CONCURRENCY = 4
 
-/** Stores groups in both databases in turns; who comes first changes each round. The first round warms up. */
+/** Stores groups in both databases in turns; which comes first changes each round. The first round is a warm-up. */
 export async function measureInserts({
   empty,
   full,
@@ -39,7 +39,7 @@ export async function measureInserts({
   return ratio
 }
 
-/** Events a second over all groups, which are made before. */
+/** Stores groups, which are made before. Resolves to the events a second over all of them. */
 async function storeGroups(sql: Sql, size: number): Promise<number> {
   const groups = Array.from({ length: GROUPS_A_ROUND }, () => JSON.stringify(Array.from({ length: size }, aCallback)))
   const startedAt = performance.now()
@@ -54,7 +54,7 @@ async function storeGroups(sql: Sql, size: number): Promise<number> {
 
 let count = 0
 
-/** As generate.ts makes them: every other name counts up from where no other is, the others are random. */
+/** A callback as generate.ts makes them: every other callback_id counts up in a range of its own, the others are random. */
 function aCallback(): QueuedCallback {
   count += 1
   const number = 4_000_000_000 + count

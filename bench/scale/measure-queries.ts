@@ -3,9 +3,9 @@ import postgres from 'postgres'
 
 export interface QueryTime {
   what: string
-  /** Median of the runs that were not the first, in milliseconds; undefined where it took longer than the limit. */
+  /** The median of all runs but the first, in milliseconds; undefined if the query took longer than the limit. */
   ms: number | undefined
-  /** Of the first run, which may read from the disk. */
+  /** The time of the first run, which may read from the disk. */
   firstMs: number | undefined
   rows: number
   /** Scans by kind and index, with the number of partitions that each really read. */
@@ -15,7 +15,10 @@ export interface QueryTime {
 export const LIMIT_SECONDS = 60
 const RUNS = 4
 
-/** Those of the commands and of the worker, planned as on their connections, then each that the documents show, as for people. */
+/**
+ * Measures the queries of the commands and of the worker, planned as on their connections, and then each query in
+ * docs/sql.md, planned as for people.
+ */
 export async function measureQueries(databaseUrl: string): Promise<QueryTime[]> {
   const sql = postgres(databaseUrl, {
     max: 1,
@@ -25,7 +28,7 @@ export async function measureQueries(databaseUrl: string): Promise<QueryTime[]> 
   try {
     const times: QueryTime[] = []
     const ofCommands = await commandQueries(sql)
-    // As connect.ts has it.
+    // connect.ts sets this too.
     await sql`set enable_seqscan = off`
     for (const query of ofCommands) times.push(await measure(sql, query))
     await sql`set enable_seqscan = on`
@@ -41,7 +44,7 @@ interface Query {
   text: string
 }
 
-/** What `ringback events` and `events show`, `export` and `deliveries list` ask, and the worker's scanner. */
+/** The queries of `ringback events`, `events show`, `export` and `deliveries list`, and of the worker's scanner. */
 async function commandQueries(sql: postgres.Sql): Promise<Query[]> {
   const [event] = await sql<{ id: string; received_at: Date; call_id: string; callback_id: string }[]>`
     select id, received_at, call_id, callback_id from events where received_at < now() - interval '30 days' and call_id is not null
@@ -93,7 +96,7 @@ async function commandQueries(sql: postgres.Sql): Promise<Query[]> {
   ]
 }
 
-/** The statements of docs/sql.md that read, each named by its comment or its heading. */
+/** The reading statements of docs/sql.md, each named by its comment or its heading. */
 async function documentedQueries(): Promise<Query[]> {
   const page = await readFile(new URL('../../docs/sql.md', import.meta.url), 'utf8')
   const queries: Query[] = []
@@ -148,7 +151,7 @@ async function timeOf(sql: postgres.Sql, { what, text }: Query): Promise<QueryTi
   }
 }
 
-/** Scans that ran, partitions of one table taken together. */
+/** The scans that ran, with the partitions of one table taken together. */
 function scansOf(plan: Plan): string[] {
   const counts = new Map<string, number>()
   const walk = (node: Plan): void => {

@@ -6,7 +6,7 @@ export interface TableSize {
   rows: number
   table: number
   indexes: number
-  /** That are not empty; 1 where it is not partitioned. */
+  /** The number of partitions that are not empty; 1 for a table without partitions. */
   partitions: number
 }
 

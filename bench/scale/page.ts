@@ -7,14 +7,14 @@ import type { QueryTime } from './measure-queries.ts'
 import type { TableSize } from './measure-sizes.ts'
 
 export interface ScaleResults {
-  /** That were generated. */
+  /** How many rows were generated. */
   rows: number
   inserts: InsertRatio[]
   sizes: TableSize[]
   queries: QueryTime[]
   generatedPerSecond: number
   postgres: string
-  /** What is out of the ordinary about where the data lie. */
+  /** Anything unusual about where the data lie. */
   disk: string | undefined
 }
 

@@ -4,7 +4,7 @@ export interface Burst {
   usual: number
   burst: number
   burstSeconds: number
-  /** Events a second that one worker stores, and that Postgres takes from all of them. */
+  /** Events a second that one worker can store, and that Postgres can take from all of them. */
   perWorker: number
   postgres: number
   workers: { least: number; most: number }
@@ -12,14 +12,14 @@ export interface Burst {
 
 export interface BurstOutcome {
   mostWorkers: number
-  /** Of the oldest callback that waits, seconds. */
+  /** The greatest age of the oldest waiting callback, in seconds. */
   greatestAge: number
   greatestBacklog: number
-  /** From the end of the burst until nothing waits, seconds. */
+  /** Time from the end of the burst until nothing waits, in seconds. */
   drainedAfter: number
 }
 
-/** As docs/scaling.md has it for KEDA: how old is too old, how often it is looked, and how long a new worker takes to start. */
+/** KEDA's settings in docs/scaling.md: the age that is too old, how often it is read, how long a worker takes to start. */
 export const TARGET_AGE_SECONDS = 10
 export const POLL_SECONDS = 15
 export const START_SECONDS = 20
@@ -27,7 +27,10 @@ export const START_SECONDS = 20
 const STEP_SECONDS = 0.1
 const LONGEST_SECONDS = 3600
 
-/** Callbacks as a fluid, first in, first out. Kubernetes's rule: workers * age / target, at most doubled or 4 more a time. */
+/**
+ * Simulates callbacks as a fluid, first in, first out. The number of workers follows Kubernetes's rule, workers * age /
+ * target, at most doubled or 4 more at a time.
+ */
 export function simulateBurst(burst: Burst): BurstOutcome {
   const { least, most } = burst.workers
   const outcome: BurstOutcome = { mostWorkers: least, greatestAge: 0, greatestBacklog: 0, drainedAfter: 0 }
@@ -36,7 +39,7 @@ export function simulateBurst(burst: Burst): BurstOutcome {
   const starting: { at: number; workers: number }[] = []
   let arrived = 0
   let stored = 0
-  /** How many had arrived at each step: what is stored next arrived when that many had. */
+  /** How many had arrived at each step. From that follows when the one that is stored next arrived. */
   const arrivedAt: number[] = []
   let oldest = 0
 

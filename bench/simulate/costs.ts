@@ -12,19 +12,19 @@ export type Stage = (typeof STAGES)[number]
 
 export interface Costs {
   stages: Record<Stage, Cost>
-  /** One write that is on disk for certain, in milliseconds. */
+  /** How long a write with fsync takes, in milliseconds. */
   fsyncMs: number
   /** Where the figures are from. */
   from: string
 }
 
-/** CPU microseconds of each event: in groups of `GROUP`, and where every event travels alone. */
+/** Microseconds of CPU for an event: in groups of `GROUP`, and if every event travels alone. */
 type Measured = Record<Stage, { grouped: number; alone: number }>
 
-/** Callbacks in a group at 64 connections: half of the clients wait while the others' group is on its way. */
+/** How many callbacks a group has at 64 connections: half of the clients wait while the others' group is on its way. */
 export const GROUP = 30
 
-/** Of docs/performance.md, for machines without results of their own: Ringback at 64 connections, and at one. */
+/** Figures of docs/performance.md, used if no results are given: Ringback at 64 connections, and at one. */
 const PUBLISHED: Measured = {
   ingest: { grouped: 88, alone: 608 },
   worker: { grouped: 42, alone: 722 },
@@ -33,7 +33,7 @@ const PUBLISHED: Measured = {
 }
 const PUBLISHED_FSYNC_MS = 0.36
 
-/** What `pnpm bench --json` wrote, as far as it is read here. */
+/** The part of `pnpm bench --json` that is read here. */
 interface Results {
   loads: Record<string, Record<string, { cpuUs: Record<Stage, number> }[]>>
 }
@@ -59,7 +59,7 @@ export async function readCosts(path: string | undefined): Promise<Costs> {
   return { stages: split(measured), fsyncMs: PUBLISHED_FSYNC_MS, from: path }
 }
 
-/** The line through two points. */
+/** Splits costs into those of a group and of an event, by the line through the two measured points. */
 function split(measured: Measured): Record<Stage, Cost> {
   const cost = (stage: Stage): Cost => {
     const { grouped, alone } = measured[stage]
@@ -69,7 +69,7 @@ function split(measured: Measured): Record<Stage, Cost> {
   return { ingest: cost('ingest'), worker: cost('worker'), redis: cost('redis'), postgres: cost('postgres') }
 }
 
-/** Events a second that one core of a stage bears, in groups of `size`. */
+/** Events a second that one core of a stage can handle, in groups of `size`. */
 export function perCore({ group, event }: Cost, size: number): number {
   return 1e6 / (event + group / size)
 }

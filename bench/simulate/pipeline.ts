@@ -7,31 +7,32 @@ import type { Timeline } from './timeline.ts'
 export interface Layout {
   ingests: number
   workers: number
-  /** Redis servers, each with its share of the store queue. */
+  /** The number of Redis servers, each with its share of the store queue. */
   shards: number
-  /** Cores of the one Postgres. */
+  /** The number of cores of the one Postgres. */
   postgresCores: number
 }
 
 export interface Latencies {
-  /** From a request to its answer, milliseconds. */
+  /** Time from a request to its answer, in milliseconds. */
   ack: { p50: number; p99: number }
-  /** From a request until its event is stored, milliseconds. */
+  /** Time from a request until its event is stored, in milliseconds. */
   stored: { p50: number; p99: number }
 }
 
-/** As in apps/ingest/src/enqueue.ts and apps/worker/src/worker.ts. */
+/** The same numbers as in apps/ingest/src/enqueue.ts and apps/worker/src/worker.ts. */
 const MAX_GROUP = 500
 const JOBS_PER_WORKER = 8
-/** Of what a job costs Redis, the add; the rest is taking and completing it. */
+/** The share of the add in what a job costs Redis. The rest is taking and completing it. */
 const ADD_SHARE = 0.5
 
 const US = 1e-6
 
 /**
- * Events of one callback that arrive at random, `rate` a second for `seconds`, and go the way that callbacks go: each ingest
- * has one group in flight and gathers meanwhile; Redis serves what waits with one fsync; a worker has up to eight groups
- * in hand; Postgres has its cores, and a commit waits for the disk. Networks cost nothing, and there are no handlers.
+ * Simulates requests of one callback that arrive at random, `rate` a second for `seconds`, and take the path of callbacks.
+ * Each ingest has one group in flight and gathers meanwhile. Redis serves all that waits with one fsync. A worker has up to
+ * eight groups in hand. Postgres has its cores, and a commit waits for the disk. Networks cost nothing, and there are no
+ * handlers.
  */
 export function simulate(
   layout: Layout,
@@ -110,7 +111,7 @@ function inMs(seconds: number[]): { p50: number; p99: number } {
   return { p50: quantile(seconds, 0.5) * 1000, p99: quantile(seconds, 0.99) * 1000 }
 }
 
-/** So many cores and one line of work before them. */
+/** `count` cores with one queue of work in front of them. */
 function createCores(time: Timeline, count: number): { run: (seconds: number, done: () => void) => void } {
   const line: { seconds: number; done: () => void }[] = []
   let busy = 0
@@ -132,7 +133,7 @@ function createCores(time: Timeline, count: number): { run: (seconds: number, do
   }
 }
 
-/** Takes all that waits at once, and answers when one fsync for all of it is done. */
+/** A Redis that takes all that waits at once, and answers when one fsync for all of it is done. */
 function createRedis(time: Timeline, fsync: number): (seconds: number, done: () => void) => void {
   let waiting: { seconds: number; done: () => void }[] = []
   let isBusy = false

@@ -1,18 +1,19 @@
-/** A clock that jumps from one event to the next. Times in seconds. */
+/** A clock that jumps from one event to the next. Times are in seconds. */
 export interface Timeline {
   now: () => number
   after: (seconds: number, what: () => void) => void
-  /** Until nothing is left to happen. */
+  /** Runs until nothing is left to happen. */
   run: () => void
 }
 
 interface Entry {
   at: number
-  /** Of two at the same time the one that was said first comes first. */
+  /** The order in which events were planned: of two at the same time, the one planned first comes first. */
   order: number
   what: () => void
 }
 
+/** Makes a timeline that begins at 0. */
 export function createTimeline(): Timeline {
   const heap: Entry[] = []
   let now = 0
@@ -60,7 +61,7 @@ export function createTimeline(): Timeline {
   }
 }
 
-/** Numbers from 0 to 1 that are the same for the same seed (mulberry32). */
+/** Makes a generator of numbers from 0 to 1 (mulberry32). The same seed gives the same numbers. */
 export function createRandom(seed: number): () => number {
   let state = seed
   return () => {
