@@ -39,6 +39,34 @@ test('a voice callback is one object', () => {
   })
 })
 
+test('streams, transcriptions and recordings of a call that end in one moment are several', () => {
+  const eventTime = '2022-06-30T18:55:02.489Z'
+  const idOf = (eventType: string, part: Record<string, unknown>) => {
+    const reading = read(JSON.stringify({ eventType, callId: 'c1', eventTime, ...part }))
+    return reading.kind === 'read' ? reading.callbacks[0]!.callbackId : reading.reason
+  }
+  expect(idOf('mediaStreamStopped', { mediaStream: { id: 's-1', name: 'example' } })).toBe(
+    'mediaStreamStopped:c1:2022-06-30T18%3A55%3A02.489Z:s-1',
+  )
+  const parts: [string, (id: string) => Record<string, unknown>][] = [
+    ['mediaStreamStopped', (id) => ({ mediaStream: { id, name: 'example' } })],
+    ['realTimeTranscriptionStopped', (id) => ({ transcription: { id } })],
+    ['realTimeTranscriptionAvailable', (id) => ({ realTimeTranscription: { id } })],
+    ['recordingAvailable', (id) => ({ recordingId: id })],
+  ]
+  for (const [type, part] of parts) {
+    expect(idOf(type, part('1'))).not.toBe(idOf(type, part('2')))
+    expect(idOf(type, part('1'))).toBe(idOf(type, part('1')))
+  }
+})
+
+test('a message was read when eventTime says', () => {
+  const readAt = item({ type: 'message-read', eventTime: '2025-12-31T23:59:00.000Z' })
+  expect(read(JSON.stringify([readAt]))).toMatchObject({
+    callbacks: [{ occurredAt: new Date('2025-12-31T23:59:00Z') }],
+  })
+})
+
 test('one message to two numbers is two callbacks', () => {
   const reading = read(JSON.stringify([item(), item({ to: '+15550100003' })]))
   const ids = reading.kind === 'read' ? reading.callbacks.map(({ callbackId }) => callbackId) : []

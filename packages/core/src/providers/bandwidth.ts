@@ -1,7 +1,7 @@
 import { isObject } from '../is-object.ts'
 import { composeCallbackId } from './callback-id.ts'
 import { callbackElements, envelopeAt, jsonContent } from './message.ts'
-import type { Json, Message } from './message.ts'
+import type { Content, Json, Message } from './message.ts'
 import { fromIsoTime } from './proof.ts'
 import { assumed, documented, is2xx, unknown } from './provider.ts'
 import type { CallbackFound, RejectReason, Scheme } from './provider.ts'
@@ -29,13 +29,24 @@ function toCallback(json: Json): CallbackFound {
     kind: 'found',
     callbackId:
       messageId === undefined
-        ? callId && composeCallbackId(type, callId, time)
+        ? callId && composeCallbackId(type, callId, time, partOfCall(text))
         : composeCallbackId(type, messageId, text('to') ?? '', time),
     type,
     callId,
-    occurredAt: fromIsoTime(time),
+    // A message-read has both: `eventTime` is when it was read.
+    occurredAt: fromIsoTime(text('eventTime') ?? time),
     raw,
   }
+}
+
+/** Several streams, transcriptions and recordings of a call begin or end in one moment, at the latest with the call. */
+function partOfCall(text: Content['text']): string | undefined {
+  return (
+    text('mediaStream', 'id') ??
+    text('transcription', 'id') ??
+    text('realTimeTranscription', 'id') ??
+    text('recordingId')
+  )
 }
 
 const unsigned = {
@@ -51,7 +62,7 @@ const messaging: Scheme = {
     headers: ['Authorization: Basic ...'],
     callbackId: assumed('`type`, `message.id`, `to` and `time`.'),
     type: documented('`type`, such as message-delivered.'),
-    occurredAt: documented('`time`.'),
+    occurredAt: documented('`time`; for message-read `eventTime`.'),
     account: unknown('none; `message.applicationId` is the nearest'),
     callId: unknown('none'),
     timeLimit: documented('10 s.'),
@@ -118,13 +129,17 @@ const voice: Scheme = {
     ...unsigned,
     title: 'Voice callbacks',
     headers: ['Authorization: Basic ...'],
-    callbackId: assumed('`eventType`, `callId` and `eventTime`.'),
-    type: assumed('`eventType`, such as disconnect.'),
-    occurredAt: assumed('`eventTime`.'),
-    account: assumed('`accountId`.'),
-    callId: assumed('`callId`.'),
-    timeLimit: unknown(),
-    retries: unknown(),
+    callbackId: assumed(
+      '`eventType`, `callId` and `eventTime`; of streams, transcriptions and recordings also their id (`mediaStream.id`, `transcription.id`, `realTimeTranscription.id` or `recordingId`). What has no `callId`, as most conference callbacks, is named by its bytes.',
+    ),
+    type: documented('`eventType`, such as disconnect.'),
+    occurredAt: documented('`eventTime`.'),
+    account: documented('`accountId`.'),
+    callId: documented('`callId`.'),
+    timeLimit: documented('15 s, unless set otherwise.'),
+    retries: documented(
+      'Where a call waits for BXML, only a fallback URL is called; all others are sent once more if the connection fails.',
+    ),
     answer: assumed('BXML if a call waits. By default the source answers BXML without verbs: set `answer`.'),
     traps: ['A call ends when its BXML has no more verbs. For calls that wait, `answer` must say what happens next.'],
   },
@@ -132,7 +147,7 @@ const voice: Scheme = {
   split,
   answer: { contentType: 'application/xml', body: '<?xml version="1.0" encoding="UTF-8"?><Response></Response>' },
   delivery: {
-    timeoutMs: 10_000,
+    timeoutMs: 15_000,
     retryDelaysMs: [],
     isDelivered: is2xx,
   },
@@ -168,5 +183,5 @@ export const bandwidth = definePreset({
     'Choose a user name and a password, put them into the variables that `basicAuth` names, and restart Ringback.',
     'Enter `https://your.host/callbacks/<source>` as the callback URL of the application, with the same user name and password.',
   ],
-  references: ['dev.bandwidth.com/docs/messaging/webhooks'],
+  references: ['dev.bandwidth.com/docs/messaging/webhooks', 'dev.bandwidth.com/docs/voice/webhooks'],
 })
