@@ -64,6 +64,37 @@ test('what is told of an e-mail without a time of its own is named by its bytes,
   expect(new Set(ids).size).toBe(3)
 })
 
+test('what is told of an e-mail is named by its eventId, where it has one', () => {
+  const clicked = (eventId: string) => ({
+    notificationType: 'CLICKED',
+    eventId,
+    messageId: 'MSG-1',
+    url: 'https://a.test',
+  })
+  expect([clicked('e1'), clicked('e2')].map((body) => idsOf(body)[0])).toEqual(['e1', 'e2'])
+})
+
+test('of a call, each event has its time', () => {
+  const event = { type: 'CALL_ESTABLISHED', callId: 'c1', callsConfigurationId: 'f', properties: {} }
+  expect(read({ ...event, timestamp: '2024-06-14T09:12:00.000+0000' })).toMatchObject({
+    callbacks: [{ callbackId: expect.stringMatching(/^body:/), occurredAt: new Date('2024-06-14T09:12:00Z') }],
+  })
+})
+
+test('two attempts to call with a voice message are two, and each has the time of its end', () => {
+  const attempt = (endTime: string) => ({
+    messageId: 'MSG-1',
+    sentAt: '2018-06-25T13:38:14.730+0000',
+    voiceCall: { feature: 'Voice-message', endTime },
+    status: { id: 5 },
+  })
+  const ends = ['2018-06-25T13:38:28.316+0000', '2018-06-25T13:48:28.316+0000']
+  const ids = idsOf(...ends.map(attempt))
+  expect(ids[0]).toBe('MSG-1:5:2018-06-25T13%3A38%3A28.316%2B0000')
+  expect(ids[1]).not.toBe(ids[0])
+  expect(read(attempt(ends[0]!))).toMatchObject({ callbacks: [{ occurredAt: new Date('2018-06-25T13:38:28.316Z') }] })
+})
+
 test('the shape gives the type', () => {
   const typeOf = (body: unknown) => {
     const reading = read(body)

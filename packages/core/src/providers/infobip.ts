@@ -20,7 +20,7 @@ function split({ json }: Message): CallbackFound[] | RejectReason {
 function toCallback(json: Json): CallbackFound {
   const { text, raw } = jsonContent(json)
   if (!isObject(json.value)) return { kind: 'unreadable', reason: 'unreadable_body', raw }
-  const time = reportedAt(text) ?? text('receivedAt')
+  const time = reportedAt(text) ?? text('receivedAt') ?? text('timestamp')
   return {
     kind: 'found',
     callbackId: nameOf(text),
@@ -31,12 +31,14 @@ function toCallback(json: Json): CallbackFound {
   }
 }
 
-/** When what is reported of a message became so. */
+/** When what is reported of a message became so; of a voice message only the times of its call are told. */
 function reportedAt(text: Content['text']): string | undefined {
-  return text('doneAt') ?? text('seenAt') ?? text('deletedAt')
+  return text('doneAt') ?? text('seenAt') ?? text('deletedAt') ?? text('voiceCall', 'endTime')
 }
 
 function nameOf(text: Content['text']): string | undefined {
+  const eventId = text('eventId')
+  if (eventId !== undefined) return eventId
   const statusId = text('status', 'id')
   const time = reportedAt(text)
   if (statusId !== undefined || time !== undefined) return composeCallbackId(text('messageId'), statusId ?? '', time)
@@ -61,20 +63,22 @@ export const infobip = definePreset({
   schemes: {
     unsigned: {
       facts: {
-        title: 'Delivery, seen and deleted reports, incoming messages, opened and clicked e-mail',
+        title: 'Delivery, seen and deleted reports, incoming messages, opened and clicked e-mail, events of calls',
         headers: ['Authorization, as set up'],
         signedText: unknown('Signing is offered for subscriptions, but its header and text are not public.'),
         secret: documented('Authentication is set for each subscription; a secret URL works in any case.'),
         covers: assumed('Only that the sender knows the password or the secret URL.'),
         callbackId: assumed(
-          '`messageId`, `status.id` and `doneAt`, `seenAt` or `deletedAt`; for incoming messages (`receivedAt`) `messageId`. Anything else with only a `messageId`, such as opened and clicked e-mail, is named by its bytes.',
+          '`eventId`, which opened and clicked e-mail can have, and which is documented to identify duplicates; else `messageId`, `status.id` and `doneAt`, `seenAt`, `deletedAt` or `voiceCall.endTime`; for incoming messages (`receivedAt`) `messageId`. Anything else, such as events of calls, is named by its bytes.',
         ),
         type: assumed(
           'Determined by the shape: `delivery-report`, `seen-report`, `deleted-report`, `incoming-message`; `type`, `event` or `notificationType` if present.',
         ),
-        occurredAt: assumed('`doneAt`, `seenAt`, `deletedAt` or `receivedAt`.'),
+        occurredAt: assumed(
+          '`doneAt`, `seenAt`, `deletedAt`, `voiceCall.endTime` or `receivedAt`; for events of calls `timestamp` (documented).',
+        ),
         account: unknown('none'),
-        callId: assumed('`callId`.'),
+        callId: documented('`callId`.'),
         timeLimit: unknown(),
         retries: documented('After 1 minute plus n × n minutes, where n counts the repetitions.'),
         answer: documented('Any 2xx.'),
@@ -131,5 +135,9 @@ export const infobip = definePreset({
     'Choose a user name and a password, or a secret URL, put them into the variables that `basicAuth` or `urlTokens` name, and restart Ringback.',
     'Enter `https://your.host/callbacks/<source>` as the URL of the subscription or as the `notifyUrl` of messages, with the same authentication.',
   ],
-  references: ['infobip.com/docs/cpaas-x/subscriptions-management', 'dev.infobip.com/docs/notify-url'],
+  references: [
+    'infobip.com/docs/cpaas-x/subscriptions-management',
+    'dev.infobip.com/docs/notify-url',
+    'github.com/infobip/infobip-api-java-client, EmailWebhookTrackingPayload, CallsEvent and CallsReport',
+  ],
 })
