@@ -115,6 +115,17 @@ describe('what names a callback', () => {
     expect(idOf(voice, { ...ace, event: 'dice' })).not.toBe(idOf(voice, ace))
     expect(idOf(voice, { ...ace, callid: null })).toMatch(/^body:/)
   })
+  test('each key that is pressed in a conference is an event of its own, even within a second', () => {
+    const pressed = (value: string) =>
+      idOf(voice, {
+        event: 'pie',
+        callid: 'c1',
+        timestamp: '2014-12-01T08:01:57Z',
+        menuResult: { menuId: 'myConference', type: 'sequence', value, inputMethod: 'dtmf' },
+      })
+    expect(pressed('1')).toBe('c1:pie:2014-12-01T08%3A01%3A57Z:myConference:1')
+    expect(pressed('2')).not.toBe(pressed('1'))
+  })
   test('what has no time, as each notify of a call, is named by its bytes', () => {
     const [finished, available] = ['recording_finished', 'recording_available'].map((type) =>
       idOf(voice, { event: 'notify', callid: 'c1', version: 1, type }),
@@ -136,6 +147,14 @@ describe('what names a callback', () => {
     expect(idOf(verification, { id: 'v', event: 'VerificationResultEvent', status: 'FAIL' })).toBe(
       'v:VerificationResultEvent:FAIL',
     )
+  })
+  test('a verification’s SMS that failed and one that arrived are two', () => {
+    const sms = (smsResult: string) =>
+      idOf(verification, { id: 'v', event: 'VerificationSmsDeliveredEvent', smsResult })
+    expect([sms('Failed'), sms('Successful')]).toEqual([
+      'v:VerificationSmsDeliveredEvent:Failed',
+      'v:VerificationSmsDeliveredEvent:Successful',
+    ])
   })
   test('each state of a message, and each recipient of a batch, is its own', () => {
     const report = {

@@ -127,8 +127,12 @@ const splitVoice = splitObject(({ text }) => {
   const callId = text('callid') ?? text('callId')
   const [event, timestamp] = [text('event') ?? '', text('timestamp')]
   return {
-    // A notify has no time, and a call has many of them: its bytes name it.
-    callbackId: timestamp === undefined ? undefined : composeCallbackId(callId, event, timestamp),
+    // A notify has no time, and a call has many of them: its bytes name it. Times are in whole seconds, and in a conference
+    // each key that is pressed can be a menu's result.
+    callbackId:
+      timestamp === undefined
+        ? undefined
+        : composeCallbackId(callId, event, timestamp, text('menuResult', 'menuId'), text('menuResult', 'value')),
     type: event,
     callId,
     occurredAt: fromIsoTime(timestamp),
@@ -143,7 +147,7 @@ const splitVoice2 = splitObject(({ text }, { header }) => ({
 }))
 
 const splitVerification = splitObject(({ text }) => ({
-  callbackId: composeCallbackId(text('id'), text('event') ?? '', text('status')),
+  callbackId: composeCallbackId(text('id'), text('event') ?? '', text('status') ?? text('smsResult')),
   type: text('event') ?? '',
 }))
 
@@ -243,7 +247,7 @@ const voice: Scheme = {
     headers: ['Authorization: application <key>:<signature>', 'x-timestamp'],
     secret: documented('The application secret, base64, beside the application key in the dashboard.'),
     callbackId: assumed(
-      '`callid`, `event` and `timestamp`; there is no id of the delivery. Callbacks without `timestamp`, such as notify, are named by their bytes.',
+      '`callid`, `event` and `timestamp`, which is in whole seconds, and `menuId` and `value` of a `menuResult`; there is no id of the delivery. Callbacks without `timestamp`, such as notify, are named by their bytes.',
     ),
     type: documented('`event`: ice, ace, dice, pie, notify.'),
     occurredAt: documented('`timestamp`.'),
@@ -296,11 +300,11 @@ const voice: Scheme = {
 const verification: Scheme = {
   facts: {
     ...requestFacts,
-    title: 'Verification callbacks (request, result)',
+    title: 'Verification callbacks (request, delivery of the SMS, result)',
     headers: ['Authorization: application <key>:<signature>', 'x-timestamp'],
     secret: documented('The application secret, base64, beside the application key in the dashboard.'),
-    callbackId: assumed('`id`, which names the verification, with `event` and `status`.'),
-    type: documented('`event`: VerificationRequestEvent, VerificationResultEvent.'),
+    callbackId: assumed('`id`, which names the verification, with `event` and `status` or `smsResult`.'),
+    type: documented('`event`: VerificationRequestEvent, VerificationSmsDeliveredEvent, VerificationResultEvent.'),
     occurredAt: unknown('None in the body: the time of receipt.'),
     account: documented('The application key, in the header, which is not signed.'),
     callId: unknown('none'),
