@@ -65,11 +65,21 @@ describe('a source accepts what it signs itself, and not what is signed with ano
   const all = Object.entries(vobiz.provider.schemes).flatMap(([scheme, { samples }]) =>
     Object.entries(samples).map(([event, sample]) => ({ scheme: scheme as SchemeName, event, sample })),
   )
+  const namedByBytes = new Set([
+    'ConferenceDigitsMatch',
+    'ConferenceRemoteSounds',
+    'DialAction',
+    'DialDigitsMatch',
+    'Redirect',
+    'conference.ended',
+    'conference.started',
+    'recording.completed',
+  ])
   test.each(all)('$scheme $event', ({ scheme, event, sample }) => {
     const source = sourceFor(scheme)
     const [callback] = genuine(signAndRead(source, sample))
     expect(callback!.type).toBe(event.split(' ')[0])
-    expect(callback!.previousName).toBeUndefined()
+    expect(callback!.previousName !== undefined).toBe(namedByBytes.has(event))
     expect(reasonOf(signAndRead(source, sample, { forged: true }))).toBe('signature_mismatch')
   })
 })
@@ -109,16 +119,24 @@ describe('the URL that Vobiz may have signed', () => {
     expect(genuine(sourceFor('voice').read(v3(url, { headers: forged })))).toMatchObject([{ nonces: ['123'] }])
   })
 
-  test('two recordings of one call are two, by the older documentation too', () => {
-    const names = ['r1', 'r2'].map((recording) => {
-      const body = Buffer.from(JSON.stringify({ event: 'recording.completed', call_id: 'c1', recording_id: recording }))
+  test('two recordings and two conferences of one call are two, by the older documentation too', () => {
+    const nameOf = (fields: Record<string, unknown>) => {
+      const body = Buffer.from(JSON.stringify({ call_id: 'c1', ...fields }))
       const source = sourceFor('legacy')
       const at = new Date('2026-01-01T00:00:00Z')
       const sent = source.sign({ method: 'POST', url: `${HOST}/callbacks/source`, headers: {}, body }, { at })
       const request = requestOf({ url: sent.url, headers: sent.headers, body: body.toString() })
       return genuine(source.read({ ...request, receivedAt: at }))[0]!.callbackId
-    })
-    expect(new Set(names).size).toBe(2)
+    }
+    expect(nameOf({ event: 'recording.completed', recording_id: 'r1' })).toBe('recording.completed:c1:r1')
+    for (const [event, field] of [
+      ['recording.completed', 'recording_url'],
+      ['conference.started', 'conference_id'],
+    ] as const) {
+      const [first, again, second] = ['1', '1', '2'].map((value) => nameOf({ event, [field]: value }))
+      expect(again).toBe(first)
+      expect(second).not.toBe(first)
+    }
   })
 
   test.each(['/7', 'a.7', '7?', '7='])('a nonce of V2 is not %j, for it would make one URL of another', (nonce) => {
@@ -310,23 +328,15 @@ describe('what a voice callback is called', () => {
   test.each([
     [{ Event: 'Hangup', ...call }, 'Hangup:c'],
     [{ Event: 'DialAnswer', ...call, DialBLegUUID: 'b' }, 'DialAnswer:c:b'],
-    [
-      { Event: 'DialDigitsMatch', ...call, DialBLegUUID: 'b', DialDigitsMatch: '1', DialDigitsPressedBy: 'aleg' },
-      'DialDigitsMatch:c:b:1:aleg',
-    ],
     [{ Event: 'ConferenceExit', ...call, ConferenceUUID: 'f', ConferenceMemberID: '7' }, 'ConferenceExit:c:f:7'],
-    [
-      { Event: 'ConferenceRemoteSounds', ...call, ConferenceUUID: '', ConferenceMemberID: '' },
-      'ConferenceRemoteSounds:c',
-    ],
     [{ Event: 'Record', ...call, ConferenceUUID: 'f', RecordingID: 'r' }, 'Record:c:f:r'],
     [
       { Event: 'PlayedStream', ...call, StreamID: 's', Name: 'first', Timestamp: '2026-01-01 05:30:10' },
       'PlayedStream:c:s:first:2026-01-01%2005%3A30%3A10',
     ],
     [{ Event: 'Ring', ...call, Name: 'x', Timestamp: 'y' }, 'Ring:c'],
-    [{ Event: 'a:b', CallUUID: 'c:d' }, 'a%3Ab:c%3Ad'],
-    [{ DialStatus: 'busy', ...call }, 'DialAction:c'],
+    [{ Event: 'a:b', CallUUID: 'c:d', RecordingID: 'e' }, 'a%3Ab:c%3Ad:e'],
+    [{ DialStatus: 'completed', ...call, DialBLegUUID: 'b' }, 'DialAction:c:b'],
   ])('%o', (fields, callbackId) => {
     expect(read(fields as Record<string, string>)).toMatchObject({ kind: 'genuine', callbackId })
   })
@@ -335,8 +345,22 @@ describe('what a voice callback is called', () => {
     expect(read(call)).toMatchObject({ type: '', callId: 'c', previousName: {} })
     expect(read({ Event: 'Hangup' })).toMatchObject({ type: 'Hangup', previousName: {} })
     expect(read({ Event: '', CallUUID: '' })).toMatchObject({ kind: 'unreadable', reason: 'callback_id_missing' })
-    expect(read({ Event: 'NeverSeen', ...call })).toMatchObject({ type: 'NeverSeen', callbackId: 'NeverSeen:c' })
-    expect(read({ Event: '__proto__', CallUUID: 'constructor' })).toMatchObject({ callbackId: '__proto__:constructor' })
+    expect(read({ Event: 'NeverSeen', ...call })).toMatchObject({ type: 'NeverSeen', previousName: {} })
+    expect(read({ Event: '__proto__', CallUUID: 'constructor' })).toMatchObject({ previousName: {} })
+  })
+
+  test.each([
+    ['Redirect', {}],
+    ['Transfer', {}],
+    ['DialAction', { DialStatus: 'busy', DialBLegUUID: '' }],
+    ['ConferenceRemoteSounds', { ConferenceUUID: '', ConferenceMemberID: '' }],
+    ['DialDigitsMatch', { DialBLegUUID: 'b', DialDigitsMatch: '1', DialDigitsPressedBy: 'aleg' }],
+    ['ConferenceDigitsMatch', { ConferenceUUID: 'f', ConferenceMemberID: '7', ConferenceDigitsMatch: '1' }],
+  ])('%s can come again in a call, and is no repetition unless it is the same to the byte', (Event, fields) => {
+    const at = (timestamp: string) => read({ Event, ...call, ...fields, timestamp }) as GenuineCallback
+    expect(at('2026-01-01T00:00:00Z').callbackId).toBe(at('2026-01-01T00:00:00Z').callbackId)
+    expect(at('2026-01-01T00:00:05Z').callbackId).not.toBe(at('2026-01-01T00:00:00Z').callbackId)
+    expect(at('2026-01-01T00:00:00Z')).toMatchObject({ type: Event, callId: 'c', previousName: {} })
   })
 
   test('however long its fields are, it has a name, which is short enough to be indexed', () => {
@@ -363,7 +387,9 @@ describe('what a voice callback is called', () => {
     expect(first).toMatchObject({ kind: 'genuine', type: 'Redirect', previousName: {} })
     const ids = [first, second, said].map((callback) => (callback as { callbackId: string }).callbackId)
     expect(new Set(ids).size).toBe(3)
-    expect(entered({ Digits: '' })).toMatchObject({ callbackId: 'Redirect:c' })
+    // Nothing in time is told of, too, and is not the Redirect that may follow.
+    const silent = entered({ InputType: 'dtmf', Digits: '', Speech: '' }) as { callbackId: string }
+    expect(silent.callbackId).not.toBe((entered({}) as { callbackId: string }).callbackId)
     expect(read({ Event: 'Record', ...call, RecordingID: 'r', Digits: '#' })).toMatchObject({
       callbackId: 'Record:c:r',
     })

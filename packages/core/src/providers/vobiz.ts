@@ -54,19 +54,13 @@ function found({ value, raw }: Json, named: Named): CallbackFound {
 // Voice and recordings: signed URLs.
 
 /** The fields that tell apart what one call reports under one event, as far as a callback has them. */
-const TELLING_FIELDS = [
-  'DialBLegUUID',
-  'ConferenceUUID',
-  'ConferenceMemberID',
-  'RecordingID',
-  'StreamID',
-  'DialDigitsMatch',
-  'DialDigitsPressedBy',
-  'ConferenceDigitsMatch',
-]
+const TELLING_FIELDS = ['DialBLegUUID', 'ConferenceUUID', 'ConferenceMemberID', 'RecordingID', 'StreamID']
 
-/** What a caller pressed or said. */
-const ENTRY_FIELDS = ['Digits', 'Speech']
+/** What a call reports once, so that event and call are its name. */
+const ONCE = new Set(['CallInitiated', 'Ring', 'StartApp', 'MachineDetection', 'Hangup'])
+
+/** Of what a caller pressed or said, or failed to in time. */
+const ENTRY_FIELDS = ['InputType', 'Digits', 'Speech']
 
 function splitVoice({ content }: Message): CallbackFound[] | RejectReason {
   if (typeof content === 'string') return content
@@ -79,11 +73,18 @@ function splitVoice({ content }: Message): CallbackFound[] | RejectReason {
   if ([callId, type, ...telling].every((value) => value === undefined)) {
     return [{ kind: 'unreadable', reason: 'callback_id_missing', raw }]
   }
-  // A caller answers several menus in one call, and nothing but what was entered tells the answers apart.
-  const isEntry = ENTRY_FIELDS.some((name) => text(name) !== undefined) && telling.every((value) => value === undefined)
-  const isNamed = callId !== undefined && !isEntry
+  const isNamed =
+    callId !== undefined &&
+    !isEntry(type, text) &&
+    (ONCE.has(type ?? '') || telling.some((value) => value !== undefined))
   const callbackId = isNamed ? composeCallbackId(type, callId, ...telling, ...ofStream) : undefined
   return [{ kind: 'found', callbackId, type: type ?? '', callId, occurredAt: voiceTime(type, text), raw, payload }]
+}
+
+/** The same keys can be pressed again in a call, by the same leg or member. A recording has the key that ended it. */
+function isEntry(type: string | undefined, text: Text): boolean {
+  const isPressed = type === 'DialDigitsMatch' || type === 'ConferenceDigitsMatch'
+  return isPressed || (text('RecordingID') === undefined && firstText(text, ENTRY_FIELDS) !== undefined)
 }
 
 /** Of the requests that are documented, only the last of a Dial might come without `Event`, as it does with Plivo. */
@@ -419,12 +420,12 @@ function signLegacy(request: OutgoingRequest, secret: string, at: Date): Outgoin
   }
 }
 
-/** A call may have several recordings. */
+/** A call may have several recordings and be in several conferences, whose ids are not documented. */
 const splitLegacy = splitObject((text) => {
-  const [event, callId] = [text('event'), text('call_id')]
-  const isNamed = event !== undefined && callId !== undefined
+  const [event, callId, recordingId] = [text('event'), text('call_id'), text('recording_id')]
+  const isNamed = callId !== undefined && (recordingId !== undefined || event?.startsWith('call.'))
   return {
-    callbackId: isNamed ? composeCallbackId(event, callId, text('recording_id')) : undefined,
+    callbackId: isNamed ? composeCallbackId(event, callId, recordingId) : undefined,
     type: event ?? '',
     callId,
     occurredAt: fromIsoTime(text('timestamp')) ?? fromIsoTime(legacyTime(event, text)),
@@ -476,7 +477,7 @@ const voice: Scheme = {
     title: 'Voice callbacks: answer, hangup, ring, action, callbackUrl, conference and stream status',
     ...URL_FACTS,
     callbackId: assumed(
-      'there is no id: built from `Event`, `CallUUID` and, if present, the leg, conference and member, recording, stream with `Name` and `Timestamp`, or digits; the bytes if `Event` or `CallUUID` is missing, and for `Digits` or `Speech` that a caller entered',
+      'there is no id: built from `Event`, `CallUUID` and the leg, conference and member, recording, or stream with `Name` and `Timestamp`; from `Event` and `CallUUID` alone for CallInitiated, Ring, StartApp, MachineDetection and Hangup. Anything else is named by its bytes, and so are keys that were pressed and words that were said (DialDigitsMatch, ConferenceDigitsMatch, `InputType`, `Digits`, `Speech`)',
     ),
     type: documented('`Event`; without it, `DialAction` if there is a `DialStatus` (assumed)'),
     occurredAt: assumed(
@@ -493,7 +494,7 @@ const voice: Scheme = {
       'A signature proves who called the URL, not what the fields say: anybody who saw one could reuse it with other fields. Give the URL a secret token as well.',
       UNSIGNED,
       'Signed requests were seen to carry `auth-token` and `parent-auth-token` in plain text. Ringback stores neither.',
-      'ClearedAudio can come twice with the same fields in the same second, and a second Redirect, Transfer or unanswered Dial differs in no field. Such events of one call are stored once.',
+      'ClearedAudio can come twice with the same fields in the same second; it is stored once. A second Redirect, Transfer, unanswered Dial or press of the same keys differs in no field that was seen: within ten minutes of the first it is not stored again.',
       'Callbacks may arrive out of order: if two members leave, the second may be reported first.',
       'Whether a repetition has the nonce of the first attempt is not documented; both are accepted.',
     ],
@@ -625,7 +626,9 @@ const legacy: Scheme = {
     ),
     secret: documented('the webhook secret'),
     covers: documented('the body and the time, within 300 s'),
-    callbackId: assumed('`event` and `call_id`, with `recording_id` if there is one'),
+    callbackId: assumed(
+      '`event` and `call_id`, with `recording_id` if there is one; for conferences, and recordings without `recording_id`, the bytes',
+    ),
     type: documented('`event`'),
     occurredAt: assumed(
       '`timestamp` if there is one; for call.initiated `start_time`, for call.completed and call.failed `end_time`; else the time of receipt',
