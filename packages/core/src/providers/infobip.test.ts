@@ -106,6 +106,9 @@ test('the shape gives the type', () => {
   expect(typeOf({ messageId: 'm', deletedAt: 'x' })).toBe('deleted-report')
   expect(typeOf({ messageId: 'm', receivedAt: 'x' })).toBe('incoming-message')
   expect(typeOf({ messageId: 'm', notificationType: 'OPENED' })).toBe('OPENED')
+  expect(typeOf({ sender: 's', to: 't', receivedAt: 'x', event: { type: 'TYPING_INDICATOR' } })).toBe(
+    'TYPING_INDICATOR',
+  )
   expect(typeOf({ type: 'CALL_FINISHED', callId: 'c' })).toBe('CALL_FINISHED')
   expect(typeOf({})).toBe('')
 })

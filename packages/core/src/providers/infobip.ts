@@ -48,7 +48,7 @@ function nameOf(text: Content['text']): string | undefined {
 
 /** Most callbacks have no word for what they are; their shape tells. */
 function typeOf(text: Content['text'], value: object): string {
-  const type = firstText(text, ['type', 'event', 'notificationType'])
+  const type = firstText(text, ['type', 'event', 'notificationType']) ?? text('event', 'type')
   if (type !== undefined) return type
   if (Object.hasOwn(value, 'status')) return 'delivery-report'
   if (Object.hasOwn(value, 'seenAt')) return 'seen-report'
@@ -72,7 +72,7 @@ export const infobip = definePreset({
           '`eventId`, which opened and clicked e-mail can have, and which is documented to identify duplicates; else `messageId`, `status.id` and `doneAt`, `seenAt`, `deletedAt` or `voiceCall.endTime`; for incoming messages (`receivedAt`) `messageId`. Anything else, such as events of calls, is named by its bytes.',
         ),
         type: assumed(
-          'Determined by the shape: `delivery-report`, `seen-report`, `deleted-report`, `incoming-message`; `type`, `event` or `notificationType` if present.',
+          'Determined by the shape: `delivery-report`, `seen-report`, `deleted-report`, `incoming-message`; `type`, `event`, `notificationType` or `event.type` if present.',
         ),
         occurredAt: assumed(
           '`doneAt`, `seenAt`, `deletedAt`, `voiceCall.endTime` or `receivedAt`; for events of calls `timestamp` (documented).',
