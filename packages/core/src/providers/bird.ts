@@ -91,8 +91,10 @@ export const bird = definePreset({
         account: unknown('none'),
         callId: unknown('none'),
         timeLimit: unknown(),
-        retries: observed('about 24 hours, each with the time and signature of the first attempt'),
-        answer: observed('any 2xx'),
+        retries: documented(
+          'at growing intervals, for 8 hours; about 24 were seen, and each repetition had the time and signature of the first attempt',
+        ),
+        answer: documented('any 2xx'),
         traps: [
           'Repetitions hours later still carry the first attempt’s time, so no age is refused. `toleranceSeconds` would refuse every repetition older than that.',
           'The URL is signed as Bird called it: behind a proxy set `PUBLIC_BASE_URL`.',
@@ -136,5 +138,5 @@ export const bird = definePreset({
     'Make up a signing key and put it into the variable that `secrets` names; set `PUBLIC_BASE_URL`; restart Ringback.',
     'Create the webhook subscription with `https://your.host/callbacks/<source>` as its URL and the same `signingKey`.',
   ],
-  references: ['docs.bird.com, Notifications API, verifying a webhook'],
+  references: ['docs.bird.com, Notifications API, webhook subscriptions and verifying a webhook'],
 })
