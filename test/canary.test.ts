@@ -125,7 +125,7 @@ test('a canary that cannot be stored keeps nothing from being stored', async () 
   expect(await database.sql`select from ingests`).toHaveLength(0)
 })
 
-test('while the queue is away there are no canaries, and afterwards there are', async () => {
+test('while the queue is down there are no canaries, and afterwards there are', async () => {
   await using database = await freshDatabase()
   await using way = await proxyTo(database.queue.url)
   await using _worker = await startWorker(database)
@@ -166,7 +166,7 @@ test('what is known of processes and of the server of the queue is forgotten in 
   }
 })
 
-test('the age of the newest canary is on /metrics, and grows while Postgres is away', async () => {
+test('the age of the newest canary is on /metrics, and grows while Postgres is down', async () => {
   await using database = await freshDatabase()
   await using way = await proxyTo(database.url)
   const registry = createRegistry()

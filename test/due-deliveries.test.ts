@@ -157,7 +157,7 @@ test('while the queue takes nothing the scanner runs one job of each handler its
     enqueueDeliveries: () => ((enqueued += 1), refuse()),
     runDeliveries({ handler, deliveries }) {
       runs.push(`${handler} ${deliveries.length}`)
-      return handler === 'slow' ? slow.promise : Promise.reject(new Error('Postgres is away'))
+      return handler === 'slow' ? slow.promise : Promise.reject(new Error('Postgres is down'))
     },
   })
   expect(await scan()).toMatchObject({ more: true })

@@ -337,7 +337,7 @@ describe('queue', () => {
     expect(await kept(database)).not.toContain('s3cret-word')
   })
 
-  test('a Redis that was away, or froze, gets its jobs when it is back', async () => {
+  test('a Redis that was down, or froze, gets its jobs when it is back', async () => {
     await using database = await freshDatabase()
     await using proxy = await proxyTo(redisUrl)
     const place = { name: 'crm', prefix: `{test-${randomBytes(6).toString('hex')}}` }

@@ -62,7 +62,7 @@ test('an ingest without a spool waits for a queue that stands still for half a s
   expect((await Promise.all(answers)).map(({ status }) => status)).toEqual([200, 200, 200])
 })
 
-test('an ingest that starts while the queue is away answers 503, and accepts when the queue is there', async () => {
+test('an ingest that starts while the queue is down answers 503, and accepts when the queue is there', async () => {
   await using database = await freshDatabase()
   await using way = await proxyTo(database.queue.url)
   await way.cut()

@@ -101,7 +101,7 @@ describe('SIGTERM to an ingest', () => {
 })
 
 describe('SIGTERM before a process has started', () => {
-  test('ends a worker with 0 while its servers are away', async () => {
+  test('ends a worker with 0 while its servers are down', async () => {
     await using database = await freshDatabase()
     await using surroundings = await surroundingsOf(database)
     const { environment, ways } = surroundings
@@ -140,7 +140,7 @@ describe('SIGTERM before a process has started', () => {
 })
 
 describe('SIGTERM to a worker', () => {
-  test.each(['cut', 'freeze'] as const)('ends it in time with 0 while its servers are away (%s)', async (fault) => {
+  test.each(['cut', 'freeze'] as const)('ends it in time with 0 while its servers are down (%s)', async (fault) => {
     await using database = await freshDatabase()
     await using surroundings = await surroundingsOf(database)
     const { environment, ways } = surroundings

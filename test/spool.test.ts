@@ -64,7 +64,7 @@ test.each([
   },
 )
 
-test('an ingest that starts while the queue is away accepts at once', async () => {
+test('an ingest that starts while the queue is down accepts at once', async () => {
   await using database = await freshDatabase()
   await using way = await proxyTo(database.queue.url)
   await using dir = await temporaryFolder()
@@ -93,7 +93,7 @@ test('what an ingest leaves behind is adopted by another that shares the folder'
   await expectStoredOnce(database, 10)
 })
 
-test('where the folder cannot be written ingest starts, and refuses only while the queue is away', async () => {
+test('where the folder cannot be written ingest starts, and refuses only while the queue is down', async () => {
   await using database = await freshDatabase()
   await using way = await proxyTo(database.queue.url)
   await using dir = await temporaryFolder()

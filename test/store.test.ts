@@ -306,7 +306,7 @@ test('a group that comes again when its id is forgotten changes nothing but coun
 
 test('events are stored also while their deliveries cannot be enqueued', async () => {
   await using database = await freshDatabase()
-  const store = storeInto(database, { enqueueDeliveries: () => Promise.reject(new Error('the queue is away')) })
+  const store = storeInto(database, { enqueueDeliveries: () => Promise.reject(new Error('the queue is down')) })
   await store(groupOf([queued('x')]))
   // In nobody's hand, so that the scanner takes it at once.
   expect(await database.sql`select status, attempts, lease_until from deliveries`).toEqual([

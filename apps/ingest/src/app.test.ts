@@ -57,7 +57,7 @@ function appWith({
     sources,
     enqueuer: {
       enqueue: async (parts) => {
-        if (fails) throw new Error('the queue is away')
+        if (fails) throw new Error('the queue is down')
         enqueued.push(...parts)
       },
       countDropped: (source, reason) => dropped.push(`${source} ${reason}`),

@@ -11,7 +11,7 @@ function start({ isAway = false, detectLoss = async (): Promise<string | undefin
   const state = { isAway, fails: false, tries: 0, looks: 0, sent: [] as QueuedCanary[] }
   const canary = startCanary({
     enqueuer: {
-      isQueueAway() {
+      isQueueDown() {
         state.looks += 1
         return state.isAway
       },

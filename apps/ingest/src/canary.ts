@@ -5,7 +5,7 @@ import type { Logger } from '@ringback/core/log'
 import type { Enqueuer } from './enqueue.ts'
 
 export interface CanaryOptions {
-  enqueuer: Pick<Enqueuer, 'enqueue' | 'isQueueAway'>
+  enqueuer: Pick<Enqueuer, 'enqueue' | 'isQueueDown'>
   intervalMs: number
   /** What waits in the spool, if there is one. */
   spool?: (() => { groups: number; bytes: number }) | undefined
@@ -32,7 +32,7 @@ export function startCanary({ enqueuer, intervalMs, spool, detectLoss, onSent, l
   const closing = new AbortController()
 
   async function send(end: Pick<QueuedCanary, 'isLast'>): Promise<void> {
-    if (enqueuer.isQueueAway()) return
+    if (enqueuer.isQueueDown()) return
     const found = await detectLoss()
     if (found !== undefined) {
       lost = found

@@ -31,9 +31,9 @@ function start(
   dir: string,
   own: Spool,
   onAdd: (id: string) => void | Promise<void> = () => {},
-  { isAway = false, hasRoom = true } = {},
+  { isDown = false, hasRoom = true } = {},
 ) {
-  const state = { isAway, hasRoom, looks: 0, added: [] as string[], lines: [] as string[] }
+  const state = { isDown, hasRoom, looks: 0, added: [] as string[], lines: [] as string[] }
   const write = (line: string) => void state.lines.push((JSON.parse(line) as { msg: string }).msg)
   const drains = drainSpools({
     ...options,
@@ -50,9 +50,9 @@ function start(
         state.added.push(id)
       },
     },
-    isQueueAway() {
+    isQueueDown() {
       state.looks += 1
-      return state.isAway
+      return state.isDown
     },
     intervalMs: 5,
   })
@@ -69,7 +69,7 @@ const looked = (state: { looks: number }) => {
 }
 
 test.each([
-  ['is away', { isAway: true }],
+  ['is down', { isDown: true }],
   ['has no room for what may wait', { hasRoom: false }],
 ])(
   'nothing leaves a spool while the queue %s, and all of it afterwards, also of an ingest that is gone',
@@ -80,7 +80,7 @@ test.each([
     const { state } = start(dir, own, undefined, not)
     await looked(state)
     expect(state).toMatchObject({ added: [], lines: [] })
-    Object.assign(state, { isAway: false, hasRoom: true })
+    Object.assign(state, { isDown: false, hasRoom: true })
     // In any order: the queue may have come back between the look at its own spool and that at the other.
     await eventually(() => expect(state.added.toSorted()).toEqual(['left', 'own']))
   },
@@ -102,13 +102,13 @@ test('a queue that goes away in the middle of a spool is given no more of it unt
   const dir = await aFolder()
   const own = await spoolWith(join(dir, '0'), 'a', 'b', 'c')
   const { state } = start(dir, own, (id) => {
-    if (id === 'b') state.isAway = true
+    if (id === 'b') state.isDown = true
   })
   await eventually(() => expect(state.added).toEqual(['a', 'b']))
   await looked(state)
   expect(state.added).toEqual(['a', 'b'])
   expect(own.usage().groups).toBe(1)
-  state.isAway = false
+  state.isDown = false
   await eventually(() => expect(state.added).toEqual(['a', 'b', 'c']))
 })
 

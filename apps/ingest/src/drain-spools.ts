@@ -11,7 +11,7 @@ export interface DrainOptions {
   own: Spool
   maxBytes: number
   producer: Pick<Producer<StoreJob>, 'add' | 'hasRoom'>
-  isQueueAway: () => boolean
+  isQueueDown: () => boolean
   log: Logger
   /** How long to wait between two looks at the spools. */
   intervalMs?: number
@@ -24,15 +24,15 @@ const INTERVAL_MS = 1000
  * are not held up. This ingest's own spool comes first, then those that ingests which are gone have left.
  */
 export function drainSpools(options: DrainOptions): { close: () => Promise<void> } {
-  const { dir, own, maxBytes, producer, isQueueAway, log } = options
+  const { dir, own, maxBytes, producer, isQueueDown, log } = options
   const closing = new AbortController()
   const { signal } = closing
 
-  const mayDrain = async () => !isQueueAway() && (await producer.hasRoom())
+  const mayDrain = async () => !isQueueDown() && (await producer.hasRoom())
 
   async function add({ id, job }: SpooledGroup): Promise<void> {
     signal.throwIfAborted()
-    if (!(await mayDrain())) throw new Error('the queue is away, or has no room for what may wait')
+    if (!(await mayDrain())) throw new Error('the queue is down, or has no room for what may wait')
     // The queue may have it already, from an add that timed out or a drain that was cut short. The worker stores it once.
     await producer.add(id, job as StoreJob)
   }

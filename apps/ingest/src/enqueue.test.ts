@@ -215,12 +215,12 @@ describe('when the queue fails and there is a spool', () => {
     expect(groups.map(({ job: spooled }) => callbacksIn(spooled as StoreJob))).toEqual([['a'], ['b'], ['c']])
     expect(groups[0]!.id).toBe(adds[0]!.id)
     expect(adds).toHaveLength(1)
-    expect(enqueuer.isQueueAway()).toBe(true)
+    expect(enqueuer.isQueueDown()).toBe(true)
     await enqueuer.probe()
 
     setUp(true)
     await vi.advanceTimersByTimeAsync(250)
-    expect(enqueuer.isQueueAway()).toBe(false)
+    expect(enqueuer.isQueueDown()).toBe(false)
     const recovered = enqueuer.enqueue([part('d')])
     ;(await job(2)).succeed()
     await recovered

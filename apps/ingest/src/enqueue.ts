@@ -17,7 +17,7 @@ export interface Enqueuer {
   /** Counts a refusal that is not kept. The counts go to the queue within about a second. */
   countDropped: (source: string, reason: string) => void
   /** Whether the queue has failed and not answered a probe since. */
-  isQueueAway: () => boolean
+  isQueueDown: () => boolean
   /** Rejects if nothing can be made durable at the moment. */
   probe: () => Promise<void>
   /** Waits for everything enqueued before. Nothing may be enqueued after this call. */
@@ -265,7 +265,7 @@ export function createEnqueuer({
   return {
     enqueue,
     countDropped,
-    isQueueAway: () => outage !== undefined,
+    isQueueDown: () => outage !== undefined,
     probe,
     async close() {
       while (pending.length > 0 || scheduled || inFlight !== undefined) await setImmediatePromise()

@@ -100,7 +100,7 @@ export async function createIngest(options: IngestOptions): Promise<Ingest> {
     onGroup: (size) => setImmediate(metrics.onGroup, size),
   })
   const draining =
-    spool && drainSpools({ ...options.spool!, own: spool, producer, isQueueAway: enqueuer.isQueueAway, log })
+    spool && drainSpools({ ...options.spool!, own: spool, producer, isQueueDown: enqueuer.isQueueDown, log })
   const requestCounts = createCounts<QueuedCounts>({
     kind: 'counted',
     intervalMs: options.countsIntervalMs ?? COUNTS_INTERVAL_MS,
@@ -184,7 +184,7 @@ async function warnOfUnsafeSettings(queue: QueueServer, log: Logger): Promise<vo
 async function openSpoolIfAny({ spool: place, log }: IngestOptions): Promise<Spool | undefined> {
   if (place === undefined) {
     log.warn(
-      { problem: 'while the queue is away callbacks are answered 503: set SPOOL_DIR to a folder on a disk' },
+      { problem: 'while the queue is down callbacks are answered 503: set SPOOL_DIR to a folder on a disk' },
       'spool.off',
     )
     return undefined
@@ -200,7 +200,7 @@ async function openSpoolIfAny({ spool: place, log }: IngestOptions): Promise<Spo
     log.error(
       {
         dir: place.dir,
-        problem: `SPOOL_DIR cannot be used (${reason}), so while the queue is away callbacks are answered 503`,
+        problem: `SPOOL_DIR cannot be used (${reason}), so while the queue is down callbacks are answered 503`,
       },
       'spool.off',
     )

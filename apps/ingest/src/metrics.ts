@@ -68,7 +68,7 @@ export function createIngestMetrics(
   })
   const canaries = new Counter({
     name: 'ringback_canary_sent_total',
-    help: 'Canaries that became durable like callbacks. None is sent while the queue is away.',
+    help: 'Canaries that became durable like callbacks. None is sent while the queue is down.',
     registers,
   })
   for (const source of sources) for (const outcome of OUTCOMES) requests.inc({ source, outcome }, 0)

@@ -122,7 +122,7 @@ function addDestinationStates(registry: Registry, sql: Sql, handlers: string[]):
   )
   const state: Gauge<'handler' | 'state'> = new Gauge({
     name: 'ringback_destination_state',
-    help: '1 for the state that the destination of a configured handler with limits is in, 0 for the others. None while Postgres is away.',
+    help: '1 for the state that the destination of a configured handler with limits is in, 0 for the others. None while Postgres is down.',
     labelNames: ['handler', 'state'],
     registers: [registry],
     async collect() {
@@ -142,7 +142,7 @@ function addQueueStates(registry: Registry, queues: Record<string, () => Promise
   const registers = [registry]
   const jobs = new Gauge({
     name: 'ringback_queue_jobs',
-    help: 'Jobs of a queue that wait or are being processed, over all workers. None while the queue is away.',
+    help: 'Jobs of a queue that wait or are being processed, over all workers. None while the queue is down.',
     labelNames: ['queue', 'state'] as const,
     registers,
     async collect() {
@@ -157,7 +157,7 @@ function addQueueStates(registry: Registry, queues: Record<string, () => Promise
   })
   const oldest = new Gauge({
     name: 'ringback_queue_oldest_job_age_seconds',
-    help: 'How long the oldest waiting job of a queue has waited; 0 where none waits, none while the queue is away.',
+    help: 'How long the oldest waiting job of a queue has waited; 0 where none waits, none while the queue is down.',
     labelNames: ['queue'] as const,
     registers,
     async collect() {

@@ -31,7 +31,7 @@ test.each([
   ['CONNECTION_CLOSED', 'cut off'],
   ['CONNECTION_DESTROYED', 'cut off in a transaction'],
 ])('%s (%s) is waited out, and never taken for a refusal', (code) => {
-  expect(verdictOn(withCode(code))).toBe('away')
+  expect(verdictOn(withCode(code))).toBe('down')
   expect(mayBeTheData(withCode(code))).toBe(false)
 })
 

@@ -1,10 +1,10 @@
 /**
  * What an error while storing means:
  * - `refused`: Postgres will never take these data, however often it is asked
- * - `away`: Postgres takes nothing at the moment, from anybody
+ * - `down`: Postgres takes nothing at the moment, from anybody
  * - `stuck`: the cause may be these data or the server; other data may well succeed
  */
-export type Verdict = 'refused' | 'away' | 'stuck'
+export type Verdict = 'refused' | 'down' | 'stuck'
 
 /** Classes of SQLSTATE. */
 const REFUSED = [
@@ -13,7 +13,7 @@ const REFUSED = [
   '54', // a limit of the program: nesting, an index entry too large
 ]
 
-const AWAY = [
+const DOWN = [
   '08', // the connection
   '25', // a read-only transaction: a standby, or a server whose disk somebody watches
   '28', // the password or pg_hba.conf
@@ -40,14 +40,14 @@ export function sqlState(error: unknown): string | undefined {
   return typeof code === 'string' && /^[0-9FHPX][0-9A-Z]{4}$/.test(code) ? code : undefined
 }
 
-/** What `error` means. If Postgres did not raise it, the network's are `away`, and a mistake of ours is `stuck`. */
+/** What `error` means. If Postgres did not raise it, the network's are `down`, and a mistake of ours is `stuck`. */
 export function verdictOn(error: unknown): Verdict {
   const code = sqlState(error)
   // An error of the network has a code of its own; a mistake of this program has none.
-  if (code === undefined) return typeof (error as { code?: unknown }).code === 'string' ? 'away' : 'stuck'
+  if (code === undefined) return typeof (error as { code?: unknown }).code === 'string' ? 'down' : 'stuck'
   if (code === TOO_LONG) return 'stuck'
   if (REFUSED.includes(code.slice(0, 2))) return 'refused'
-  return AWAY.includes(code.slice(0, 2)) ? 'away' : 'stuck'
+  return DOWN.includes(code.slice(0, 2)) ? 'down' : 'stuck'
 }
 
 /** Whether single callbacks can be to blame for an error that is no refusal. Not so for locks, deadlocks, broken indexes. */

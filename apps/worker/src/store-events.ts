@@ -274,7 +274,7 @@ async function untilStored<Result>(
     } catch (error) {
       if (sqlState(error) !== undefined) onAnswer?.()
       const { message } = error as Error
-      if (verdictOn(error) !== 'away' && ((tries += 1) >= TRIES_IN_HAND || sqlState(error) === TOO_LONG)) {
+      if (verdictOn(error) !== 'down' && ((tries += 1) >= TRIES_IN_HAND || sqlState(error) === TOO_LONG)) {
         const times = suspects.onStuck(groupId)
         log.error(
           { groupId, error: message, sqlState: sqlState(error), times, retryInMs: postponedMs },

@@ -11,7 +11,7 @@ const ADD_TIMEOUT_MS = 5000
 
 /** `ringback spool list` and `drain` */
 export function addSpoolCommand(program: Command): void {
-  const command = program.command('spool').description('groups that wait on disk for a queue that was away')
+  const command = program.command('spool').description('groups that wait on disk for a queue that was down')
   command
     .command('list')
     .description('the spools in SPOOL_DIR, and what waits in each')

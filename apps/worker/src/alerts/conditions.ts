@@ -311,7 +311,7 @@ async function lookForCanaries({ sql, config }: LookDependencies): Promise<Condi
         kind: 'canary_late',
         subject: '',
         occurrences: undefined,
-        text: `nothing that ingest has sent within the last ${seconds} s is stored: ingest is away, or the queue or the workers do not pass on what it accepts`,
+        text: `nothing that ingest has sent within the last ${seconds} s is stored: ingest is down, or the queue or the workers do not pass on what it accepts`,
         details: { ingest, lastSentAt, lastStoredAt },
       },
     ]
@@ -323,7 +323,7 @@ async function lookForCanaries({ sql, config }: LookDependencies): Promise<Condi
       kind: 'canary_late',
       subject: name,
       occurrences: undefined,
-      text: `nothing that the ingest "${name}" has sent within the last ${seconds} s is stored, unlike that of others: it is away, cut off from the queue, or its clock is wrong`,
+      text: `nothing that the ingest "${name}" has sent within the last ${seconds} s is stored, unlike that of others: it is down, cut off from the queue, or its clock is wrong`,
       details: { lastSentAt, lastStoredAt },
     }))
 }

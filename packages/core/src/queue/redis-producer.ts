@@ -14,10 +14,10 @@ interface LazyShard {
   /** What has been connected or is being connected, if anything: to close. */
   current: () => Promise<RedisShard> | undefined
   /** Whether the last operation on it failed. */
-  isAway: boolean
+  isDown: boolean
 }
 
-/** How often a shard that is away is probed. */
+/** How often a shard that is down is probed. */
 const RECHECK_INTERVAL_MS = 500
 
 /** Adds jobs to the shards in turn. A shard whose server is down or full is left out until it takes writes again. */
@@ -57,7 +57,7 @@ export function createRedisProducer<Data extends object>(
         onError,
       }),
     )
-    return { connected: get, current, isAway: false }
+    return { connected: get, current, isDown: false }
   }
 
   const tooSlow = `the ${name} queue did not answer within ${timeoutMs} ms`
@@ -67,19 +67,19 @@ export function createRedisProducer<Data extends object>(
   /** Does the work on the only shard. Nearly every installation has just one. */
   const onOnly = (work: Work) => within(shards[0]!.connected().then(work), timeoutMs)
 
-  /** Does the work on the next shard in turn that is not away, and if that fails on the one after, while time is left. */
+  /** Does the work on the next shard in turn that is not down, and if that fails on the one after, while time is left. */
   async function onNext(work: Work): Promise<void> {
     const deadline = performance.now() + timeoutMs
     turn = (turn + 1) % shards.length
     const inTurn = [...shards.slice(turn), ...shards.slice(0, turn)]
-    const present = inTurn.filter(({ isAway }) => !isAway)
+    const present = inTurn.filter(({ isDown }) => !isDown)
     let cause: unknown
     for (const shard of present.length > 0 ? present : inTurn) {
       const leftMs = deadline - performance.now()
       if (leftMs <= 0) break
       try {
         await within(shard.connected().then(work), Math.min(tryMs, leftMs))
-        shard.isAway = false
+        shard.isDown = false
         return
       } catch (error) {
         cause = error
@@ -92,22 +92,22 @@ export function createRedisProducer<Data extends object>(
   const onOne = isSharded ? onNext : onOnly
 
   function leaveOut(shard: LazyShard): void {
-    shard.isAway = true
+    shard.isDown = true
     rechecking ??= setInterval(recheck, RECHECK_INTERVAL_MS).unref()
   }
 
   function recheck(): void {
-    const away = shards.filter(({ isAway }) => isAway)
-    if (away.length === 0) {
+    const down = shards.filter(({ isDown }) => isDown)
+    if (down.length === 0) {
       clearInterval(rechecking)
       rechecking = undefined
     }
-    for (const shard of away) {
+    for (const shard of down) {
       within(
         shard.connected().then((connected) => connected.probe()),
         tryMs,
       ).then(
-        () => (shard.isAway = false),
+        () => (shard.isDown = false),
         () => {},
       )
     }

@@ -75,7 +75,7 @@ test('a spool whose first files have been drained takes groups again after a res
   for (let number = 1; number <= 12; number++) await before.append(aGroup(number, 1_000_000))
   await before
     .drain(async ({ id }) => {
-      if (id === 'group-12') throw new Error('the queue is away')
+      if (id === 'group-12') throw new Error('the queue is down')
     })
     .catch(() => undefined)
   await before.close()
@@ -109,10 +109,10 @@ test('a drain that fails goes on with the group that failed', async () => {
   for (let number = 1; number <= 3; number++) await spool.append(aGroup(number))
   const taken: string[] = []
   const failing = spool.drain(async ({ id }) => {
-    if (id === 'group-2') throw new Error('the queue is away')
+    if (id === 'group-2') throw new Error('the queue is down')
     taken.push(id)
   })
-  await expect(failing).rejects.toThrow('the queue is away')
+  await expect(failing).rejects.toThrow('the queue is down')
   expect(spool.usage().groups).toBe(2)
   await spool.append(aGroup(4))
   expect([...taken, ...(await drained(spool))]).toEqual(['group-1', 'group-2', 'group-3', 'group-4'])
@@ -204,9 +204,9 @@ test('a damaged file is put aside where the drain was interrupted behind the dam
   await writeFile(join(folder, '000000000001.groups'), Buffer.concat([first!, second!, third!]))
   const spool = (await openSpool(folder, options))!
   const interrupted = spool.drain(async ({ id }) => {
-    if (id === 'group-3') throw new Error('the queue is away')
+    if (id === 'group-3') throw new Error('the queue is down')
   })
-  await expect(interrupted).rejects.toThrow('the queue is away')
+  await expect(interrupted).rejects.toThrow('the queue is down')
   expect(await drained(spool)).toEqual(['group-3'])
   expect(await putAside(folder)).toHaveLength(1)
   await spool.close()
@@ -360,9 +360,9 @@ test('a file that cannot be read keeps no spool closed and no file behind it bac
   await rmdir(path)
   await writeFile(path, Buffer.concat([encodeGroup(aGroup(1)), encodeGroup(aGroup(3))]))
   const interrupted = spool.drain(async () => {
-    throw new Error('the queue is away')
+    throw new Error('the queue is down')
   })
-  await expect(interrupted).rejects.toThrow('the queue is away')
+  await expect(interrupted).rejects.toThrow('the queue is down')
   expect(spool.usage()).toMatchObject({ groups: 2, oldestAt: aGroup(1).at })
   await drain()
   expect(ids).toEqual(['group-2', 'group-1', 'group-3'])
