@@ -143,13 +143,18 @@ type Text = Content['text']
 const FINAL_CALL_STATUSES = new Set(['completed', 'busy', 'failed', 'no-answer', 'canceled'])
 
 /**
- * Things that calls have, told apart by their own ids, what came of a <Dial> (after a conference without an id), of a session
- * of <ConversationRelay> and of a <Pay>, and the digits that TeXML reports: what is said of them is not the call's own status.
+ * Things that calls have, told apart by their own ids, what came of a <Dial> (after a conference without an id), of a
+ * <Record> (whose id is not documented), of a <Refer> (at times without its status), of a <VirtualAgent>, of a session of
+ * <ConversationRelay> and of a <Pay>, and the digits that TeXML reports: what is said of them is not the call's own status.
  */
 const PARTS_OF_CALLS = [
   'DialCallSid',
   'DialCallStatus',
   'RecordingSid',
+  'RecordingUrl',
+  'ReferCallStatus',
+  'ReferSipResponseCode',
+  'VirtualAgentStatus',
   'TranscriptionSid',
   'QueueSid',
   'StreamSid',
