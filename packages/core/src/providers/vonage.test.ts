@@ -66,6 +66,13 @@ test.each(ids)('the name, type and time of $body', ({ body, callbackId, type, oc
   })
 })
 
+test('machine detection names its call, although in another field than all else', () => {
+  const open = sourceOf(vonage({ urlTokens: 'token' }))!
+  for (const body of ['{"uuid":"u1","status":"answered"}', '{"call_uuid":"u1","status":"machine"}']) {
+    expect(open.read(requestOf({ body, receivedAt }))).toMatchObject({ callbacks: [{ callId: 'u1' }] })
+  }
+})
+
 describe.each(schemeNames)('%s', (scheme) => {
   test.each(Object.entries(vonage.provider.schemes[scheme].samples))(
     'the sample %s is accepted, forged or changed it is not',

@@ -168,7 +168,7 @@ function split({ content }: Message): CallbackFound[] | RejectReason {
       kind: 'found',
       callbackId: callbackId(content),
       type: text('type') ?? text('status') ?? text('message_type') ?? '',
-      callId: text('uuid'),
+      callId: callIdOf(text),
       occurredAt: fromIsoTime(UTC_TIME.test(messageTime) ? `${messageTime.replace(' ', 'T')}Z` : text('timestamp')),
       raw,
       payload,
@@ -176,14 +176,20 @@ function split({ content }: Message): CallbackFound[] | RejectReason {
   ]
 }
 
+/** That a human or a machine answered is told of a `call_uuid`. */
+function callIdOf(text: Content['text']): string | undefined {
+  return text('uuid') ?? text('call_uuid')
+}
+
 /** SMS, then Messages, then Voice; each event of a message or call has its own status. */
 function callbackId({ text }: Content): string | undefined {
   const status = text('status')
   const ofCall =
     status === undefined
-      ? // Key presses, recordings and transfers come several times in a call.
-        composeCallbackId(text('uuid'), text('type'), text('timestamp'))
-      : composeCallbackId(text('uuid'), status, text('sub_state'))
+      ? // Key presses, recordings and transfers come several times in a call. A request for instructions has no time, and
+        // comes again after a transfer, which is into another conversation.
+        composeCallbackId(callIdOf(text), text('type'), text('timestamp') ?? text('conversation_uuid'))
+      : composeCallbackId(callIdOf(text), status, text('sub_state'))
   return (
     composeCallbackId(text('messageId'), text('concat-part'), status) ??
     composeCallbackId(text('message_uuid'), status) ??
@@ -204,11 +210,11 @@ const common = {
 
 const commonFacts = {
   callbackId: documented(
-    '`messageId` with `concat-part` and `status` (SMS), `message_uuid` and `status` (Messages), `uuid` and `status` (Voice)',
+    '`messageId` with `concat-part` and `status` (SMS), `message_uuid` and `status` (Messages), `uuid` or `call_uuid` with `status` and `sub_state` (Voice), or without a status `type` and `timestamp`; `recording_uuid` with the same two. A request for instructions, which has no time, has `conversation_uuid` instead, which is assumed to differ after a transfer. Anything else, such as what Verify or a conversation reports, is named by its bytes.',
   ),
   type: documented('`type`, else `status`, else `message_type`'),
   occurredAt: documented('`message-timestamp`, taken as UTC; else `timestamp`'),
-  callId: documented('`uuid`'),
+  callId: documented('`uuid`; `call_uuid` where machine detection reports'),
   timeLimit: documented('for an answer URL, 3 s to connect and 5 s to answer'),
   retries: documented(
     'An inbound SMS is sent again for 24 hours. An answer URL is tried twice, then its fallback URL twice.',
