@@ -127,12 +127,21 @@ describe('a callback is named', () => {
     expect(callback(body).callbackId).toBe(name)
   })
 
-  test.each(['CallUUID=c1&Event=GetInput&Digits=1', 'CallUUID=c1&CallStatus=in-progress', 'Event=Hangup', 'x=1'])(
-    'by its bytes where fields could come again: %s',
-    (body) => {
-      expect(callback(body).callbackId).toMatch(/^body:/)
-    },
-  )
+  test.each([
+    'CallUUID=c1&Event=GetInput&Digits=1',
+    'CallUUID=c1&CallStatus=in-progress',
+    'CallUUID=c1&CallStatus=completed&DialStatus=no-answer&DialRingStatus=true&DialALegUUID=c1&DialBLegUUID=',
+    'CallUUID=c1&CallStatus=completed&ConferenceAction=exit&ConferenceUUID=f1&ConferenceMemberID=1',
+    'CallUUID=c1&CallStatus=completed&ConferenceName=room&ConferenceUUID=f1&ConferenceMemberID=1',
+    'CallUUID=c1&CallStatus=completed&MPCUUID=p1&MPCFriendlyName=room&MemberID=1',
+    'CallUUID=c1&Event=DialHangup&DialBLegUUID=',
+    'CallUUID=c1&Event=RecordStop',
+    'SessionUUID=s1&AttemptUUID=a1&AttemptSequence=1&ChannelStatus=sent&SessionStatus=in-progress',
+    'Event=Hangup',
+    'x=1',
+  ])('by its bytes where fields could come again: %s', (body) => {
+    expect(callback(body).callbackId).toMatch(/^body:/)
+  })
 })
 
 test('type and call are what Plivo says; its times have no zone', () => {
@@ -142,6 +151,11 @@ test('type and call are what Plivo says; its times have no zone', () => {
     occurredAt: new Date('2026-01-01T00:00:00Z'),
   })
   expect(callback('MessageUUID=m1&Status=sent', messaging)).toMatchObject({ type: 'sent', verifiedBy: 'url' })
+  expect(callback('EventName=ParticipantJoin&MPCUUID=p1&ParticipantCallUUID=c1')).toMatchObject({
+    type: 'ParticipantJoin',
+    callId: 'c1',
+  })
+  expect(callback('SessionUUID=s1&ChannelStatus=delivered&SessionStatus=in-progress', messaging).type).toBe('delivered')
 })
 
 test('no bytes make it throw', () => {

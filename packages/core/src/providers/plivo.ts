@@ -121,44 +121,58 @@ function signaturesIn(header: string): Buffer[] {
 
 type Text = Content['text']
 
-/** Events that a call reports once, or once for each of its legs, members and recordings. Others come again and again. */
-const ONCE_EVENTS = new Set([
-  'StartApp',
-  'Ring',
-  'Hangup',
-  'MachineDetection',
-  'DialAnswer',
-  'DialConnected',
-  'DialHangup',
-  'RecordStop',
+/** What a call reports once. Other events come again and again. */
+const ONCE_EVENTS = new Set(['StartApp', 'Ring', 'Hangup', 'MachineDetection'])
+
+/** What a call reports once for each of its legs or recordings, and the field that says which. */
+const PART_OF_EVENT = new Map([
+  ['DialAnswer', 'DialBLegUUID'],
+  ['DialConnected', 'DialBLegUUID'],
+  ['DialHangup', 'DialBLegUUID'],
+  ['RecordStop', 'RecordingID'],
 ])
 
 const FINAL_CALL_STATUSES = new Set(['completed', 'busy', 'failed', 'timeout', 'no-answer', 'cancel'])
 
-const TELLING_FIELDS = ['DialBLegUUID', 'RecordingID']
+/** What came of a <Dial>, a conference, a multiparty call or a recording is not the call's own end, whatever its status. */
+const PARTS_OF_CALLS = ['DialStatus', 'DialAction', 'DialBLegUUID', 'ConferenceUUID', 'MPCUUID', 'RecordingID']
 
 function nameOf(text: Text): string | undefined {
   const messageId = text('MessageUUID')
   // Each part of a long message reports its own status; a message that came in has none.
   if (messageId !== undefined) return composeCallbackId(messageId, text('Status'), text('PartInfo'))
   const [callId, event, status] = [text('CallUUID'), text('Event'), text('CallStatus')]
-  const telling = TELLING_FIELDS.map((name) => text(name))
   if (event !== undefined) {
-    return ONCE_EVENTS.has(event) ? composeCallbackId(callId, event, ...telling) : undefined
+    if (ONCE_EVENTS.has(event)) return composeCallbackId(callId, event)
+    const part = text(PART_OF_EVENT.get(event) ?? '')
+    // Nobody may have answered: then no leg tells one <Dial> from the next.
+    return part === undefined ? undefined : composeCallbackId(callId, event, part)
   }
-  if (status === undefined || !FINAL_CALL_STATUSES.has(status) || telling.some((value) => value !== undefined)) {
-    return undefined
-  }
-  return composeCallbackId(callId, status)
+  if (status === undefined || !FINAL_CALL_STATUSES.has(status)) return undefined
+  return PARTS_OF_CALLS.some((name) => text(name) !== undefined) ? undefined : composeCallbackId(callId, status)
 }
 
-const TYPE_FIELDS = ['Event', 'DialAction', 'ConferenceAction', 'Status', 'CallStatus', 'Type']
+const TYPE_FIELDS = [
+  'Event',
+  'EventName',
+  'DialAction',
+  'ConferenceAction',
+  'Status',
+  'ChannelStatus',
+  'CallStatus',
+  'Type',
+]
 
 function split({ content }: Message): CallbackFound[] | RejectReason {
   if (typeof content === 'string') return content
   const { text, raw, payload } = content
   const type = firstText(text, TYPE_FIELDS) ?? ''
-  return [{ kind: 'found', callbackId: nameOf(text), type, callId: text('CallUUID'), raw, payload }]
+  return [{ kind: 'found', callbackId: nameOf(text), type, callId: callIdOf(text), raw, payload }]
+}
+
+/** A multiparty call tells of its participants' calls. */
+function callIdOf(text: Text): string | undefined {
+  return text('CallUUID') ?? text('ParticipantCallUUID')
 }
 
 /** Keeps a call waiting in silence. For a callback that only reports, it does nothing. */
@@ -191,11 +205,13 @@ export const plivo = definePreset({
         ),
         covers: documented('URL, query and form fields; for GET the URL with its query.'),
         callbackId: assumed(
-          '`CallUUID` and `Event`, with `DialBLegUUID` or `RecordingID`, for what a call reports once. Anything else, such as pressed digits or a conference, is named by its bytes. The nonce belongs to the request.',
+          '`CallUUID` and `Event`, with `DialBLegUUID` or `RecordingID` where one is told of, for what a call reports once. Anything else, such as pressed digits, what came of a `<Dial>` or a conference, is named by its bytes. The nonce belongs to the request.',
         ),
-        type: documented('`Event`; without it `DialAction`, `ConferenceAction` or `CallStatus`.'),
+        type: documented(
+          '`Event`, or `EventName` of multiparty calls and number masking; without it `DialAction`, `ConferenceAction` or `CallStatus`.',
+        ),
         occurredAt: assumed('None: `StartTime`, `AnswerTime` and `EndTime` have no time zone.'),
-        callId: documented('`CallUUID`'),
+        callId: documented('`CallUUID`; `ParticipantCallUUID` in a multiparty call'),
         timeLimit: documented('2 s to connect, 40 s to read, 55 s in all; the URL’s fragment can change it.'),
         retries: documented(
           'One passage says: again if the answer is not 200. The table below it says: once, after a failed connection or a late answer, unless the fragment `#rc=...&rp=...` says otherwise. Then the fallback URL.',
@@ -227,8 +243,10 @@ export const plivo = definePreset({
           'The URL without its query, then the nonce; HMAC-SHA256, base64. Several in one header are assumed, as with V3.',
         ),
         covers: documented('The URL without query. The body is not covered.'),
-        callbackId: documented('`MessageUUID` and `Status`, with `PartInfo` for parts of a long message.'),
-        type: documented('`Status`; for an incoming message `Type` (`sms`, `mms`).'),
+        callbackId: documented(
+          '`MessageUUID` and `Status`, with `PartInfo` for parts of a long message. A Verify callback is named by its bytes.',
+        ),
+        type: documented('`Status`; for an incoming message `Type` (`sms`, `mms`); for Verify `ChannelStatus`.'),
         occurredAt: unknown('none'),
         callId: unknown('none'),
         timeLimit: documented('8 s'),
