@@ -9,6 +9,7 @@ import { HISTOGRAM_BOUNDS_MS } from '@ringback/core/histogram'
 import { createLogger } from '@ringback/core/log'
 import { fonestorm } from '@ringback/core/providers/fonestorm'
 import { createProducer } from '@ringback/core/queue'
+import { telnyx } from '@ringback/core/providers/telnyx'
 import { vobiz } from '@ringback/core/providers/vobiz'
 import { demoCredentials, voximplant } from '@ringback/core/providers/voximplant'
 import { createEvaluateAlerts } from '@ringback/worker/evaluate-alerts'
@@ -38,6 +39,7 @@ const sources = {
   voximplant: voximplant({ accounts: [{ accountId, apiKey, salts: [salt] }] }),
   vobiz: vobiz({ urlTokens: 'token' }),
   fonestorm: fonestorm({ urlTokens: 'token' }),
+  telnyx: telnyx({ urlTokens: 'token' }),
 }
 
 const forged = (id: number) => aCallback(id, { hash: '0'.repeat(32) })
@@ -832,6 +834,23 @@ describe('the call watch', () => {
     expect(await database.sql`select source, call_id from unended_calls`).toEqual([
       { source: 'fonestorm', call_id: 'b' },
     ])
+  })
+
+  test('takes no recording of TeXML for the end of its call, although both are completed', async () => {
+    await using database = await freshDatabase()
+    await database.sql`insert into call_watches values ('telnyx', now() - interval '10 minutes')`
+    const event = (callId: string, type: string, payload: object) => {
+      const raw = Buffer.from(JSON.stringify(payload)).toString('base64')
+      return { at: minutesAgo(8), source: 'telnyx', type, callId, raw }
+    }
+    await storeEventsAt(
+      database,
+      event('texml', 'completed', { CallStatus: 'completed' }),
+      event('call control', 'call.hangup', { data: {} }),
+      event('recorded', 'completed', { RecordingStatus: 'completed' }),
+    )
+    await look(database, watching)
+    expect(await database.sql`select call_id from unended_calls`).toEqual([{ call_id: 'recorded' }])
   })
 
   test('shows what happened in a call, and how long it took', async () => {

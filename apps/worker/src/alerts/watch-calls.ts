@@ -88,7 +88,13 @@ async function findUnended(sql: TransactionSql, source: string, callEnd: CallEnd
 }
 
 function ends(sql: TransactionSql, callEnd: CallEnd) {
-  return 'types' in callEnd
-    ? sql`e.type in (select json_array_elements_text(${JSON.stringify(callEnd.types)}::json))`
-    : sql`e.payload ->> ${callEnd.field} in (select json_array_elements_text(${JSON.stringify(callEnd.values)}::json))`
+  const byType =
+    'types' in callEnd
+      ? sql`e.type in (select json_array_elements_text(${JSON.stringify(callEnd.types)}::json))`
+      : sql`false`
+  const byField =
+    'field' in callEnd
+      ? sql`e.payload ->> ${callEnd.field} in (select json_array_elements_text(${JSON.stringify(callEnd.values)}::json))`
+      : sql`false`
+  return sql`(${byType} or ${byField})`
 }

@@ -10,9 +10,9 @@ test('what ends a call is something that the provider sends, as far as there are
       if (callEnd === undefined) return []
       const fields = Object.values(samples).map(({ form, json, query }) => ({ ...query, ...form, ...(json as object) }))
       const isSent =
-        'types' in callEnd
-          ? Object.keys(samples).some((type) => callEnd.types.includes(type))
-          : fields.some((sample) => callEnd.values.includes(String((sample as Record<string, unknown>)[callEnd.field])))
+        ('types' in callEnd && Object.keys(samples).some((type) => callEnd.types.includes(type))) ||
+        ('field' in callEnd &&
+          fields.some((sample) => callEnd.values.includes(String((sample as Record<string, unknown>)[callEnd.field]))))
       return [`${name} ${scheme}${isSent ? '' : ' (no sample)'}`]
     }),
   )
@@ -32,5 +32,9 @@ test('a call of which only TeXML tells has an end as well', () => {
   const { callEnd, samples } = telnyx.provider.schemes.signed
   const statuses = Object.values(samples).flatMap(({ form }) => form?.CallStatus ?? [])
   expect(statuses.length).toBeGreaterThan(0)
-  expect(callEnd).toEqual({ types: expect.arrayContaining([...statuses, 'busy', 'failed', 'no-answer', 'canceled']) })
+  expect(callEnd).toEqual({
+    types: ['call.hangup'],
+    field: 'CallStatus',
+    values: expect.arrayContaining([...statuses, 'busy', 'failed', 'no-answer', 'canceled']),
+  })
 })

@@ -103,8 +103,11 @@ export interface Answer {
   body: string
 }
 
-/** Which event says that a call is over: one of these types, or one whose payload has one of these values in a field. */
-export type CallEnd = { types: string[] } | { field: string; values: string[] }
+/** What says that a call is over: an event of one of these types, or with one of these texts in a field of its payload. */
+export type CallEnd =
+  | { types: string[] }
+  | { field: string; values: string[] }
+  | { types: string[]; field: string; values: string[] }
 
 /** A configured connection to a provider, ready to read requests. Holds secrets: never log one. */
 export interface Source {

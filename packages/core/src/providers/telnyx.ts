@@ -108,8 +108,12 @@ export const telnyx = definePreset({
         retryDelaysMs: [1_000, 5_000],
         isDelivered: is2xx,
       },
-      // All but the first are statuses of TeXML.
-      callEnd: { types: ['call.hangup', 'completed', 'busy', 'failed', 'no-answer', 'canceled'] },
+      // By the field for TeXML, whose recordings are completed as well.
+      callEnd: {
+        types: ['call.hangup'],
+        field: 'CallStatus',
+        values: ['completed', 'busy', 'failed', 'no-answer', 'canceled'],
+      },
       samples,
     },
   },
