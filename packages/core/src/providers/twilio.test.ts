@@ -169,7 +169,15 @@ describe('a callback is named', () => {
     ['CallSid=CA1&CallStatus=completed', 'CA1:completed'],
     ['CallSid=CA1&CallStatus=ringing&SequenceNumber=1', 'CA1:ringing:1'],
     ['RecordingSid=RE1&RecordingStatus=completed&CallSid=CA1', 'RE1:completed'],
-    ['ConferenceSid=CF1&StatusCallbackEvent=participant-join&SequenceNumber=2&CallSid=CA1', 'CF1:participant-join:2'],
+    [
+      'ConferenceSid=CF1&StatusCallbackEvent=participant-join&SequenceNumber=2&CallSid=CA1',
+      'CF1:participant-join:CA1:2',
+    ],
+    [
+      'ConferenceSid=CF1&StatusCallbackEvent=participant-join&SequenceNumber=2&CallSid=CA2',
+      'CF1:participant-join:CA2:2',
+    ],
+    ['ConferenceSid=CF1&StatusCallbackEvent=conference-end&SequenceNumber=9', 'CF1:conference-end:9'],
     ['TranscriptionSid=GT1&TranscriptionEvent=transcription-content&SequenceId=2', 'GT1:transcription-content:2'],
   ])('by the fields of %s', (body, name) => {
     expect(callback(body)).toMatchObject({ callbackId: name })

@@ -193,7 +193,9 @@ function nameByFields(text: Text): string | undefined {
   }
   const conferenceId = text('ConferenceSid')
   if (conferenceId !== undefined) {
-    return sequence === undefined ? undefined : composeCallbackId(conferenceId, text('StatusCallbackEvent'), sequence)
+    if (sequence === undefined) return undefined
+    // Whether TeXML counts for the conference or for each call in it is not documented.
+    return composeCallbackId(conferenceId, text('StatusCallbackEvent'), text('CallSid'), sequence)
   }
   return nameByCall(text, sequence)
 }
