@@ -223,6 +223,13 @@ test('type, call and time are what Twilio says', () => {
   })
   expect(callback('MessageSid=SM1&SmsStatus=received').type).toBe('received')
   expect(callback('ConferenceSid=C&StatusCallbackEvent=conference-end&CallSid=CA1').type).toBe('conference-end')
+  expect(callback('CallSid=CA1&SiprecSid=SR1&SiprecEvent=siprec-started')).toMatchObject({
+    type: 'siprec-started',
+    callId: 'CA1',
+  })
+  expect(callback('{"event_type":"voice_intelligence_transcript_available","transcript_sid":"GT1"}').type).toBe(
+    'voice_intelligence_transcript_available',
+  )
   for (const time of [
     'tomorrow',
     'Mon, 30 Feb 2026 15:52:01 +0000',

@@ -218,7 +218,9 @@ const TYPE_FIELDS = [
   'TranscriptionEvent',
   'TranscriptionStatus',
   'StreamEvent',
+  'SiprecEvent',
   'type',
+  'event_type',
 ]
 
 const MAIL_TIME = /^(?:[A-Z][a-z]{2}, )?(\d{1,2}) ([A-Z][a-z]{2}) (\d{4}) (\d\d:\d\d:\d\d) (?:([+-]\d{4})|GMT|UTC)$/
@@ -308,7 +310,7 @@ export const twilio = definePreset({
           '`I-Twilio-Idempotency-Token`, which is the same for all repetitions but not signed; without it `MessageSid` and status, or `CallSid`, status and `SequenceNumber`, and the like. A request for instructions, which may come again with equal fields, is named by its bytes; an Event Streams event by its `id`.',
         ),
         type: documented(
-          'the first of `StatusCallbackEvent`, `MessageStatus`, `SmsStatus` (`received` for an incoming message) and `CallStatus`; then `EventType` and the statuses of recordings, transcriptions and streams; in JSON `type`.',
+          'the first of `StatusCallbackEvent`, `MessageStatus`, `SmsStatus` (`received` for an incoming message) and `CallStatus`; then `EventType` and the statuses of recordings, transcriptions, streams and SIPREC; in JSON `type`, or `event_type` of Voice Intelligence.',
         ),
         occurredAt: assumed('`Timestamp`, which voice status callbacks have and messages do not; in JSON `time`.'),
         account: documented('`AccountSid` in the fields; Ringback’s account is the one whose Auth Token verified it.'),
