@@ -54,6 +54,22 @@ test('JSON says what happened to which call or message', () => {
   expect(jsonCallback(message)).toMatchObject({ callbackId: 'm1:messaging.state:sent', type: 'messaging.state' })
 })
 
+test('what is told of a message, a registration or an AI agent without an event has a type and a time as well', () => {
+  const status = (of: string) =>
+    jsonCallback(`{"id":"m1","project_id":"p1","status":"${of}","body":"Hi","timestamp":"2026-01-01T00:00:01Z"}`)
+  expect(status('delivered')).toMatchObject({ type: 'delivered', occurredAt: new Date('2026-01-01T00:00:01Z') })
+  expect(status('sent').callbackId).not.toBe(status('delivered').callbackId)
+  const registration = '{"event_type":"brand_activated","event_at":"2026-01-01T00:00:02Z","brand_id":"b1"}'
+  expect(jsonCallback(registration)).toMatchObject({
+    type: 'brand_activated',
+    occurredAt: new Date('2026-01-01T00:00:02Z'),
+  })
+  expect(jsonCallback('{"action":"post_conversation","call_id":"c1"}')).toMatchObject({
+    type: 'post_conversation',
+    callId: 'c1',
+  })
+})
+
 test.each([
   '{}',
   '{"event":"calling.call.play","params":{"call_id":"c1","call_state":"playing"}}',

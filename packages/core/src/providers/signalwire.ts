@@ -1,8 +1,8 @@
 import { isObject } from '../is-object.ts'
 import { composeCallbackId } from './callback-id.ts'
-import { jsonAt, jsonContent } from './message.ts'
+import { firstText, jsonAt, jsonContent } from './message.ts'
 import type { Content, Json, Message } from './message.ts'
-import { digest, fromHex } from './proof.ts'
+import { digest, fromHex, fromIsoTime } from './proof.ts'
 import { assumed, documented, is2xx, unknown } from './provider.ts'
 import type { CallbackFound, DeliveryRule, RejectReason, SchemeFacts, Signature } from './provider.ts'
 import samples from './samples/signalwire.json' with { type: 'json' }
@@ -37,6 +37,9 @@ const bodySignature: Signature = {
   },
 }
 
+/** The last two are those of what an AI agent posts and of a message's status. */
+const TYPE_FIELDS = ['event_type', 'event', 'action', 'status']
+
 /** Anything that is no JSON object is read as a form: the same signature may come with one. */
 function split(message: Message): CallbackFound[] | RejectReason {
   const { content, json } = message
@@ -44,7 +47,7 @@ function split(message: Message): CallbackFound[] | RejectReason {
     return splitForm(message)
   if (!isObject(json.value)) return 'unreadable_body'
   const { text, raw } = jsonContent(json)
-  const type = text('event_type') ?? text('event') ?? ''
+  const type = firstText(text, TYPE_FIELDS) ?? ''
   const callId = text('params', 'call_id') ?? text('call_id') ?? text('call', 'call_id')
   return [{ kind: 'found', callbackId: nameOf(text, type), type, callId, occurredAt: timeOf(json), raw }]
 }
@@ -58,10 +61,12 @@ function nameOf(text: Content['text'], type: string): string | undefined {
   return composeCallbackId(callId, type, callState)
 }
 
-/** Seconds since 1970, with a fraction. */
+/** Seconds since 1970, with a fraction; a message's status and a 10DLC registration have ISO 8601. */
 function timeOf(json: Json): Date | undefined {
   const seconds = jsonAt(json, 'timestamp')
-  return typeof seconds === 'number' && seconds > 0 && seconds < 1e11 ? new Date(seconds * 1000) : undefined
+  if (typeof seconds === 'number') return seconds > 0 && seconds < 1e11 ? new Date(seconds * 1000) : undefined
+  const { text } = jsonContent(json)
+  return fromIsoTime(text('timestamp') ?? text('event_at'))
 }
 
 const delivery: DeliveryRule = {
@@ -124,8 +129,10 @@ export const signalwire = definePreset({
         callbackId: assumed(
           'Id and state of the call or message in `params`. No callback id is documented, so anything else is named by its bytes.',
         ),
-        type: assumed('`event_type`, or `event`'),
-        occurredAt: assumed('`timestamp`, in seconds'),
+        type: documented(
+          '`event_type`; without it `action` of what an AI agent posts, or `status` of a message. `event` is assumed.',
+        ),
+        occurredAt: documented('`timestamp`, in seconds or ISO 8601; `event_at` of 10DLC'),
         callId: assumed('`call_id` in `params`, in `call`, or at the top level'),
         answer: assumed('any 2xx'),
         traps: [
