@@ -198,6 +198,8 @@ describe('a callback is named', () => {
     'CallSid=CA1&CallStatus=completed&StreamSid=1',
     'CallSid=CA1&CallStatus=completed&PaymentSid=1',
     'CallSid=CA1&CallStatus=completed&Digit=1',
+    'CallSid=CA1&CallStatus=in-progress&SequenceNumber=0&StableSpeechResult=&UnstableSpeechResult=hello&Stability=0.5',
+    'CallSid=CA1&CallStatus=in-progress&SequenceNumber=1&StableSpeechResult=Hello&UnstableSpeechResult=&Stability=0.9',
     'ConferenceSid=CF1&StatusCallbackEvent=participant-mute',
     'MessageSid=SM1',
     'MessageSid=&CallSid=&CallStatus=completed',
