@@ -158,7 +158,15 @@ test('a retry that is overtaken by another runs nothing again that the other has
   const attempts = () => database.sql`select from attempts where outcome is not null`
   await using slow = runApp('cli', { DATABASE_URL: database.url }, [...args, '--rate', '1'])
   await eventually(async () => expect((await attempts()).length).toBeGreaterThan(20))
-  slow.child.kill('SIGSTOP') // between two deliveries: it waits for a second after each
+  // Between two deliveries, after each of which it waits for a second: one that it has locked would not be retried.
+  await eventually(async () => {
+    slow.child.kill('SIGSTOP')
+    const [busy] = await database.sql`
+      select from pg_stat_activity
+      where datname = current_database() and application_name = 'ringback cli' and state <> 'idle'`
+    if (busy !== undefined) slow.child.kill('SIGCONT')
+    expect(busy).toBe(undefined)
+  })
   await untilCounted(database, { dead: 20 })
   const before = (await attempts()).length
   // All 20: those that have failed again by now as well, for this run begins after that.
