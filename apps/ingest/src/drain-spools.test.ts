@@ -158,6 +158,7 @@ test('a file that cannot be read keeps back no other, nor another spool, and is 
   await looked(state)
   expect(state.added).toEqual(['own', 'left-2'])
   expect(state.lines).toEqual(expect.arrayContaining(['spool.unreadable', 'spool.waits']))
+  expect(state.lines.filter((line) => line === 'spool.drained')).toHaveLength(2)
   await rmdir(file('0'))
   await writeFile(file('0'), content)
   await eventually(() => expect(state.added).toEqual(['own', 'left-2', 'left-0']))

@@ -43,8 +43,11 @@ export function drainSpools(options: DrainOptions): { close: () => Promise<void>
     try {
       await spool.drain(add)
     } finally {
-      const { groups: left } = spool.usage()
-      log.info({ folder: spool.folder, drained: groups - left, left }, 'spool.drained')
+      const { groups: left, bytes: leftBytes } = spool.usage()
+      // Nothing has left a spool whose only file cannot be read, and it is tried every second.
+      if (left !== groups || leftBytes !== bytes) {
+        log.info({ folder: spool.folder, drained: groups - left, left }, 'spool.drained')
+      }
     }
   }
 

@@ -1,6 +1,7 @@
 import type { Fields } from './message.ts'
 
-// Bodies of multipart/form-data (RFC 7578). Only fields with text are read.
+// Bodies of multipart/form-data (RFC 7578). Only fields with text are read. Node's own parser (`Response.formData`) and the
+// usual libraries are asynchronous, but a source reads a request in one step.
 
 const BOUNDARY = /^multipart\/form-data[ \t]*;(?:.*;)?[ \t]*boundary=(?:"([^"]+)"|([^\s;"]+))/i
 /** What stands behind a delimiter: the end of its line, headers, an empty line, and the value. */
