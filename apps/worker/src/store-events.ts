@@ -301,7 +301,8 @@ async function storeGroups(
       ${`{${ids.join(',')}}`}::text::uuid[], ${group.callbacks}, ${group.quarantined}, ${group.dropped},
       ${JSON.stringify(matched)}, ${hasNames(group)}
     ) as result`
-  return row?.result ?? undefined
+  // There always is a row. Without one this throws, for an answer that is missing must not pass for "stored before".
+  return row!.result ?? undefined
 }
 
 async function storeGroup(
