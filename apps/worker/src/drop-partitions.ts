@@ -1,5 +1,6 @@
 import type { Logger } from '@ringback/core/log'
 import type { Sql } from '@ringback/core/store/connect'
+import { announcePartitions } from '@ringback/core/store/partitions'
 import type { Retention } from './retention.ts'
 
 // Expired weeks are dropped as whole partitions, and nobody who stores or reads waits for that: a partition is detached
@@ -39,7 +40,9 @@ export function createDropPartitions(retention: Retention, log: Logger): (sql: S
       // A partition that has been detached already is attached again.
       const [start] = await sql<{ at: string }[]>`
         select (to_date(${week}, 'IYYY"w"IW')::timestamp at time zone 'UTC')::text as at`
-      await sql`select ensure_partitions(${start!.at}::text::timestamptz, ${start!.at}::text::timestamptz)`
+      const [row] = await sql<{ attached: number }[]>`
+        select ensure_partitions(${start!.at}::text::timestamptz, ${start!.at}::text::timestamptz) as attached`
+      if (row!.attached > 0) await announcePartitions(sql)
       if (!said.has(week)) log.warn({ week }, 'partition.has_pending')
       said.add(week)
       return true

@@ -7,6 +7,7 @@ import type { Logger } from '@ringback/core/log'
 import { PostponedError } from '@ringback/core/queue'
 import type { QueueJob } from '@ringback/core/queue'
 import type { Sql } from '@ringback/core/store/connect'
+import { announcePartitions } from '@ringback/core/store/partitions'
 import type { Tracing } from '@ringback/core/tracing'
 import { storeCanaries } from './canary.ts'
 import { deferDeliveries } from './deliveries-table.ts'
@@ -373,7 +374,10 @@ function isMissingPartition(error: unknown): boolean {
   return code === '23514' && constraint === undefined
 }
 
-/** Makes the partitions of a group that waited longer than they are made ahead, or whose times are of a wrong clock. */
+/**
+ * Makes the partitions of a group that waited longer than they are made ahead, or whose times are of a wrong clock. They may
+ * also be there already, and this session has overlooked them.
+ */
 async function makePartitions(sql: Sql, group: Group): Promise<void> {
   const ids = [group.callbacks, group.quarantined].flatMap((items) =>
     (JSON.parse(items) as { id: string }[]).map(({ id }) => id),
@@ -384,4 +388,5 @@ async function makePartitions(sql: Sql, group: Group): Promise<void> {
       select distinct date_trunc('week', uuid_extract_timestamp(id::uuid), 'UTC') as week
       from json_array_elements_text(${JSON.stringify(ids)}::json) as id
     ) as weeks`
+  await announcePartitions(sql)
 }

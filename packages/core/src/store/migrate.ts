@@ -1,5 +1,6 @@
 import { readFile, readdir } from 'node:fs/promises'
 import type { Sql, TransactionSql } from './connect.ts'
+import { ensurePartitions } from './partitions.ts'
 
 const MIGRATIONS = new URL('../../../../migrations/', import.meta.url)
 
@@ -62,11 +63,6 @@ async function migrationFiles(): Promise<string[]> {
 
 async function appliedMigrations(sql: Sql | TransactionSql): Promise<string[]> {
   return (await sql<{ name: string }[]>`select name from ringback_migrations order by name`).map(({ name }) => name)
-}
-
-/** Makes the partitions of this week and the next two. Others are made when something arrives for them. */
-export async function ensurePartitions(sql: Sql): Promise<void> {
-  await sql`select ensure_partitions(now(), now() + interval '14 days')`
 }
 
 /** Migrations that the database has and this version does not know: a newer version has applied them. */

@@ -1,0 +1,57 @@
+import { expect, test } from 'vitest'
+import { connect } from '@ringback/core/store/connect'
+import { ensurePartitions } from '@ringback/core/store/partitions'
+import { databaseOn, ownPostgres } from './support/postgres-server.ts'
+import { freshDatabase, groupOf, idAt, queued, storeOneByOne } from './support/ringback.ts'
+
+// Postgres lets a session overlook a partition that is attached while the session reads the list of a table's partitions.
+
+test('a session that has overlooked partitions stores what belongs there, and then others find it that overlooked them too', async () => {
+  await using server = await ownPostgres()
+  await using database = await databaseOn(server)
+  const at = '2024-02-29T12:00:00Z'
+  const sessions = Array.from({ length: 2 }, () => connect(database.url, { max: 1, applicationName: 'ringback tests' }))
+  const found = async () =>
+    (await Promise.all(sessions.map((sql) => sql`select from events`))).map((rows) => rows.length)
+  // After this, these sessions need pg_class only for the partitions of events that they have just listed.
+  for (const sql of sessions) await sql`select from quarantine, only events`
+  const listing = await database.sql.begin(async (transaction) => {
+    await transaction`lock table pg_class in access exclusive mode`
+    const finding = found()
+    const waiting = () => transaction`select from pg_locks where relation = 'pg_class'::regclass and not granted`
+    await expect.poll(waiting).toHaveLength(sessions.length)
+    await transaction`select ensure_partitions(${at}, ${at})`
+    return { finding }
+  })
+  await listing.finding
+
+  await storeOneByOne(database)(groupOf([queued('first', { id: idAt(at) })]))
+  // If this fails, Postgres has been mended.
+  expect(await found()).toEqual([0, 0])
+  await storeOneByOne({ sql: sessions[0]! })(groupOf([queued('second', { id: idAt(at) })]))
+  expect(await found()).toEqual([2, 2])
+  await Promise.all(sessions.map((sql) => sql.end()))
+})
+
+test('partitions that are made ahead are announced once they are attached, and not again', async () => {
+  await using database = await freshDatabase()
+  const { sql } = database
+  const changes = async () => {
+    const [row] = await sql<{ attached: string; announced: string }[]>`
+      select
+        (select xmin::text from pg_inherits where inhparent = 'events'::regclass order by age(xmin) limit 1) as attached,
+        (select xmin::text from pg_attribute where attrelid = 'events'::regclass and attname = 'id') as announced`
+    return row!
+  }
+  const before = await changes()
+  await ensurePartitions(sql)
+  expect(await changes()).toEqual(before)
+  const [next] = await sql<
+    { week: string }[]
+  >`select to_char(now() at time zone 'UTC' + interval '7 days', 'IYYY"w"IW') as week`
+  await sql`drop table ${sql(`events_${next!.week}`)}`
+  await ensurePartitions(sql)
+  const after = await changes()
+  expect(after.attached).not.toBe(before.attached)
+  expect(Number(after.announced)).toBeGreaterThan(Number(after.attached))
+})
