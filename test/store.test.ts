@@ -339,6 +339,14 @@ test('a nonce that comes again with the same bytes is a repetition, with others 
   ])
 })
 
+test('what is refused for its nonce keeps its request, by which an operator judges it', async () => {
+  await using database = await freshDatabase()
+  const request = { method: 'PUT', url: '/callbacks/voximplant?a=1', headers: { 'user-agent': 'somebody' } }
+  const forgery = queued('y', { nonces: ['n1'], raw: bytes('forged'), ...request })
+  await storeInto(database)(groupOf([queued('x', { nonces: ['n1'], raw: bytes('first') }), forgery]))
+  expect(await database.sql`select method, url, headers from quarantine`).toEqual([request])
+})
+
 describe('the same bytes with the same nonce are a repetition', () => {
   /** Only its bytes name it: its name says in which ten minutes it came. */
   const byBytes = (minutes: number, nonces: string[], fields: Partial<QueuedCallback> = {}) => {
@@ -506,6 +514,35 @@ test('a repetition whose fields are in another order has not changed, and of one
   expect(await database.sql`select changed, raw from duplicates order by id`).toEqual([
     { changed: false, raw: null },
     { changed: true, raw: Buffer.from('{"a":1,"b":3}') },
+  ])
+})
+
+test('a repetition is counted on the day on which it came, with the hash of its own bytes; the last is the one that came last', async () => {
+  await using database = await freshDatabase()
+  const { sql } = database
+  const store = storeInto(database)
+  const raw = (json: string) => Buffer.from(json).toString('base64')
+  await store(groupOf([queued('x', { id: idAt('2026-01-01T23:00:00Z'), raw: raw('{"a":1}') })]))
+  await store(groupOf([queued('x', { id: idAt('2026-01-03T01:00:00Z'), raw: raw('{"a":2}') })]))
+  // It waited in a spool, and is stored after one that came later.
+  await store(groupOf([queued('x', { id: idAt('2026-01-02T12:00:00Z'), raw: raw('{"a":1}') })]))
+  expect(await sql`select duplicates, last_duplicate_at from events`).toEqual([
+    { duplicates: 2, last_duplicate_at: new Date('2026-01-03T01:00:00Z') },
+  ])
+  expect(
+    await sql`
+      select changed, content_hash = sha256(case when changed then '{"a":2}'::bytea else '{"a":1}' end) as hashed
+      from duplicates order by received_at`,
+  ).toEqual([
+    { changed: false, hashed: true },
+    { changed: true, hashed: true },
+  ])
+  expect(
+    await sql`select day::text, events::integer, duplicates::integer from daily_counts where events + duplicates > 0 order by day`,
+  ).toEqual([
+    { day: '2026-01-01', events: 1, duplicates: 0 },
+    { day: '2026-01-02', events: 0, duplicates: 1 },
+    { day: '2026-01-03', events: 0, duplicates: 1 },
   ])
 })
 
