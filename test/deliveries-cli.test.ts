@@ -250,8 +250,10 @@ test('a delivery in the middle of an attempt is left alone by retry and by cance
 test('retry makes a pending delivery due now, and cancel ends it for good', async () => {
   await using database = await freshDatabase()
   let runs = 0
-  const fail = code(() => {
+  const keys = new Set<string>()
+  const fail = code((_event, { idempotencyKey }) => {
     runs += 1
+    keys.add(idempotencyKey)
     throw new Error('not yet')
   })
   const config = withHandler({ run: fail, retry: { firstDelayMs: 3_600_000 } })
@@ -266,6 +268,8 @@ test('retry makes a pending delivery due now, and cancel ends it for good', asyn
   expect(retried).toEqual([{ changed: { pending: 3 }, inHand: 0, otherStatus: {} }])
   await failed(6)
   await untilCounted(database, { pending: 3 })
+  // It is no replay: a destination that has done it already must know it again.
+  expect(keys.size).toBe(3)
 
   const [first, second] = await database.sql<{ id: string }[]>`select id from deliveries order by id`
   await ringback(database, 'deliveries', 'cancel', first!.id, second!.id)
@@ -281,6 +285,21 @@ test('retry makes a pending delivery due now, and cancel ends it for good', asyn
     { changed: { canceled: 1 } },
   ])
   await failed(8)
+})
+
+test('a bulk change leaves alone what is made after it has begun', async () => {
+  await using database = await freshDatabase()
+  await receive(database, withHandler({}), 2)
+  {
+    await using _worker = await startWorker(database, { config: withHandler({ run: aCountingHandler().run }) })
+    await untilCounted(database, { dead: 2 })
+  }
+  await database.sql`
+    update deliveries set created_at = now() + interval '1 hour' where id = (select max(id::text)::uuid from deliveries)`
+  expect(await ringback(database, 'deliveries', 'retry', '--handler', 'crm', '--yes')).toMatchObject([
+    { changed: { dead: 1 } },
+  ])
+  await untilCounted(database, { dead: 1, pending: 1 })
 })
 
 test('a destination is disabled and gets nothing, then enabled and gets what waited', async () => {

@@ -191,6 +191,8 @@ test('what no handler is there for is given ten minutes, and is not taken out of
   await buryWithoutHandler({ sql, handlers: [], onDead, log })
   expect(dead).toEqual(['all 1'])
   expect(
-    await sql`select callback_id from events join deliveries on event_id = events.id where status = 'dead'`,
-  ).toEqual([{ callback_id: '3' }])
+    await sql`
+      select callback_id, finished_at > now() - interval '1 minute' as just, last_error like '%"all"%' as told
+      from events join deliveries on event_id = events.id where status = 'dead'`,
+  ).toEqual([{ callback_id: '3', just: true, told: true }])
 })

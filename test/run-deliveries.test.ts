@@ -174,6 +174,23 @@ test('a result that Postgres will never take, or not before the process ends, is
   await ended
 }, 10_000)
 
+test('an event that waited long until it was stored is tried as long as any other', async () => {
+  await using database = await freshDatabase()
+  const run = code(() => Promise.reject(new Error('no')))
+  const { runner, jobs } = await start(database, { run, retry: { firstDelayMs: 1000, maxAgeMs: 60_000 } }, [1])
+  // Received an hour ago: it was in a spool, or Postgres was down.
+  const [early] = await database.sql<{ id: string; at: string }[]>`
+    with moved as (select id, uuidv7(interval '-1 hour') as early from events),
+    event as (
+      update events as e set id = early, received_at = uuid_extract_timestamp(early) from moved where e.id = moved.id
+    )
+    update deliveries as d set event_id = early, event_received_at = uuid_extract_timestamp(early)
+    from moved where d.event_id = moved.id
+    returning d.id, d.event_received_at::text as at`
+  await runner.process({ ...jobs[0]!, deliveries: [{ id: early!.id, attempt: '1', receivedAt: early!.at }] })
+  expect(await rows(database)).toMatchObject([{ status: 'pending', attempts: 1 }])
+})
+
 test('what is recorded before the others of its job are over counts once for its destination', async () => {
   await using database = await freshDatabase()
   const { opened, open } = gate()
