@@ -8,6 +8,7 @@ import { createRegistry } from '@ringback/core/metrics'
 import { createProducer } from '@ringback/core/queue'
 import { createEvaluateAlerts } from '@ringback/worker/evaluate-alerts'
 import { addCanaryAge } from '../apps/worker/src/canary.ts'
+import { beat, forgetProcesses } from '../apps/worker/src/heartbeat.ts'
 import { createDetectLosses } from '../apps/worker/src/queue-losses.ts'
 import {
   aCallback,
@@ -116,6 +117,15 @@ test('of canaries that come in any order the newest counts, and a wrong clock is
   expect(await sent({ sentAt: at + 2000 })).toMatchObject({ at: at + 2000 })
 })
 
+test('an ingest that is started again under its name is known by its last start', async () => {
+  await using database = await freshDatabase()
+  const store = storeOneByOne(database)
+  const startedAt = Date.now() - 1000
+  await store(group(aCanary({ startedAt: startedAt - 3_600_000, sentAt: startedAt - 1 })))
+  await store(group(aCanary({ startedAt })))
+  expect(await database.sql`select started_at from ingests`).toEqual([{ started_at: new Date(startedAt) }])
+})
+
 test('a canary that cannot be stored keeps nothing from being stored', async () => {
   await using database = await freshDatabase()
   await storeOneByOne(database)(
@@ -164,6 +174,18 @@ test('what is known of processes and of the server of the queue is forgotten in 
       expect(texts).not.toContain('from 400 days ago')
     })
   }
+})
+
+test('a worker says again and again that it lives', async () => {
+  await using database = await freshDatabase()
+  const { sql } = database
+  await beat(sql, 'a:1')
+  await sql`update workers set seen_at = seen_at - interval '8 days'`
+  await beat(sql, 'a:1')
+  await forgetProcesses(sql)
+  expect(await sql`select name, seen_at > now() - interval '1 minute' as just from workers`).toEqual([
+    { name: 'a:1', just: true },
+  ])
 })
 
 test('the age of the newest canary is on /metrics, and grows while Postgres is down', async () => {
@@ -384,6 +406,26 @@ describe('the alert', () => {
     expect(await alerts(database)).toEqual(['spool_in_use:b:1'])
     await knows(database, { 'b:1': { secondsAgo: 86_401, groups: 5, hasLeft: true } })
     expect(await alerts(database)).toEqual([])
+  })
+
+  test('of a spool in use stays, though others go on, where their disks are not its own', async () => {
+    await using database = await freshDatabase()
+    await knows(database, {
+      'a:1': { secondsAgo: 1, groups: 0 },
+      'b:1': { secondsAgo: 600, groups: 5, hasLeft: true },
+    })
+    expect(await alerts(database)).toEqual(['spool_in_use:b:1'])
+  })
+
+  test('of lost data tells of the newest loss, and counts all', async () => {
+    await using database = await freshDatabase()
+    await database.sql`
+      insert into queue_losses
+      values (now() - interval '2 minutes', 'w', 'first'), (now(), 'w', 'last'), (now() - interval '1 minute', 'w', 'second')`
+    await alerts(database)
+    expect(await database.sql`select occurrences::integer as n, split_part(text, ': ', 2) as loss from alerts`).toEqual(
+      [{ n: 3, loss: 'last' }],
+    )
   })
 
   test('of lost data is open for an hour', async () => {
