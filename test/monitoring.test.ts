@@ -181,6 +181,41 @@ describe('what comes in', () => {
     expect(await report({ lastAcceptedAt: 4500, refusedInARow: 2, refusedSince: 6000 })).toBe(3)
   })
 
+  test('is counted under its outcome, and every outcome is a request', async () => {
+    await using database = await freshDatabase()
+    const outcomes = {
+      accepted: 1,
+      forged: 2,
+      unreadable: 4,
+      too_large: 8,
+      method_not_allowed: 16,
+      unknown_source: 32,
+      not_durable: 64,
+      overloaded: 128,
+      client_gone: 256,
+    }
+    const report = { minute: minutesAgo(1), source: 's', outcomes, ackMs: [511], refusedInARow: 0 }
+    await database.sql`select store_counts(${JSON.stringify([report, report])})`
+    const columns = Object.keys(outcomes).map((name) => `${name}::integer`)
+    const [row] = await database.sql.unsafe(`select requests::integer, ${columns.join()} from source_health`)
+    const twice = Object.entries(outcomes).map(([name, count]) => [name, 2 * count])
+    expect(row).toEqual({ requests: 1022, ...Object.fromEntries(twice) })
+  })
+
+  test('says when a source last accepted and last refused, in whatever order ingests tell of it', async () => {
+    await using database = await freshDatabase()
+    const report = async (fields: Record<string, unknown>) => {
+      const counts = [{ minute: minutesAgo(0), source: 's', outcomes: {}, ackMs: [], refusedInARow: 0, ...fields }]
+      await database.sql`select store_counts(${JSON.stringify(counts)})`
+    }
+    await report({ lastAcceptedAt: 5000, lastRefusedAt: 6000, refusedInARow: 1, refusedSince: 6000 })
+    await report({ lastAcceptedAt: 4000, lastRefusedAt: 3000 })
+    await report({})
+    expect(await database.sql`select last_accepted_at, last_refused_at from source_states`).toEqual([
+      { last_accepted_at: new Date(5000), last_refused_at: new Date(6000) },
+    ])
+  })
+
   test('is kept for 30 days', async () => {
     await using database = await freshDatabase()
     for (const days of [29, 31]) {
@@ -230,6 +265,24 @@ test('what goes out is counted by source, type, handler and minute', async () =>
     { handler: 'flaky', attempts: 3, failures: 2, rate: 0.6667, dead: 0, in_a_row: 0, ...common },
     { handler: 'hopeless', attempts: 1, failures: 1, rate: 1, dead: 1, in_a_row: 1, ...common },
   ])
+})
+
+test('what goes out says how long the oldest delivery has waited', async () => {
+  await using database = await freshDatabase()
+  const { sql } = database
+  await sql`insert into destinations (handler) values ('crm')`
+  await sql`
+    insert into delivery_minutes (minute, source, type, handler, attempts, failures, dead, duration_ms)
+    values (now(), 's', 't', 'crm', 1, 1, 0, '{1}')`
+  await sql`
+    insert into deliveries (event_id, event_received_at, handler, next_attempt_at)
+    select uuidv7(), now(), handler, now() - n * interval '1 minute'
+    from (values ('crm', 1), ('crm', 9), ('crm', 5), ('other', 20)) as d (handler, n)`
+  expect(
+    await sql`
+      select extract(minutes from now() - oldest_pending_due_at_now)::integer as minutes
+      from delivery_health where minute > now() - interval '1 hour'`,
+  ).toEqual([{ minutes: 9 }])
 })
 
 test('what could not be written is written later, and counts once', async () => {
@@ -321,6 +374,23 @@ describe('attempts that are counted', () => {
     const [row] = await sql<{ timed: number }[]>`
       select sum(n)::integer as timed from (select unnest(duration_ms) as n from delivery_minutes) as counted`
     expect(row!.timed).toBe(12)
+  })
+
+  test('say when their destination last worked and last failed, each for itself', async () => {
+    await using database = await freshDatabase()
+    const { sql } = database
+    const { count, flush } = createAttemptCounter({ sql, limited: new Set() })
+    const times = async (error?: string) => {
+      await sql`update destinations set last_success_at = 'epoch', last_failure_at = 'epoch'`
+      count(attempt('crm', error))
+      await flush()
+      const [row] = await sql`
+        select last_success_at > 'epoch' as worked_now, last_failure_at > 'epoch' as failed_now from destinations`
+      return row
+    }
+    await times()
+    expect(await times()).toEqual({ worked_now: true, failed_now: false })
+    expect(await times('no')).toEqual({ worked_now: false, failed_now: true })
   })
 
   test('are so by minute and type, up to a thousand of both; then without their type, and none is lost', async () => {
@@ -778,6 +848,7 @@ describe('the call watch', () => {
       { at: minutesAgo(8), callId: 'ended', type: 'Hangup' },
       { at: minutesAgo(40), callId: 'recorded', type: 'Hangup' },
       { at: minutesAgo(8), callId: 'recorded', type: 'RecordStop' },
+      { at: minutesAgo(8), type: 'Ring' },
       { at: minutesAgo(8), callId: 'lost', type: 'Ring' },
       { at: minutesAgo(7), callId: 'lost', type: 'StartApp' },
       { at: minutesAgo(1), callId: 'young', type: 'Ring' },
@@ -822,6 +893,24 @@ describe('the call watch', () => {
     expect(await sql`select from unended_calls`).toHaveLength(1000)
   })
 
+  test('names the calls that began first, by the first event that was found of each', async () => {
+    await using database = await freshDatabase()
+    const { sql } = database
+    await sql`insert into call_watches values ('vobiz', now() - interval '14 minutes')`
+    const at = [minutesAgo(13), minutesAgo(11), minutesAgo(6)] as const
+    await storeEventsAt(
+      database,
+      { at: at[1], callId: 'second' },
+      { at: at[0], callId: 'first' },
+      { at: at[2], callId: 'first' },
+    )
+    await look(database, watching)
+    expect(await sql`select call_id, first_event_at from unended_calls order by first_event_at`).toEqual([
+      { call_id: 'first', first_event_at: at[0] },
+      { call_id: 'second', first_event_at: at[1] },
+    ])
+  })
+
   test('knows an end by a field where the types say nothing', async () => {
     await using database = await freshDatabase()
     await database.sql`insert into call_watches values ('fonestorm', now() - interval '10 minutes')`
@@ -853,6 +942,17 @@ describe('the call watch', () => {
     expect(await database.sql`select call_id from unended_calls`).toEqual([{ call_id: 'recorded' }])
   })
 
+  test('knows where a call stands by when things happened, not by when they came', async () => {
+    await using database = await freshDatabase()
+    const occurredAt = '2026-01-01T12:00:00Z'
+    await storeEventsAt(
+      database,
+      { at: minutesAgo(2), callId: 'c', type: 'Hangup', occurredAt: '2026-01-01T12:00:05Z' },
+      { at: minutesAgo(1), callId: 'c', type: 'Ring', occurredAt }, // came again after a failure
+    )
+    expect(await database.sql`select type from last_event_of_call where call_id = 'c'`).toEqual([{ type: 'Hangup' }])
+  })
+
   test('shows what happened in a call, and how long it took', async () => {
     await using database = await freshDatabase()
     const at = new Date('2026-01-01T12:00:00Z')
@@ -862,11 +962,15 @@ describe('the call watch', () => {
       { at, callId: 'c', type: 'Hangup', occurredAt: occurred(65) },
       { at, callId: 'c', type: 'Ring', occurredAt: occurred(0) },
       { at, callId: 'd', type: 'Ring', occurredAt: occurred(9) },
+      // Another source's id of another call.
+      { at, callId: 'c', type: 'answered', source: 'telnyx', occurredAt: occurred(20) },
     )
-    const rows = await database.sql`select type, gap::text from call_timeline where call_id = 'c' order by occurred_at`
+    const rows = await database.sql`
+      select source, type, gap::text from call_timeline where call_id = 'c' order by source desc, occurred_at`
     expect([...rows]).toEqual([
-      { type: 'Ring', gap: null },
-      { type: 'Hangup', gap: '00:01:05' },
+      { source: 'vobiz', type: 'Ring', gap: null },
+      { source: 'vobiz', type: 'Hangup', gap: '00:01:05' },
+      { source: 'telnyx', type: 'answered', gap: null },
     ])
   })
 })
