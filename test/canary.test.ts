@@ -103,15 +103,16 @@ test('of canaries that come in any order the newest counts, and a wrong clock is
   const sent = async (fields: Partial<QueuedCanary>) => {
     await store(group(aCanary(fields)))
     const [row] = await database.sql`
-      select (extract(epoch from canary_sent_at) * 1000)::float8 as at, left_at is not null as left, spool_groups::integer as groups
+      select (extract(epoch from canary_sent_at) * 1000)::float8 as at, left_at is not null as left, spool_groups::integer as groups,
+        spool_bytes::integer as bytes
       from ingests`
     return row
   }
   const at = Date.now() - 60_000
-  expect(await sent({ sentAt: at, isLast: true })).toEqual({ at, left: true, groups: null })
-  expect(await sent({ sentAt: at - 1000 })).toEqual({ at, left: true, groups: null })
+  expect(await sent({ sentAt: at, isLast: true })).toEqual({ at, left: true, groups: null, bytes: null })
+  expect(await sent({ sentAt: at - 1000 })).toEqual({ at, left: true, groups: null, bytes: null })
   const spool = { groups: 3, bytes: 10 }
-  expect(await sent({ sentAt: at + 1000, spool })).toEqual({ at: at + 1000, left: false, groups: 3 })
+  expect(await sent({ sentAt: at + 1000, spool })).toEqual({ at: at + 1000, left: false, groups: 3, bytes: 10 })
   const ahead = Date.now() + 3_600_000
   expect(await sent({ sentAt: ahead })).toMatchObject({ at: ahead })
   expect(await sent({ sentAt: at + 2000 })).toMatchObject({ at: at + 2000 })

@@ -135,6 +135,28 @@ test('a replay takes what has ended, of one handler if that is asked for, and ne
   expect(await sql`select * from deliveries where handler = 'tried'`).toEqual(tried)
 })
 
+test('an event is shown with its attempts and its repetitions in the order of time', async () => {
+  await using database = await freshDatabase()
+  const { sql } = database
+  await storeOneByOne(database)(groupOf([queued('1')]))
+  const [event] = await sql<{ id: string }[]>`select id from events`
+  await sql`
+    insert into deliveries (event_id, event_received_at, handler, status, attempts, finished_at)
+    select id, received_at, 'crm', 'succeeded', 3, now() from events`
+  await sql`
+    insert into attempts (delivery_id, event_received_at, number, outcome)
+    select id, event_received_at, n, 'failed' from deliveries, unnest(array[2, 3, 1]) as n`
+  await sql`
+    insert into duplicates (id, event_id, event_received_at, received_at, content_hash, changed)
+    select uuidv7(), id, received_at, received_at + n * interval '1 second', '', n = 2
+    from events, unnest(array[2, 3, 1]) as n`
+  const { output } = await runCli({ DATABASE_URL: database.url }, 'events', 'show', event!.id, '--json')
+  expect(JSON.parse(output)).toMatchObject({
+    deliveries: [{ runs: [{ number: 1 }, { number: 2 }, { number: 3 }] }],
+    repetitions: [{ changed: false }, { changed: true }, { changed: false }],
+  })
+})
+
 test('a replay runs an event again under a key of its own, and stores no second event', async () => {
   await using database = await freshDatabase()
   const keys: string[] = []

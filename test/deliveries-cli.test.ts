@@ -324,6 +324,34 @@ test('a destination is disabled and gets nothing, then enabled and gets what wai
   expect(output).toMatch(/^crm +closed/m)
 })
 
+test('enabling makes what waits due once: what fails again has its turn when its retry policy says', async () => {
+  await using database = await freshDatabase()
+  let runs = 0
+  const run = code(() => {
+    runs += 1
+    throw new Error('still down')
+  })
+  const config = withHandler({ run, retry: { firstDelayMs: 3_600_000 }, limits: {} })
+  await using _worker = await startWorker(database, { config })
+  await ringback(database, 'destinations', 'disable', 'crm')
+  await receive(database, config, 3)
+  await eventually(async () =>
+    expect(await ringback(database, 'destinations', 'list')).toMatchObject([{ pending: 3, due: 0 }]),
+  )
+  expect(await ringback(database, 'destinations', 'enable', 'crm')).toMatchObject([{ madeDue: 3 }])
+  await eventually(async () => expect(runs).toBe(3))
+})
+
+test('what waits for a handler is listed, though it has never had an attempt', async () => {
+  await using database = await freshDatabase()
+  await database.sql`
+    insert into deliveries (event_id, event_received_at, handler, next_attempt_at)
+    values (uuidv7(), now(), 'crm', now()), (uuidv7(), now(), 'crm', now() + interval '1 hour')`
+  expect(await ringback(database, 'destinations', 'list')).toMatchObject([
+    { handler: 'crm', state: null, pending: 2, due: 1, lastError: null },
+  ])
+})
+
 test('enabling closes a breaker that is open, and what waited for it is delivered at once', async () => {
   await using database = await freshDatabase()
   const state = { works: false }

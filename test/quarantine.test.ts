@@ -194,6 +194,61 @@ test('on trust what does not pass is let in, and both rows say so', async () => 
   ])
 })
 
+test('what came again with a nonce that was used is let in only on trust, though its signature passes', async () => {
+  await using database = await freshDatabase()
+  const config = resolveConfig(
+    { sources: { voice: vobiz({ secrets: 'right' }) } },
+    { PUBLIC_BASE_URL: 'https://hooks.example.test' },
+  )
+  await using ingest = await startIngest(database, { config })
+  await using _worker = await startWorker(database, { config })
+  const target = '/callbacks/voice'
+  const body = Buffer.from('Event=Hangup&CallUUID=c1')
+  const { headers } = config.sources.get('voice')!.sign(
+    {
+      method: 'POST',
+      url: `https://hooks.example.test${target}`,
+      headers: { 'content-type': 'application/x-www-form-urlencoded' },
+      body,
+    },
+    { at: new Date() },
+  )
+  const send = (text: string | Buffer) =>
+    fetch(`http://127.0.0.1:${ingest.port}${target}`, { method: 'POST', headers, body: text.toString() })
+  expect((await send(body)).status).toBe(200)
+  await eventually(async () => expect(await database.sql`select from events`).toHaveLength(1))
+  // Vobiz signs the URL and the nonce, not the body.
+  await send('Event=Hangup&CallUUID=c2')
+  await quarantined(database, 1)
+
+  expect(await releaseEverything(database, config)).toEqual([{ kind: 'refused', reason: 'nonce_reused' }])
+  expect(await database.sql`select reason, released_at from quarantine`).toEqual([
+    { reason: 'nonce_reused', released_at: null },
+  ])
+  expect(await releaseEverything(database, config, { trust: true })).toMatchObject([
+    { kind: 'released', as: 'trusted', stored: 1 },
+  ])
+})
+
+test('a release by filters takes all that they name, the oldest first', async () => {
+  await using database = await freshDatabase()
+  await using file = await configFile(`
+    import { defineConfig } from '@ringback/core/config'
+    import { voximplant } from '@ringback/core/providers/voximplant'
+    export default defineConfig({
+      sources: { voximplant: voximplant({ accounts: [{ accountId: '${accountId}', apiKey: '${apiKey}', salts: ['${salt}'] }] }) },
+    })`)
+  await using ingest = await startIngest(database, { config: configOf({ SALT: 'wrong' }) })
+  await using _worker = await startWorker(database, { config: configOf({}) })
+  await postCallbacks(ingest, ...Array.from({ length: 101 }, (_, index) => aCallback(index + 1)))
+  await quarantined(database, 101)
+  const environment = { DATABASE_URL: database.url, RINGBACK_CONFIG: file.path }
+  const released = await runCli(environment, 'quarantine', 'release', '--source', 'voximplant', '--yes')
+  expect(released.output).toContain('101 released\n')
+  const ordered = await database.sql<{ id: string }[]>`select id from quarantine order by released_at`
+  expect(ordered.map(({ id }) => id)).toEqual(ordered.map(({ id }) => id).toSorted())
+})
+
 test('the command lists, shows what was signed, and releases', async () => {
   await using database = await freshDatabase()
   await using file = await configFile(`
