@@ -79,6 +79,24 @@ test('an invalid index is found', async () => {
   await query(async (sql) => void (await sql`drop table doubles`))
 })
 
+test('an index that is still being built is not taken for an invalid one', async () => {
+  const builder = connect(server.url, { max: 1, applicationName: 'ringback tests' })
+  await query(async (sql) => {
+    await sql`create table growing (id integer)`
+    const building = await sql.begin(async (transaction) => {
+      await transaction`insert into growing values (1)`
+      // It waits for this transaction.
+      const created = builder`create index concurrently growing_id on growing (id)`.execute()
+      await expect.poll(() => transaction`select from pg_index where not indisvalid`).toHaveLength(1)
+      await expect.poll(() => problems()).toBe('')
+      return { created }
+    })
+    await building.created
+    await sql`drop table growing`
+  })
+  await builder.end()
+})
+
 test('migrations of a later version are found', async () => {
   await query(async (sql) => {
     await sql`insert into ringback_migrations (name) values ('9999_later.sql')`
