@@ -28,12 +28,22 @@ child.on('error', (error) => {
   console.error(`${command} cannot be started: ${error.message}`)
   process.exit(1)
 })
+let asked = false
 // Ctrl-C reaches the child by itself, with everything else in the terminal's group; it ends when it has finished.
-process.on('SIGINT', () => {})
-process.on('SIGTERM', () => child.kill('SIGTERM'))
-// npm's shell ends at a SIGTERM without passing it on; whoever has lost its parent takes it as said.
+process.on('SIGINT', () => (asked = true))
+for (const signal of ['SIGTERM', 'SIGHUP']) {
+  process.on(signal, () => {
+    asked = true
+    child.kill('SIGTERM')
+  })
+}
+// npm's shell ends at a signal without passing it on; whoever has lost its parent takes it as said, once.
 const parent = process.ppid
-setInterval(() => process.ppid === parent || child.kill('SIGTERM'), 500)
+const watching = setInterval(() => {
+  if (process.ppid === parent) return
+  clearInterval(watching)
+  if (!asked) child.kill('SIGTERM')
+}, 500)
 child.on('exit', (code, signal) => process.exit(signal ? 1 : code))
 
 /** 0 for a file that is not there. */

@@ -87,7 +87,7 @@ describe('SIGTERM to an ingest', () => {
     await terminate(ingest)
   })
 
-  test('a second time ends it at once', async () => {
+  test('a second time, a second later, ends it at once', async () => {
     await using database = await freshDatabase()
     await using surroundings = await surroundingsOf(database)
     const { environment } = surroundings
@@ -95,8 +95,19 @@ describe('SIGTERM to an ingest', () => {
     const port = await ingestPort(ingest)
     ingest.child.kill('SIGTERM')
     await eventually(async () => expect((await fetch(`http://127.0.0.1:${port}/readyz`)).status).toBe(503))
-    ingest.child.kill('SIGTERM')
-    expect(await ingest.ended).toBe(1)
+    await eventually(async () => {
+      ingest.child.kill('SIGTERM')
+      expect(ingest.child.exitCode).toBe(1)
+    })
+  })
+
+  test('is one request with the signals that come with it, from a terminal, npm or a supervisor', async () => {
+    await using database = await freshDatabase()
+    await using surroundings = await surroundingsOf(database)
+    await using ingest = runApp('ingest', { ...surroundings.environment, PORT: '0', SHUTDOWN_DELAY_MS: '1500' })
+    await ingestPort(ingest)
+    for (const signal of ['SIGHUP', 'SIGTERM', 'SIGINT'] as const) ingest.child.kill(signal)
+    expect(await ingest.ended).toBe(0)
   })
 })
 

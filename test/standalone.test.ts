@@ -7,7 +7,7 @@ import { expect, inject, test } from 'vitest'
 import { connect } from '@ringback/core/store/connect'
 import { demoCredentials } from '@ringback/core/providers/voximplant'
 import { freePort } from './support/free-port.ts'
-import { ingestPort, runApp, temporaryFolder } from './support/processes.ts'
+import { configFile, ingestPort, npmStart, runApp, temporaryFolder } from './support/processes.ts'
 import { aCallback, eventually, freshDatabase, ownRedis, post, postCallbacks } from './support/ringback.ts'
 
 // `npm start` without its first half, which brings Node.js and the dependencies; .ci/run does that half for real.
@@ -61,6 +61,46 @@ test('with nothing installed and nothing set: the printed callback is stored, su
   expect((await postCallbacks({ port }, callback)).status).toBe(200)
   again.child.kill('SIGINT')
   expect(await again.ended).toBe(0)
+})
+
+test('npm start that is stopped finishes what is in hand, and then stops its Postgres, whomever the signal reaches', async () => {
+  await using folder = await temporaryFolder()
+  const environment = await environmentIn(folder.path)
+  await using config = await configFile(`
+    import { setTimeout as pause } from 'node:timers/promises'
+    import { defineConfig } from '@ringback/core/config'
+    import { code } from '@ringback/core/handlers'
+    import { demoCredentials, voximplant } from '@ringback/core/providers/voximplant'
+    const { accountId, apiKey, salt } = demoCredentials
+    export default defineConfig({
+      sources: { voximplant: voximplant({ accounts: [{ accountId, apiKey, salts: [salt] }] }) },
+      handlers: [{
+        name: 'slow',
+        run: code(async (event) => {
+          console.log('begun', event.callbackId)
+          await pause(3000)
+        }),
+      }],
+    })`)
+  const stops = [
+    (pid: number) => process.kill(pid, 'SIGTERM'),
+    (pid: number) => process.kill(-pid, 'SIGTERM'),
+    (pid: number) => process.kill(-pid, 'SIGHUP'),
+  ]
+  for (const [id, stop] of stops.entries()) {
+    await using npm = npmStart({ ...environment, RINGBACK_CONFIG: config.path })
+    const port = await ingestPort(npm)
+    await npm.prints(/psql/)
+    expect((await postCallbacks({ port }, aCallback(id))).status).toBe(200)
+    await npm.prints(new RegExp(`begun ${id}`))
+    stop(npm.child.pid!)
+    await npm.ended
+    expect(npm.output()).toMatch(/"outcome":"succeeded".*"attempt.finished"/)
+    const { EMBEDDED_POSTGRES_PORT } = environment
+    await expect(once(connectTo(Number(EMBEDDED_POSTGRES_PORT), '127.0.0.1'), 'connect')).rejects.toThrow(
+      EMBEDDED_POSTGRES_PORT,
+    )
+  }
 })
 
 test.each([

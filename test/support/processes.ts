@@ -1,9 +1,10 @@
 import { spawn } from 'node:child_process'
-import type { ChildProcess } from 'node:child_process'
+import type { ChildProcess, ChildProcessByStdio } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import type { Readable } from 'node:stream'
 import { fileURLToPath } from 'node:url'
 import { demoCredentials } from '@ringback/core/providers/voximplant'
 import { eventually } from './ringback.ts'
@@ -35,11 +36,29 @@ export function runApp(app: string, environment: Record<string, string>, args: s
     SHUTDOWN_DELAY_MS: '0',
     ...environment,
   }
-  const child = spawn(process.execPath, [join(root, 'apps', app, 'src/main.ts'), ...args], {
+  const main = join(root, 'apps', app, 'src/main.ts')
+  const child = spawn(process.execPath, [main, ...args], { cwd: root, env, stdio: ['ignore', 'pipe', 'pipe'] })
+  return watch(child, () => child.kill('SIGKILL'))
+}
+
+/** Runs `npm start` with only these variables, in a process group of its own. `ended` waits for all that it started. */
+export function npmStart(environment: Record<string, string>): RunningProcess {
+  const child = spawn('npm', ['start'], {
     cwd: root,
-    env,
+    env: { PATH: process.env.PATH, HOME: process.env.HOME, OPS_PORT: '0', ...environment },
     stdio: ['ignore', 'pipe', 'pipe'],
+    detached: true,
   })
+  return watch(child, () => {
+    try {
+      process.kill(-child.pid!, 'SIGKILL')
+    } catch {
+      // All of the group have ended.
+    }
+  })
+}
+
+function watch(child: ChildProcessByStdio<null, Readable, Readable>, kill: () => void): RunningProcess {
   let output = ''
   for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => (output += String(chunk)))
   const ended = once(child, 'close').then(([code, signal]) => (code ?? signal) as number | NodeJS.Signals)
@@ -54,7 +73,7 @@ export function runApp(app: string, environment: Record<string, string>, args: s
       }),
     ended,
     async [Symbol.asyncDispose]() {
-      child.kill('SIGKILL')
+      kill()
       await ended
     },
   }

@@ -25,6 +25,25 @@ test.each([
   expect(exitCode).toBe(code)
 })
 
+test('a terminal that is closed neither ends a process that logs nor keeps it from ending', async () => {
+  const child = run(`
+    import fs from 'node:fs'
+    const closed = Object.assign(new Error('closed'), { code: 'EIO' })
+    fs.write = (...args) => setImmediate(args.at(-1), closed)
+    fs.writeSync = () => { throw closed }
+    for (let n = 0; n < 10; n++) {
+      log.info('line')
+      await new Promise(setImmediate)
+    }
+    process.exit(3)`)
+  try {
+    const [code] = await once(child, 'close')
+    expect(code).toBe(3)
+  } finally {
+    child.kill('SIGKILL')
+  }
+})
+
 test('a reader that does not read costs neither time nor more than some memory', async () => {
   const child = run(`
     for (let n = 0; n < 500; n++) {

@@ -26,8 +26,21 @@ export function createLogger(app: string, level: string, destination?: Destinati
       formatters: { log: shown },
       serializers: { err: (error: unknown) => error }, // by then it is serialized
     },
-    destination ?? pino.destination({ dest: 1, maxLength: MAX_UNREAD_BYTES }),
+    destination ?? standardOutput(),
   )
+}
+
+const ignore = () => true
+
+/** Ends in silence when its terminal is closed, as pino does by itself when the reader of its pipe has gone. */
+function standardOutput(): DestinationStream {
+  const stream = pino.destination({ dest: 1, maxLength: MAX_UNREAD_BYTES })
+  stream.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EIO') throw error
+    // With flushSync as it is, a process that exits would try for ever to write the rest.
+    Object.assign(stream, { write: ignore, end: ignore, flushSync: ignore, destroy: ignore })
+  })
+  return stream
 }
 
 /** An object or a list: what may hold hidden fields within it. */

@@ -74,15 +74,20 @@ export interface RunningService extends Service {
 const CLOSE_DEADLINE_MS = 15_000
 
 /**
- * Starts a service and closes it at the first SIGTERM or SIGINT; the process then ends with 0, or with 1 if closing took
- * longer than its deadline, failed, or was cut short by a second signal. A start that fails ends the process with 1 and
- * its message. `start` gets a signal that fires when the process is to end.
+ * Within this time of the first signal, another belongs to the same request to stop: a whole process group may get one,
+ * and npm and its shell pass theirs on.
+ */
+const ONE_REQUEST_MS = 1000
+
+/**
+ * Starts a service and closes it at the first SIGTERM, SIGINT or SIGHUP; the process then ends with 0, or with 1 if closing
+ * took longer than its deadline, failed, or was cut short by a signal that came a second or more after the first. A start
+ * that fails ends the process with 1 and its message. `start` gets a signal that fires when the process is to end.
  */
 export async function runService(start: (stopping: AbortSignal) => Promise<RunningService>): Promise<void> {
   const stopping = new AbortController()
   const starting = start(stopping.signal)
   const close = async () => {
-    if (stopping.signal.aborted) process.exit(1)
     stopping.abort()
     endAfter(CLOSE_DEADLINE_MS)
     // A start that was cut short has nothing to close.
@@ -91,7 +96,16 @@ export async function runService(start: (stopping: AbortSignal) => Promise<Runni
     await service?.close()
     process.exit(0)
   }
-  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => close().catch(fail))
+  let firstAt: number | undefined
+  const onSignal = () => {
+    if (firstAt !== undefined) {
+      if (performance.now() - firstAt >= ONE_REQUEST_MS) process.exit(1)
+      return
+    }
+    firstAt = performance.now()
+    close().catch(fail)
+  }
+  for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal, onSignal)
   await starting.catch((error: unknown) => (stopping.signal.aborted ? undefined : fail(error)))
 }
 
