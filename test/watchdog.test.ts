@@ -125,6 +125,18 @@ test('/readyz of a worker answers in time, and says no, while Postgres is frozen
   await eventually(async () => expect(await ask()).toBe(200))
 })
 
+test('a worker that waits for its migrations is live, and ready once they are there', async () => {
+  await using database = await freshDatabase()
+  await database.sql`alter table ringback_migrations rename to none_yet`
+  await using worker = runApp('worker', await environmentFor(database))
+  await worker.prints(/worker\.waiting/)
+  const port = (await worker.prints(/"port":(\d+),"msg":"operators\.listening"/))[1]
+  const ask = async (path: string) => (await fetch(`http://127.0.0.1:${port}${path}`)).status
+  expect([await ask('/livez'), await ask('/readyz')]).toEqual([200, 503])
+  await database.sql`alter table none_yet rename to ringback_migrations`
+  await eventually(async () => expect(await ask('/readyz')).toBe(200))
+})
+
 test('a worker is not ready while the queue is frozen', async () => {
   await using database = await freshDatabase()
   await using proxy = await proxyTo(database.queue.url)

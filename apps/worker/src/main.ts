@@ -8,6 +8,7 @@ import { closeWithin, listenForOperators, runService, variables } from '@ringbac
 import { startTracing } from '@ringback/core/tracing'
 import { retentionOf, retentionVariables } from './retention.ts'
 import { createWorker } from './worker.ts'
+import type { Worker } from './worker.ts'
 
 const Environment = z.object({
   DATABASE_URL: variables.databaseUrl,
@@ -32,7 +33,16 @@ await runService(async (stopping) => {
   const log = createLogger('worker', environment.LOG_LEVEL)
   const registry = createRegistry()
   const tracing = await startTracing('ringback-worker', log)
-  const worker = await createWorker({
+  let worker: Worker | undefined
+  // Before the worker, which may have to wait for Postgres: meanwhile the process is live, and not ready.
+  const operators = await listenForOperators({
+    hostname: environment.OPS_HOST,
+    port: environment.OPS_PORT,
+    ready: async () => (await worker?.ready()) ?? false,
+    registry,
+    log,
+  })
+  worker = await createWorker({
     config,
     tracing,
     databaseUrl: environment.DATABASE_URL,
@@ -51,16 +61,9 @@ await runService(async (stopping) => {
     // The supervisor starts another worker. Others take up what this one had in hand, as after a crash.
     onStuck: () => process.exit(1),
   })
-  const operators = await listenForOperators({
-    hostname: environment.OPS_HOST,
-    port: environment.OPS_PORT,
-    ready: worker.ready,
-    registry,
-    log,
-  })
   return {
     async close() {
-      await worker.close()
+      await worker?.close()
       await closeWithin({ ms: 2000, part: 'traces', log }, () => tracing?.close())
       await operators.close()
     },
