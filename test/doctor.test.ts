@@ -107,6 +107,8 @@ test('all is well', async () => {
   expect(output).toMatch(/^ok .*genuine sample was answered 200 in \d+ ms$/m)
   expect(output).toMatch(/^ok .*stored \d+ ms after it came, as event \S+, verified by "body", with secret 1$/m)
   expect(code).toBe(0)
+  const whole = await ringback.doctor('hooks', ['--url', `${ringback.proxy.url}/callbacks/hooks/${TOKEN}`])
+  expect(whole).toEqual({ code: 0, output: expect.stringMatching(/^ok .*answers, and it is Ringback$/m) })
 })
 
 test('nothing listens', async () => {

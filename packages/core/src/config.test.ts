@@ -57,6 +57,20 @@ test.each(['example.test', 'ftp://example.test', 'https://example.test/?a=b'])(
   },
 )
 
+test.each(['/callbacks/voximplant', '/callbacks/voximplant/', '/in/callbacks/voximplant/hush'])(
+  'a base URL that goes on with %s, as a whole callback URL does, is told where to end',
+  (path) => {
+    const PUBLIC_BASE_URL = `https://example.test${path}`
+    expect(() => resolveConfig({ sources }, { PUBLIC_BASE_URL })).toThrow(
+      /PUBLIC_BASE_URL must end before \/callbacks\/voximplant, which Ringback adds$/,
+    )
+    const ofSource = { voximplant: voximplant({ publicBaseUrl: PUBLIC_BASE_URL, urlTokens: 'hush' }) }
+    expect(() => resolveConfig({ sources: ofSource }, {})).toThrow(
+      /sources\.voximplant: publicBaseUrl must end before \/callbacks\/voximplant, which Ringback adds$/,
+    )
+  },
+)
+
 test('what runs elsewhere has a breaker, unless it is off or another is given; what runs here has what is given', () => {
   const limitsOf = (...handlers: HandlerDefinition[]) =>
     resolveConfig({ sources, handlers }, {}).handlers.map(({ limits }) => limits)

@@ -14,6 +14,7 @@ import { defaultBreaker } from './handlers.ts'
 import type { ActionDefinition, HandlerAction, Limits } from './handlers.ts'
 import { addressList } from './providers/access.ts'
 import type { Source } from './providers/provider.ts'
+import { baseOfCallbackUrl } from './providers/request-origin.ts'
 import type { OriginSettings } from './providers/request-origin.ts'
 import { isBaseUrl } from './providers/source.ts'
 import { defaultRetry, MAX_DELAY_MS } from './retry.ts'
@@ -352,7 +353,14 @@ function resolveOrigin(
   if (publicBaseUrl !== undefined && !isBaseUrl(publicBaseUrl)) {
     problem('PUBLIC_BASE_URL must begin with https:// or http:// and have no query')
   }
+  checkBase('PUBLIC_BASE_URL', publicBaseUrl, parsed, problem)
   return { origin, knowsPublicUrl: publicBaseUrl !== undefined || trustedProxies.length > 0 }
+}
+
+/** Reports a base URL that is a whole callback URL, as it is copied from a provider's settings. */
+function checkBase(name: string, baseUrl: string | undefined, { sources }: Definition, problem: Problem): void {
+  const source = Object.keys(sources).find((each) => baseOfCallbackUrl(baseUrl ?? '', each) !== undefined)
+  if (source !== undefined) problem(`${name} must end before /callbacks/${source}, which Ringback adds`)
 }
 
 function resolveSources(
@@ -371,6 +379,7 @@ function resolveSources(
     const resolved = source.resolve({ ...ofSource, knowsPublicUrl })
     if (resolved === undefined) sourcesOff.push(name)
     else sources.set(name, resolved)
+    checkBase('publicBaseUrl', resolved?.publicBaseUrl, parsed, ofSource.problem)
   }
   return { sources, sourcesOff }
 }

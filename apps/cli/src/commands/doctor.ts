@@ -1,6 +1,6 @@
 import type { Config } from '@ringback/core/config'
 import type { Source } from '@ringback/core/providers/provider'
-import { publicUrl } from '@ringback/core/providers/request-origin'
+import { baseOfCallbackUrl, publicUrl } from '@ringback/core/providers/request-origin'
 import { isBaseUrl } from '@ringback/core/providers/source'
 import type { Sql } from '@ringback/core/store/connect'
 import { unsafeDatabaseSettings } from '@ringback/core/store/unsafe-settings'
@@ -20,7 +20,7 @@ export function addDoctorCommand(program: Command): void {
     .command('doctor')
     .description('send one event through the public URL of a source, and explain what is wrong')
     .argument('<source>', 'the name of a source in the configuration')
-    .option('--url <url>', 'instead of PUBLIC_BASE_URL: where URLs begin')
+    .option('--url <url>', 'instead of PUBLIC_BASE_URL: where URLs begin, or the whole callback URL')
     .option('--secret <secret>', 'sign with this; needed where Ringback holds only a public key')
     .option('--wait <seconds>', 'how long to wait for the event to be stored', wholeNumber(1, 600), 10)
     .option('--recent <n>', 'how many of the newest refusals of this source to look at', wholeNumber(0, 1000), 20)
@@ -74,7 +74,8 @@ async function examine(examination: Examination): Promise<void> {
   if (source.shadow) report('note', 'It is in shadow mode: whatever it would refuse is accepted')
   if (source.usesDemoCredentials)
     report('problem', 'Its credentials are the public ones of the documentation: anybody can send')
-  const baseUrl = options.url ?? source.publicBaseUrl ?? config.origin.publicBaseUrl
+  const ofUrl = options.url && (baseOfCallbackUrl(options.url, name) ?? options.url)
+  const baseUrl = ofUrl ?? source.publicBaseUrl ?? config.origin.publicBaseUrl
   if (baseUrl === undefined) {
     report('problem', 'The public URL is not known: set PUBLIC_BASE_URL, or give --url')
     return

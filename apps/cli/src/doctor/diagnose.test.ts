@@ -71,6 +71,13 @@ test.each([
   expect(JSON.stringify(found)).not.toContain('hush')
 })
 
+test('a base URL that is a whole callback URL, of a source that is not configured, is seen through', () => {
+  const mistaken = configWith({ PUBLIC_BASE_URL: 'https://hooks.example.test/in/callbacks/Twilio' })
+  expect(diagnosis(refused(`https://hooks.example.test/in${PATH}`), mistaken)).toMatchObject({
+    remedy: expect.stringMatching(/signed for https:\/\/hooks\.example\.test\/in\/callbacks\/twilio\/\*\*\*, while/),
+  })
+})
+
 test('a URL that is not known is said to be missing, and named where a proxy names it', () => {
   const unknown = configWith({})
   const row = (headers: Record<string, string>) => refused(`https://a.example.test${PATH}`, { headers })

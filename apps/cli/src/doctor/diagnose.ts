@@ -139,10 +139,12 @@ function urlsLike(url: string, baseUrl: string): string[] {
   const called = URL.parse(url, baseUrl)
   if (base === null || called === null) return []
   const { host, hostname } = base
-  const at = called.pathname.indexOf('/callbacks/')
+  // The last: a base that is itself a whole callback URL by mistake has the others.
+  const at = called.pathname.lastIndexOf('/callbacks/')
   const path = called.pathname.slice(Math.max(0, at)).replace(/\/$/, '')
   const prefix = base.pathname.replace(/\/$/, '')
-  const paths = [`${prefix}${path}`, path].flatMap((each) => [each, `${each}/`])
+  const shorter = prefix.replace(/\/callbacks\/.*/, '')
+  const paths = [`${prefix}${path}`, `${shorter}${path}`, path].flatMap((each) => [each, `${each}/`])
   const targets = paths.flatMap((each) => [each + called.search, each])
   const hosts = [host, hostname, `${hostname}:443`, `${hostname}:80`]
   return ['https', 'http'].flatMap((scheme) =>

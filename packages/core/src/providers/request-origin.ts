@@ -40,6 +40,12 @@ export function urlBelow(baseUrl: string, target: string): string {
   return isItself ? baseUrl + target.slice(1) : baseUrl.replace(/\/+$/, '') + target
 }
 
+/** What stands before `/callbacks/<source>` in the callback URL of a source. Undefined for any other URL. */
+export function baseOfCallbackUrl(url: string, source: string): string | undefined {
+  const at = url.search(new RegExp(`/callbacks/${RegExp.escape(source)}(?:/|$)`))
+  return at < 0 ? undefined : url.slice(0, at)
+}
+
 /**
  * The address of the sender: the last one in `X-Forwarded-For` that is no trusted proxy, or the first if all are. Each
  * address was written by the next one in the list, so those before a stranger's are not believed.
