@@ -1,4 +1,5 @@
 import { resolveConfig } from '@ringback/core/config'
+import { demoCredentials, voximplant } from '@ringback/core/providers/voximplant'
 import { expect, test } from 'vitest'
 import { greeting } from './greeting.ts'
 
@@ -13,5 +14,22 @@ test.each([
   ['postgres://u:hush@/x?host=/run/postgresql', 'postgres://u@/x?host=/run/postgresql'],
 ])('the greeting shows %s without a password, unless that is the public one', (databaseUrl, shown) => {
   const config = resolveConfig({ sources: {} }, {})
-  expect(greeting({ config, port: 3000, databaseUrl, environment: {} })).toContain(`psql ${shown} -c`)
+  expect(greeting({ config, port: 3000, databaseUrl, environment: {}, hasEnvFile: true })).toContain(`psql ${shown} -c`)
+})
+
+test.each([
+  ['named, and how to use it, while demo credentials are in use', demoCredentials.apiKey, true, true],
+  ['not named with credentials of one’s own', 'own', true, false],
+  ['not named where there is none', demoCredentials.apiKey, false, false],
+])('in the greeting, .env is %s', (_what, apiKey, hasEnvFile, isTold) => {
+  const { accountId, salt } = demoCredentials
+  const sources = { voximplant: voximplant({ accounts: [{ accountId, apiKey, salts: salt }] }) }
+  const text = greeting({
+    config: resolveConfig({ sources }, {}),
+    port: 3000,
+    databaseUrl: 'postgres://u@db/x',
+    environment: {},
+    hasEnvFile,
+  })
+  expect(text.includes('  set -a; . ./.env; set +a; npm start')).toBe(isTold)
 })

@@ -8,11 +8,14 @@ export function greeting({
   port,
   databaseUrl,
   environment,
+  hasEnvFile,
 }: {
   config: Config
   port: number
   databaseUrl: string
   environment: Environment
+  /** Whether there is a `.env`, which is for compose. */
+  hasEnvFile: boolean
 }): string {
   const base = `http://127.0.0.1:${port}`
   const urls = [...config.sources].map(
@@ -27,6 +30,9 @@ export function greeting({
     ...(isDemo
       ? [
           'with demo credentials, which are public: only this machine can reach it. docs/configuration.md tells how to set your own.',
+          ...(hasEnvFile
+            ? ['npm start does not read .env. To use what it sets:', '  set -a; . ./.env; set +a; npm start']
+            : []),
         ]
       : []),
     ...(curl === undefined ? [] : ['', 'Send one; a second time, it is a duplicate:', curl]),

@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { loadConfig, parseEnvironment } from '@ringback/core/config'
@@ -124,7 +125,9 @@ await runService(async (stopping) => {
     const ready = async () => (await Promise.all([ingest.ready(), worker.ready()])).every(Boolean)
     const { OPS_HOST: hostname, OPS_PORT: port } = environment
     started.push(await listenForOperators({ hostname, port, ready, registry, log }))
-    console.log(greeting({ config, port: ingest.port, databaseUrl, environment: variables }))
+    console.log(
+      greeting({ config, port: ingest.port, databaseUrl, environment: variables, hasEnvFile: existsSync('.env') }),
+    )
     return { close }
   } catch (error) {
     await close()
