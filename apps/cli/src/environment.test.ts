@@ -31,6 +31,7 @@ test('the demo credentials are on where `npm start` has them, and nowhere else',
   expect(await isDemo({})).toBe(true)
   expect(await isDemo({ VOXIMPLANT_API_KEY: '', VOXIMPLANT_SALT: ' ' })).toBe(true)
   expect(await isDemo({ VOXIMPLANT_ACCOUNT_ID: '1', VOXIMPLANT_API_KEY: 'own', VOXIMPLANT_SALT: 's' })).toBe(false)
+  expect(await isDemo({ FONESTORM_USERNAME: 'own', FONESTORM_PASSWORD: 'own' })).toBeUndefined()
   expect(await isDemo({ DATABASE_URL: 'postgres://db/x' })).toBeUndefined()
   expect(await isDemo({ REDIS_URL: 'redis://queue' })).toBeUndefined()
 })

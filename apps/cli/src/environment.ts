@@ -3,7 +3,7 @@ import { z } from 'zod'
 import { ConfigError, loadConfig, parseEnvironment } from '@ringback/core/config'
 import type { Config, Environment } from '@ringback/core/config'
 import { variables } from '@ringback/core/service'
-import { embeddedDatabaseUrl, withDemoCredentials } from '@ringback/core/standalone'
+import { embeddedDatabaseUrl, loadStandaloneConfig } from '@ringback/core/standalone'
 import { connect } from '@ringback/core/store/connect'
 import type { Sql } from '@ringback/core/store/connect'
 import { explainPostgresError } from '@ringback/core/store/explain-postgres-error'
@@ -64,7 +64,8 @@ function isBesideStandalone(read: { DATABASE_URL?: string | undefined; REDIS_URL
 /** The configuration that the programs would load with this environment. */
 export async function readConfig(environment: Environment = process.env): Promise<Config> {
   const read = parseEnvironment(ConfigVariables, environment)
-  return loadConfig(read.RINGBACK_CONFIG, isBesideStandalone(read) ? withDemoCredentials(environment) : environment)
+  if (!isBesideStandalone(read)) return loadConfig(read.RINGBACK_CONFIG, environment)
+  return (await loadStandaloneConfig(read.RINGBACK_CONFIG, environment)).config
 }
 
 /** The same. Throws one error that lists all problems of it and of the variables of ingest, worker and standalone. */

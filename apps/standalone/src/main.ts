@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { z } from 'zod'
-import { loadConfig, parseEnvironment } from '@ringback/core/config'
+import { parseEnvironment } from '@ringback/core/config'
 import { collectSeldom } from '@ringback/core/heap'
 import { createLogger } from '@ringback/core/log'
 import { createRegistry } from '@ringback/core/metrics'
@@ -9,7 +9,7 @@ import { lowerHelperPriority } from '@ringback/core/priority'
 import { migrateQueue, queueServer } from '@ringback/core/queue'
 import { listenForOperators, runService, variables as known } from '@ringback/core/service'
 import type { Service } from '@ringback/core/service'
-import { withDemoCredentials } from '@ringback/core/standalone'
+import { loadStandaloneConfig } from '@ringback/core/standalone'
 import { connect, LONG_WORK_MS } from '@ringback/core/store/connect'
 import { explainPostgresError } from '@ringback/core/store/explain-postgres-error'
 import { migrate } from '@ringback/core/store/migrate'
@@ -51,8 +51,7 @@ collectSeldom()
 await runService(async (stopping) => {
   const environment = parseEnvironment(Variables, process.env)
   const log = createLogger('standalone', environment.LOG_LEVEL)
-  const variables = withDemoCredentials(process.env)
-  const config = await loadConfig(environment.RINGBACK_CONFIG, variables)
+  const { config, environment: variables } = await loadStandaloneConfig(environment.RINGBACK_CONFIG, process.env)
 
   /** What has been started. It is closed in the opposite order. */
   const started: Service[] = []

@@ -1,18 +1,26 @@
-import type { Environment } from './config.ts'
+import { loadConfig } from './config.ts'
+import type { Config, Environment } from './config.ts'
 import { demoCredentials } from './providers/voximplant.ts'
 
 // Defaults of `npm start`, for it and for the commands that are run beside it.
 
-/** Adds Voximplant's public demo credentials if none of its variables is set, so that a first try needs no account. */
-export function withDemoCredentials(environment: Environment): Environment {
-  if (Object.keys(environment).some((name) => name.startsWith('VOXIMPLANT_') && environment[name]?.trim()))
-    return environment
-  return {
+/**
+ * Loads the configuration at `path`. If none of its sources is on, it is loaded with Voximplant's public demo credentials, so
+ * that a first try needs no account. The resulting `environment` is the one it was loaded with.
+ */
+export async function loadStandaloneConfig(
+  path: string,
+  environment: Environment,
+): Promise<{ config: Config; environment: Environment }> {
+  const config = await loadConfig(path, environment)
+  if (config.sources.size > 0) return { config, environment }
+  const withDemo = {
     ...environment,
     VOXIMPLANT_ACCOUNT_ID: demoCredentials.accountId,
     VOXIMPLANT_API_KEY: demoCredentials.apiKey,
     VOXIMPLANT_SALT: demoCredentials.salt,
   }
+  return { config: await loadConfig(path, withDemo), environment: withDemo }
 }
 
 /** Where the embedded Postgres answers. Its password is no secret: only this machine reaches it. */

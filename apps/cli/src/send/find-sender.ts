@@ -56,7 +56,7 @@ function findSource(
   { scheme, secret }: SenderOptions,
   { sources, sourcesOff }: KnownConfig,
 ): Pick<Sender, 'sourceName' | 'source'> {
-  // A source with nothing set is one that `npm start` switches on with its public credentials.
+  // A source with nothing set may be one that `npm start` switches on with its public credentials.
   const isDemo = demoSources.has(name) && sourcesOff.includes(name)
   const [sourceName, configured] =
     [...sources].find(([candidate]) => candidate === name) ??
