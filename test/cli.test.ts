@@ -211,6 +211,18 @@ test.each([
   expect(exitCode).toBe(1)
 })
 
+test('send fails where a genuine callback is refused, and not where a forged one is', async () => {
+  await using database = await freshDatabase()
+  await using ingest = await startIngest(database)
+  const send = async (source: string, ...options: string[]) => {
+    const url = `http://127.0.0.1:${ingest.port}/callbacks/${source}`
+    return (await runCli({}, 'send', 'voximplant', 'min_balance', '--url', url, ...options)).code
+  }
+  expect(await send('voximplant')).toBe(0)
+  expect(await send('voximplant', '--count', '2', '--forged', '50%')).toBe(0)
+  expect(await send('nobody')).toBe(1)
+})
+
 test('the version is told', async () => {
   expect(await runCli({}, '--version')).toEqual({ code: 0, output: expect.stringMatching(/^\d+\.\d+\.\d+\n$/) })
 })

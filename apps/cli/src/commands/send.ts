@@ -33,7 +33,7 @@ const EXPLANATION = `
 It keeps to the provider's rules: its time limit, the answers that it takes for delivered, those after which it tries
 again and how often. Pauses between attempts are cut to --retry-delay, so that a run ends. What is signed is the URL at
 PUBLIC_BASE_URL, wherever the request goes. A repetition is signed anew; where a nonce is signed, it is the same request
-again. The exit code is 1 if any request was given up or failed.
+again. The exit code is 1 if any request was given up or failed, or was refused though it is neither forged nor stale.
 
 Examples:
   ringback send voximplant min_balance --count 1000 --batch 10 --duplicates 20% --forged 10%
@@ -75,7 +75,8 @@ export function addSendCommand(program: Command): void {
       showProgress('')
       const callbacks = countCallbacks(plan)
       print(command, { callbacks, ...report }, describe(callbacks, report))
-      if (report.requests.givenUp + report.requests.failed > 0) process.exitCode = 1
+      const { givenUp, failed, undelivered } = report.requests
+      if (givenUp + failed + undelivered > 0) process.exitCode = 1
     })
 }
 

@@ -39,8 +39,11 @@ export type Ending = 'accepted' | 'refused' | 'givenUp' | 'failed'
 
 /** What a provider could report about its receiver. */
 export interface SendReport {
-  /** `byStatus` counts the last answer to each request, or what came instead of one. */
-  requests: Record<Ending, number> & { byStatus: Record<string, number> }
+  /**
+   * `byStatus` counts the last answer to each request, or what came instead of one. `undelivered` are those that are neither
+   * forged nor stale, and were not accepted.
+   */
+  requests: Record<Ending, number> & { undelivered: number; byStatus: Record<string, number> }
   attempts: { total: number; retries: number }
   latencyMs: { p50: number; p95: number; p99: number; max: number }
   seconds: number
@@ -64,7 +67,14 @@ export async function sendAll(plan: SendPlan): Promise<SendReport> {
     bodyTimeout: 0,
   })
   const latencies: number[] = []
-  const report: SendReport['requests'] = { accepted: 0, refused: 0, givenUp: 0, failed: 0, byStatus: {} }
+  const report: SendReport['requests'] = {
+    accepted: 0,
+    refused: 0,
+    givenUp: 0,
+    failed: 0,
+    undelivered: 0,
+    byStatus: {},
+  }
   const startedAt = performance.now()
   /** Requests whose pause is over. */
   const due: OpenRequest[] = []
@@ -115,6 +125,7 @@ export async function sendAll(plan: SendPlan): Promise<SendReport> {
       return
     }
     report[decision.ending] += 1
+    if (open.request.isProviders && decision.ending !== 'accepted') report.undelivered += 1
     report.byStatus[answer] = (report.byStatus[answer] ?? 0) + 1
     done += 1
     if (done % 500 === 0) plan.onProgress(done, requests.length)
