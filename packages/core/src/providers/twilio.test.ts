@@ -179,6 +179,7 @@ describe('a callback is named', () => {
     ],
     ['ConferenceSid=CF1&StatusCallbackEvent=conference-end&SequenceNumber=9', 'CF1:conference-end:9'],
     ['TranscriptionSid=GT1&TranscriptionEvent=transcription-content&SequenceId=2', 'GT1:transcription-content:2'],
+    ['Sid=NO1&Level=ERROR&PayloadType=application%2Fjson&Payload=%7B%7D', 'NO1'],
   ])('by the fields of %s', (body, name) => {
     expect(callback(body)).toMatchObject({ callbackId: name })
     expect(callback(body)).not.toHaveProperty('previousName')
@@ -232,6 +233,9 @@ test('type, call and time are what Twilio says', () => {
   expect(callback('{"event_type":"voice_intelligence_transcript_available","transcript_sid":"GT1"}').type).toBe(
     'voice_intelligence_transcript_available',
   )
+  expect(
+    callback('Sid=NO1&Level=WARNING&Timestamp=2026-02-03T04:05:06Z&PayloadType=application%2Fjson&Payload=%7B%7D'),
+  ).toMatchObject({ type: 'debugger.warning', occurredAt: new Date('2026-02-03T04:05:06Z') })
   for (const time of [
     'tomorrow',
     'Mon, 30 Feb 2026 15:52:01 +0000',

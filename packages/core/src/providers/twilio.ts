@@ -200,6 +200,7 @@ function nameByFields(text: Text): string | undefined {
     // Whether TeXML counts for the conference or for each call in it is not documented.
     return composeCallbackId(conferenceId, text('StatusCallbackEvent'), text('CallSid'), sequence)
   }
+  if (debuggerType(text) !== undefined) return composeCallbackId(text('Sid'))
   return nameByCall(text, sequence)
 }
 
@@ -225,6 +226,16 @@ const TYPE_FIELDS = [
   'type',
   'event_type',
 ]
+
+function typeOf(text: Text): string {
+  return firstText(text, TYPE_FIELDS) ?? debuggerType(text) ?? ''
+}
+
+/** What the debugger reports has no status, only a level. */
+function debuggerType(text: Text): string | undefined {
+  const level = text('Level')
+  return level === undefined || text('PayloadType') === undefined ? undefined : `debugger.${level.toLowerCase()}`
+}
 
 const MAIL_TIME = /^(?:[A-Z][a-z]{2}, )?(\d{1,2}) ([A-Z][a-z]{2}) (\d{4}) (\d\d:\d\d:\d\d) (?:([+-]\d{4})|GMT|UTC)$/
 const MONTHS = ['Jan', 'Feb', 'Mar', 'Apr', 'May', 'Jun', 'Jul', 'Aug', 'Sep', 'Oct', 'Nov', 'Dec']
@@ -252,7 +263,7 @@ export function splitForm({ content, json }: Message, token?: string): CallbackF
     {
       kind: 'found',
       callbackId: token ?? nameByFields(text),
-      type: firstText(text, TYPE_FIELDS) ?? '',
+      type: typeOf(text),
       callId: text('CallSid'),
       occurredAt: timeOf(text),
       raw,
@@ -274,7 +285,7 @@ function jsonCallback(json: Json, token: string | undefined): CallbackFound {
   return {
     kind: 'found',
     callbackId: (text('specversion') && text('id')) || (token ?? nameByFields(text)),
-    type: firstText(text, TYPE_FIELDS) ?? '',
+    type: typeOf(text),
     callId: text('CallSid'),
     occurredAt: timeOf(text),
     raw,
@@ -302,7 +313,7 @@ export const twilio = definePreset({
   schemes: {
     webhook: {
       facts: {
-        title: 'All of Twilio’s webhooks: voice, messaging, Conversations, TaskRouter, Event Streams',
+        title: 'All of Twilio’s webhooks: voice, messaging, Conversations, TaskRouter, Event Streams, the debugger',
         headers: ['X-Twilio-Signature', 'I-Twilio-Idempotency-Token'],
         signedText: documented(
           'The URL as Twilio called it, query included, then each form field as name and decoded value, sorted by name, with nothing in between; HMAC-SHA1, base64. For JSON only the URL, which then contains `bodySHA256`, the hex SHA-256 of the body. Each distinct value of a repeated field counts once, sorted, as in Twilio’s library. As there, the URL is tried with and without the port.',
@@ -310,12 +321,14 @@ export const twilio = definePreset({
         secret: documented('The account’s primary Auth Token, from the console; a subaccount signs with its own.'),
         covers: documented('URL and form fields, or URL and the body’s hash; for GET the URL with its query.'),
         callbackId: observed(
-          '`I-Twilio-Idempotency-Token`, which is the same for all repetitions but not signed; without it `MessageSid` and status, or `CallSid`, status and `SequenceNumber`, and the like. A request for instructions, which may come again with equal fields, is named by its bytes; an Event Streams event by its `id`.',
+          '`I-Twilio-Idempotency-Token`, which is the same for all repetitions but not signed; without it `MessageSid` and status, or `CallSid`, status and `SequenceNumber`, and the like; the `Sid` of what the debugger reports. A request for instructions, which may come again with equal fields, is named by its bytes; an Event Streams event by its `id`.',
         ),
         type: documented(
-          'the first of `StatusCallbackEvent`, `MessageStatus`, `SmsStatus` (`received` for an incoming message) and `CallStatus`; then `EventType` and the statuses of recordings, transcriptions, streams and SIPREC; in JSON `type`, or `event_type` of Voice Intelligence.',
+          'the first of `StatusCallbackEvent`, `MessageStatus`, `SmsStatus` (`received` for an incoming message) and `CallStatus`; then `EventType` and the statuses of recordings, transcriptions, streams and SIPREC; in JSON `type`, or `event_type` of Voice Intelligence. What the debugger reports is `debugger.` and its `Level`: `debugger.error`, `debugger.warning`.',
         ),
-        occurredAt: assumed('`Timestamp`, which voice status callbacks have and messages do not; in JSON `time`.'),
+        occurredAt: assumed(
+          '`Timestamp`, which voice status callbacks and the debugger have and messages do not; in JSON `time`.',
+        ),
         account: documented('`AccountSid` in the fields; Ringback’s account is the one whose Auth Token verified it.'),
         callId: documented('`CallSid`'),
         timeLimit: documented('5 s to connect, 15 s to read, 15 s in all.'),
