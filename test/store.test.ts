@@ -5,7 +5,16 @@ import { storeJob } from '@ringback/core/callback'
 import { log as logAction } from '@ringback/core/handlers'
 import { createLogger } from '@ringback/core/log'
 import { connect } from '@ringback/core/store/connect'
-import { configWith, freshDatabase, groupOf, idAt, queued, storeOneByOne, storeRounds } from './support/ringback.ts'
+import {
+  configWith,
+  eventually,
+  freshDatabase,
+  groupOf,
+  idAt,
+  queued,
+  storeOneByOne,
+  storeRounds,
+} from './support/ringback.ts'
 import type { Database } from './support/ringback.ts'
 
 const everything = configWith({ handlers: [{ name: 'all', run: logAction({ message: 'came' }) }] }).handlers
@@ -456,7 +465,10 @@ test('what only its bytes name keeps its name over the edge of a window, and no 
   ])
 })
 
-test('it does so too where both copies are stored together', async () => {
+test.each([
+  ['in their order', false],
+  ['in the other order', true],
+])('it does so too where both copies are stored together, %s', async (_name, isReversed) => {
   await using database = await freshDatabase()
   const copy = (time: string, window: number, accountId = '1') =>
     queued(`body:h:${window}`, {
@@ -469,10 +481,40 @@ test('it does so too where both copies are stored together', async () => {
     copy('2026-01-01T00:10:01Z', 2, 'another'),
     copy('2026-01-01T00:10:01Z', 2),
   ]
-  await storeInto(database)(groupOf(group))
+  await storeInto(database)(groupOf(isReversed ? group.toReversed() : group))
   expect(await database.sql`select account_id, callback_id, duplicates from events order by account_id`).toEqual([
     { account_id: '1', callback_id: 'body:h:1', duplicates: 1 },
     { account_id: 'another', callback_id: 'body:h:2', duplicates: 0 },
+  ])
+})
+
+test.each([
+  ['the earlier', [1, 2]],
+  ['the later', [2, 1]],
+])('it does so too where both are stored at the same moment, %s one first', async (_name, [first, second]) => {
+  await using database = await freshDatabase()
+  const { sql } = database
+  const copy = (window: number) =>
+    queued(`body:h:${window}`, {
+      id: idAt(window === 1 ? '2025-01-06T00:09:59Z' : '2025-01-06T00:10:01Z'),
+      previousName: { callbackId: `body:h:${window - 1}`, windowSeconds: 600 },
+    })
+  await sql`select ensure_partitions('2025-01-06', '2025-01-06')`
+  const { storing } = await sql.begin(async (transaction) => {
+    await transaction`select store_callbacks(${JSON.stringify([copy(first!)])}, '[]', '[]', '[]', true)`
+    const storing = storeInto(database)(groupOf([copy(second!)]))
+    await eventually(async () =>
+      expect(
+        await sql`
+          select from pg_locks join pg_database on pg_database.oid = database
+          where locktype = 'advisory' and not granted and datname = current_database()`,
+      ).toHaveLength(1),
+    )
+    return { storing }
+  })
+  await storing
+  expect(await sql`select callback_id, duplicates from events`).toEqual([
+    { callback_id: `body:h:${first}`, duplicates: 1 },
   ])
 })
 
