@@ -186,13 +186,41 @@ test('what no handler is there for is given ten minutes, and is not taken out of
   await since('3', 11, -1)
   const dead: string[] = []
   const onDead = (handler: string, count: number) => void dead.push(`${handler} ${count}`)
-  await buryWithoutHandler({ sql, handlers, onDead, log })
+  const { signal } = new AbortController()
+  await buryWithoutHandler({ sql, handlers, onDead, log, signal })
   expect(await sql`select from deliveries where status = 'pending'`).toHaveLength(3)
-  await buryWithoutHandler({ sql, handlers: [], onDead, log })
+  await buryWithoutHandler({ sql, handlers: [], onDead, log, signal })
   expect(dead).toEqual(['all 1'])
   expect(
     await sql`
       select callback_id, finished_at > now() - interval '1 minute' as just, last_error like '%"all"%' as told
       from events join deliveries on event_id = events.id where status = 'dead'`,
   ).toEqual([{ callback_id: '3', just: true, told: true }])
+})
+
+test('however much waits for a handler that has gone, it becomes dead letters, with the attempts that nothing was heard of', async () => {
+  await using database = await freshDatabase()
+  const { sql } = database
+  await sql`
+    insert into deliveries (event_id, event_received_at, handler, next_attempt_at, attempts, running)
+    select uuidv7(), now(), 'gone', now() - interval '11 minutes', 1, true from generate_series(1, 12000)`
+  await sql`
+    insert into attempts (delivery_id, event_received_at, number) select id, event_received_at, 1 from deliveries`
+  const dead: number[] = []
+  const onDead = (_handler: string, count: number) => void dead.push(count)
+  const { signal } = new AbortController()
+  const bury = () => buryWithoutHandler({ sql, handlers, onDead, log, signal })
+  await sql.begin(async (transaction) => {
+    await transaction`select from deliveries limit 1 for update`
+    await bury()
+  })
+  // What somebody else has locked is left to the next time.
+  expect(dead).toEqual([5000, 5000, 1999])
+  await bury()
+  expect(await sql`select status, running, count(*)::integer from deliveries group by 1, 2`).toEqual([
+    { status: 'dead', running: false, count: 12_000 },
+  ])
+  expect(await sql`select outcome, count(*)::integer from attempts group by 1`).toEqual([
+    { outcome: 'abandoned', count: 12_000 },
+  ])
 })

@@ -163,28 +163,58 @@ function isLast(
   return attempts - attemptsAtReplay >= retry.maxAttempts + MORE_AFTER_ABANDONED
 }
 
-/** Makes dead letters of deliveries whose handler has gone from the configuration. */
+/** How many deliveries without a handler one statement makes dead letters. */
+const BURIED_AT_ONCE = 5000
+
+/** Makes dead letters of deliveries whose handler has gone from the configuration, until the worker stops. */
 export async function buryWithoutHandler({
   sql,
   handlers,
   onDead,
   log,
-}: Pick<ScanDependencies, 'sql' | 'handlers' | 'onDead' | 'log'>): Promise<void> {
-  const buried = await sql<{ handler: string; count: number }[]>`
-    with buried as (
-      update deliveries
-      set
-        status = 'dead', next_attempt_at = null, lease_until = null, finished_at = now(),
-        last_error = format('the handler "%s" is not in the configuration any more', handler)
-      where status = 'pending'
+  signal,
+}: Pick<ScanDependencies, 'sql' | 'handlers' | 'onDead' | 'log'> & { signal: AbortSignal }): Promise<void> {
+  const gone = await sql<{ handler: string }[]>`
+    select distinct handler
+    from deliveries
+    where status = 'pending'
+      and next_attempt_at < now() - ${GRACE_FOR_UNKNOWN_HANDLERS}::text::interval
+      and handler not in (select json_array_elements_text(${JSON.stringify(handlers.map(({ name }) => name))}::json))`
+  for (const { handler } of gone) {
+    for (let count = BURIED_AT_ONCE; count === BURIED_AT_ONCE && !signal.aborted;) {
+      count = await buryBatch(sql, handler)
+      if (count === 0) break
+      onDead(handler, count)
+      log.error({ handler, count }, 'deliveries.without_handler')
+    }
+  }
+}
+
+/** Skips what another worker is burying, or a person is changing, at this moment. Resolves to how many it made dead letters. */
+async function buryBatch(sql: Sql, handler: string): Promise<number> {
+  const { count } = await sql`
+    with taken as materialized (
+      select id, event_received_at, attempts
+      from deliveries
+      where handler = ${handler}
+        and status = 'pending'
         and next_attempt_at < now() - ${GRACE_FOR_UNKNOWN_HANDLERS}::text::interval
         and (lease_until is null or lease_until < now())
-        and handler not in (select json_array_elements_text(${JSON.stringify(handlers.map(({ name }) => name))}::json))
-      returning handler
+      limit ${BURIED_AT_ONCE}
+      for update skip locked
+    ),
+    abandoned as (
+      update attempts as a
+      set outcome = 'abandoned', duration_ms = extract(epoch from now() - a.started_at) * 1000
+      from taken
+      where a.delivery_id = taken.id and a.event_received_at = taken.event_received_at and a.number = taken.attempts
+        and a.outcome is null
     )
-    select handler, count(*)::integer as count from buried group by handler`
-  for (const { handler, count } of buried) {
-    onDead(handler, count)
-    log.error({ handler, count }, 'deliveries.without_handler')
-  }
+    update deliveries as d
+    set
+      status = 'dead', next_attempt_at = null, lease_until = null, running = false, finished_at = now(),
+      last_error = format('the handler "%s" is not in the configuration any more', d.handler)
+    from taken
+    where d.id = taken.id and d.event_received_at = taken.event_received_at`
+  return count
 }

@@ -190,11 +190,11 @@ async function startWorker(options: WorkerOptions): Promise<Worker> {
       while (!signal.aborted && (await scanner.scan()).more);
     }).then(scanner.finish),
     repeat('maintenance', MAINTENANCE_INTERVAL_MS, async () => {
-      await ensurePartitions(sql)
-      await sql`select fold_event_counts()`
-      await buryWithoutHandler({ sql, handlers: config.handlers, onDead: metrics.onDead, log })
       await beat(sql, ownName)
       await forgetProcesses(sql)
+      await ensurePartitions(sql)
+      await sql`select fold_event_counts()`
+      await buryWithoutHandler({ sql, handlers: config.handlers, onDead: metrics.onDead, log, signal })
     }),
     repeat('settings', SETTINGS_INTERVAL_MS, logUnsafeSettings),
     repeat(
