@@ -31,14 +31,13 @@ export function createDetectLosses({ sql, producers, worker, log }: QueueLossDep
       found.shift()
     }
     const identity = await producers[0]!.identity()
-    if (!(await isAnother(sql, identity))) return
-    const description =
-      'the queue is not the one that was here before: its server began empty, or another has taken its place; what waited ' +
-      'there and was not stored is not in it'
-    log.error({ description }, 'queue.data_lost')
-    await remember(sql, worker, description)
+    if (await rememberIfAnother(sql, worker, identity)) log.error({ description: ANOTHER }, 'queue.data_lost')
   }
 }
+
+const ANOTHER =
+  'the queue is not the one that was here before: its server began empty, or another has taken its place; what waited ' +
+  'there and was not stored is not in it'
 
 const MAX_TEXT_LENGTH = 1000
 
@@ -49,12 +48,13 @@ async function remember(sql: Sql, worker: string, description: string): Promise<
 }
 
 /**
- * Whether this identity is seen for the first time, where another was known in the same place. True for only one of several
- * workers that ask. An added shard does not count.
+ * Records a loss if this identity is seen for the first time, where another was known in the same place. Resolves to whether
+ * it did: for only one of several workers. It is one statement, because whoever asks next knows the identity. An added
+ * shard does not count.
  */
-async function isAnother(sql: Sql, identity: string): Promise<boolean> {
+async function rememberIfAnother(sql: Sql, worker: string, identity: string): Promise<boolean> {
   const shards = JSON.stringify(identity.split(',').map((part) => part.slice(0, MAX_TEXT_LENGTH)))
-  const [row] = await sql<{ isAnother: boolean }[]>`
+  const { count } = await sql`
     with seen as (
       insert into queue_identities as q (shard, identity)
       select ord, identity from json_array_elements_text(${shards}::json) with ordinality as s (identity, ord)
@@ -64,8 +64,10 @@ async function isAnother(sql: Sql, identity: string): Promise<boolean> {
       where q.last_seen_at < now() - interval '1 minute'
       returning shard, first_seen_at
     )
-    select exists (
+    insert into queue_losses (detected_at, detected_by, description)
+    select clock_timestamp(), ${worker}, ${ANOTHER}
+    where exists (
       select from seen join queue_identities as known using (shard) where seen.first_seen_at = now()
-    ) as "isAnother"`
-  return row!.isAnother
+    )`
+  return count > 0
 }
