@@ -194,6 +194,30 @@ test('events go on being stored while a partition waits for a long reader, and i
   expect(lines.join('')).toMatch(/"keptDeadLetters":1.*"msg":"partition\.dropped"/)
 })
 
+test.each(['deliveries', 'events', 'attempts', 'duplicates'])(
+  'what comes again though its week is to go holds up nothing that comes with it, while somebody reads %s',
+  async (table) => {
+    await using database = await freshDatabase()
+    const { sql } = database
+    await store(database, queuedAt('old', daysAgo(100)))
+    await finish(database, 'old', 'succeeded')
+    await madeInTime(database)
+    const reader = connect(database.url, { max: 1, applicationName: 'a reader' })
+    await reader.unsafe('begin')
+    await reader.unsafe(`select count(*) from ${table}`)
+    await retentionOf(database)()
+    expect(await sql`select from pg_inherits where inhdetachpending`).toHaveLength(1)
+
+    await store(database, queuedAt('old', daysAgo(0)), queuedAt('new', daysAgo(0)))
+
+    expect(await sql`select from events where callback_id = 'new'`).toHaveLength(1)
+    await reader.unsafe('commit')
+    await reader.end()
+    await retentionOf(database)()
+    expect(await sql`select callback_id from events`).toEqual([{ callback_id: 'new' }])
+  },
+)
+
 test('a long reader of two weeks that are to go keeps nothing else from going', async () => {
   await using database = await freshDatabase()
   const { sql } = database

@@ -7,8 +7,12 @@ import type { Retention } from './retention.ts'
 // "concurrently", which takes no lock that an insert would wait for. Once nobody can reach it, its dead letters are copied
 // out, and it is dropped. A run that was cut short anywhere in between is finished by the next.
 
-/** Tables whose rows belong to events; `deliveries` first, for they decide whether a week may go. */
-const OF_EVENTS = ['deliveries', 'attempts', 'duplicates', 'events']
+/**
+ * Tables whose rows belong to events: `deliveries` first, for they decide whether a week may go, and `events` before
+ * `duplicates`, for a repetition is kept only if its event is there. While a partition waits for those who read it,
+ * nothing can be inserted into it.
+ */
+const OF_EVENTS = ['deliveries', 'events', 'attempts', 'duplicates']
 
 /**
  * Makes the function that drops expired partitions. It must be called on a connection with a lock_timeout, by one worker at
