@@ -59,6 +59,13 @@ function retentionOf(database: Database, retention: Partial<Retention> = {}, log
   return createRetention({ databaseUrl: database.url, retention: { ...DEFAULT_RETENTION, ...retention }, log: logger })
 }
 
+/** A name whose event is not there any more. */
+async function nameAt({ sql }: Database, callbackId: string, at: string): Promise<void> {
+  await sql`
+    insert into event_names (source, account_id, callback_id, event_id, received_at)
+    values ('s', '', ${callbackId}, ${idAt(at)}, ${at}::text::timestamptz)`
+}
+
 /** Keeps a request in quarantine that came at this time. */
 async function refuseAt({ sql }: Database, at: string): Promise<void> {
   await sql`select ensure_partitions(${at}::text::timestamptz, ${at}::text::timestamptz)`
@@ -231,11 +238,12 @@ test('a long reader of two weeks that are to go keeps nothing else from going', 
   for (const time of ['first', 'second']) {
     await refuseAt(database, daysAgo(50))
     await sql`insert into store_groups (id, stored_at) values (uuidv7(), now() - interval '8 days')`
+    await nameAt(database, 'oldest', daysAgo(400))
     await madeInTime(database)
     await run()
     expect(await sql`select from quarantine`, time).toHaveLength(0)
     expect(await sql`select from store_groups where stored_at < now() - interval '7 days'`, time).toHaveLength(0)
-    expect(await sql`select from event_names`, time).toHaveLength(0)
+    expect(await sql`select from event_names where callback_id = 'oldest'`, time).toHaveLength(0)
   }
 
   await reader.unsafe('commit')
@@ -251,12 +259,13 @@ test('what has no partitions is deleted though a week cannot be dropped, which i
   await finish(database, 'old', 'dead')
   await madeInTime(database)
   await sql`insert into store_groups (id, stored_at) values (uuidv7(), now() - interval '8 days')`
+  await nameAt(database, 'oldest', daysAgo(400))
   await sql`alter table kept_events add constraint no_room check (false)`
 
   await expect(retentionOf(database, { nameDays: 90 })()).rejects.toThrow('no_room')
 
   expect(await sql`select from store_groups where stored_at < now() - interval '7 days'`).toHaveLength(0)
-  expect(await sql`select from event_names`).toHaveLength(0)
+  expect(await sql`select callback_id from event_names`).toEqual([{ callback_id: 'old' }])
 })
 
 test('a run that was killed between detaching and dropping loses nothing: the next one finishes it', async () => {
@@ -366,6 +375,21 @@ test('what has no partitions is deleted after its time, and nothing before', asy
     { callback_id: 'less old' },
     { callback_id: 'new' },
   ])
+})
+
+test('a name is kept as long as its event, also of one that was received long before it was stored', async () => {
+  await using database = await freshDatabase()
+  const { sql } = database
+  await store(database, queuedAt('spooled', daysAgo(20)))
+  await finish(database, 'spooled', 'succeeded')
+  const run = retentionOf(database, { days: 7, nameDays: 7 })
+  await run()
+  await store(database, queuedAt('spooled', daysAgo(0)))
+  expect(await sql`select callback_id, duplicates from events`).toEqual([{ callback_id: 'spooled', duplicates: 1 }])
+  await madeInTime(database)
+  await run()
+  expect(await sql`select from events`).toHaveLength(0)
+  expect(await sql`select from event_names`).toHaveLength(0)
 })
 
 test('of a large table of names a part is looked at each time, and in the end every part', async () => {

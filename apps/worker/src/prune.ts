@@ -38,7 +38,8 @@ export async function prune(sql: Sql, retention: Retention): Promise<void> {
 const BLOCKS = 2000
 
 /**
- * Makes the function that deletes expired names, if names expire. Each call reads the next part of the table: an index by
+ * Makes the function that deletes expired names, if names expire. Those of a week whose events are still there stay: events
+ * can have been stored long after they were received, or wait for their deliveries. Each call reads the next part of the table: an index by
  * time would cost every event more than that. It begins at a random place, because workers may be restarted often.
  */
 export function createPruneNames({ nameDays }: Retention): (sql: Sql) => Promise<void> {
@@ -53,7 +54,8 @@ export function createPruneNames({ nameDays }: Retention): (sql: Sql) => Promise
     const start = next < blocks ? next : 0
     await sql.unsafe(
       `delete from event_names
-       where ctid >= '(${start},0)' and ctid < '(${start + BLOCKS},0)' and received_at < now() - $1 * interval '1 day'`,
+       where ctid >= '(${start},0)' and ctid < '(${start + BLOCKS},0)' and received_at < now() - $1 * interval '1 day'
+         and to_regclass('events_' || to_char(received_at at time zone 'UTC', 'IYYY"w"IW')) is null`,
       [nameDays],
     )
     next = start + BLOCKS
