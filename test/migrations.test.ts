@@ -40,6 +40,35 @@ test('processes that migrate at the same time apply each migration once', async 
   expect(await migrate(database.sql)).toEqual([])
 })
 
+test('a migration finds every partition attached, for one that is not would never get the columns that it adds', async () => {
+  await using database = await freshDatabase()
+  const { sql } = database
+  await sql`select ensure_partitions('2025-01-06', '2025-01-06')`
+  await sql`alter table deliveries detach partition deliveries_2025w02 concurrently`
+  const reader = connect(database.url, { max: 1, applicationName: 'a reader' })
+  const retention = connect(database.url, { max: 1, applicationName: 'retention' })
+  await reader.begin(async (transaction) => {
+    await transaction`select from events`
+    await retention`select set_config('lock_timeout', '100ms', false)`
+    const detaching = retention.unsafe('alter table events detach partition events_2025w02 concurrently')
+    await expect(detaching).rejects.toThrow('lock timeout')
+  })
+  await Promise.all([reader.end(), retention.end()])
+  const attached = () => sql<{ name: string }[]>`
+    select inhrelid::regclass::text as name from pg_inherits
+    where inhrelid::regclass::text ~ '2025w02$' and not inhdetachpending
+    order by 1`
+  const names = async () => (await attached()).map(({ name }) => name)
+  expect(await names()).toEqual(['attempts_2025w02', 'duplicates_2025w02', 'quarantine_2025w02'])
+
+  await sql`delete from ringback_migrations where name = '0017_changes_of_forms.sql'`
+  expect(await migrate(sql)).toEqual(['0017_changes_of_forms.sql'])
+
+  expect(await names()).toEqual(
+    ['attempts', 'deliveries', 'duplicates', 'events', 'quarantine'].map((table) => `${table}_2025w02`),
+  )
+})
+
 test('a database that a newer version has migrated is left alone', async () => {
   await using database = await freshDatabase()
   await database.sql`insert into ringback_migrations (name) values ('9999_future.sql')`

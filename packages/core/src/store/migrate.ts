@@ -44,6 +44,7 @@ async function apply(sql: Sql, name: string): Promise<boolean> {
     await lock(transaction)
     if ((await appliedMigrations(transaction)).includes(name)) return false
     try {
+      await attachWhatIsDetached(transaction)
       await transaction.unsafe(text).simple()
     } catch (cause) {
       throw new Error(`The migration ${name} failed and was undone`, { cause })
@@ -51,6 +52,27 @@ async function apply(sql: Sql, name: string): Promise<boolean> {
     await transaction`insert into ringback_migrations (name) values (${name})`
     return true
   })
+}
+
+/**
+ * Attaches again what retention has detached, or begun to detach, and has not dropped yet: a migration that adds a column to
+ * a table does not reach it there, and without the column it can be neither kept nor dropped. Retention begins anew then.
+ */
+async function attachWhatIsDetached(transaction: TransactionSql): Promise<void> {
+  const detached = await transaction<{ parent: string; name: string; isPending: boolean; week: string }[]>`
+    select
+      substring(relname from '^[a-z]+') as parent, relname as name, inhdetachpending is not null as "isPending",
+      (to_date(substring(relname from '\\d{4}w\\d{2}$'), 'IYYY"w"IW')::timestamp at time zone 'UTC')::text as week
+    from pg_class
+    left join pg_inherits on inhrelid = pg_class.oid
+    where relnamespace = current_schema()::regnamespace
+      and relkind = 'r'
+      and relname ~ '^(events|duplicates|deliveries|attempts|quarantine)_\\d{4}w\\d{2}$'
+      and inhdetachpending is not false`
+  for (const { parent, name } of detached.filter(({ isPending }) => isPending))
+    await transaction.unsafe(`alter table ${parent} detach partition ${name} finalize`)
+  for (const { week } of detached)
+    await transaction`select ensure_partitions(${week}::text::timestamptz, ${week}::text::timestamptz)`
 }
 
 async function lock(transaction: TransactionSql): Promise<void> {
