@@ -39,8 +39,9 @@ const BLOCKS = 2000
 
 /**
  * Makes the function that deletes expired names, if names expire. Those of a week whose events are still there stay: events
- * can have been stored long after they were received, or wait for their deliveries. Each call reads the next part of the table: an index by
- * time would cost every event more than that. It begins at a random place, because workers may be restarted often.
+ * can have been stored long after they were received, or wait for their deliveries. Each call reads the next part of the
+ * table: an index by time would cost every event more than that. It begins at a random place, because workers may be
+ * restarted often.
  */
 export function createPruneNames({ nameDays }: Retention): (sql: Sql) => Promise<void> {
   if (nameDays === undefined) return async () => {}
