@@ -343,3 +343,20 @@ test('the place of a killed worker is free when its lease has run out', async ()
   ])
   expect(await attemptsMade(database)).toBe(4)
 })
+
+test('callbacks are stored while jobs of any number wait for destinations that another worker has locked', async () => {
+  await using database = await freshDatabase()
+  const run = code(() => {})
+  const config = withHandlers(...['a', 'b', 'c'].map((name) => ({ name, run, limits: { concurrency: 100 } })))
+  await using ingest = await startIngest(database, { config })
+  // A session waits for a lock for a third of this time, which is longer than the test.
+  await using _worker = await startWorker(database, { config, longestStatementMs: 600_000 })
+  await database.sql.begin(async (frozen) => {
+    await frozen`select from destinations for update`
+    for (let id = 1; id <= 15; id++) {
+      await postCallbacks(ingest, aCallback(id))
+      await eventually(async () => expect(await database.sql`select from events`).toHaveLength(id), 5000)
+    }
+  })
+  await untilAllSucceeded(database, 45)
+})

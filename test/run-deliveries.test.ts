@@ -4,6 +4,7 @@ import type { HandlerDefinition } from '@ringback/core/config'
 import { code, HandlerError } from '@ringback/core/handlers'
 import type { HandledEvent } from '@ringback/core/handlers'
 import type { QueuedDelivery } from '../apps/worker/src/deliveries-table.ts'
+import { lockDestination } from '../apps/worker/src/destinations-table.ts'
 import { createRunDeliveries } from '../apps/worker/src/run-deliveries.ts'
 import { configWith, eventually, freshDatabase, groupOf, log, queued, storeOneByOne } from './support/ringback.ts'
 import type { Database } from './support/ringback.ts'
@@ -233,4 +234,20 @@ test('a delivery that was begun elsewhere is not what tries a broken destination
   await runner.process(jobs[0]!)
   expect(runs).toBe(0)
   expect(await database.sql`select state from destinations`).toEqual([{ state: 'open' }])
+})
+
+test('a worker that stops while it has a destination in hand holds up the others for two seconds', async () => {
+  await using database = await freshDatabase()
+  const { runner, jobs } = await start(database, { run: code(() => {}), limits: { concurrency: 1 } }, [1])
+  const { opened: isLocked, open: onLocked } = gate()
+  const stopped = database.sql.begin(async (transaction) => {
+    await lockDestination(transaction, 'own')
+    onLocked()
+    return new Promise<never>(() => {})
+  })
+  const ended = expect(stopped).rejects.toThrow(/idle-in-transaction|CONNECTION_CLOSED/)
+  await isLocked
+  await runner.process(jobs[0]!)
+  expect(await rows(database)).toMatchObject([{ status: 'succeeded' }])
+  await ended
 })

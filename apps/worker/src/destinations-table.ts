@@ -22,7 +22,16 @@ export async function forgetLimits(sql: Sql, handlers: string[]): Promise<void> 
     where limited and handler in (select json_array_elements_text(${JSON.stringify(handlers)}::json))`
 }
 
-/** The row, locked until the transaction ends, and the database's time. */
+/**
+ * How long a transaction that has locked a destination may idle. A frozen worker may have four, one for each job of the
+ * handler, and they get the row one after the other: together they take less than the 10 s that others wait for a lock.
+ */
+const IDLE_MS = 2000
+
+/**
+ * The row, locked until the transaction ends, and the database's time. From then on Postgres ends the transaction of a worker
+ * that stops or is cut off after a moment, because all workers wait for the row.
+ */
 export async function lockDestination(
   sql: TransactionSql,
   handler: string,
@@ -32,7 +41,9 @@ export async function lockDestination(
       state, state_since as "stateSince", open_until as "openUntil", openings, window_started_at as "windowStartedAt",
       window_attempts as "windowAttempts", window_failures as "windowFailures",
       consecutive_failures as "consecutiveFailures", tokens, tokens_at as "tokensAt", clock_timestamp() as now
-    from destinations where handler = ${handler} for update`
+    from destinations cross join set_config('idle_in_transaction_session_timeout', ${String(IDLE_MS)}, true)
+    where handler = ${handler}
+    for update of destinations`
   if (row === undefined) throw new Error(`the table destinations has lost its row for the handler "${handler}"`)
   const { now, ...destination } = row
   return { destination, now }

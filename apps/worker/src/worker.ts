@@ -72,8 +72,10 @@ export interface Worker {
 const DEFAULT_CONCURRENCY = 8
 /** The least time between two rounds under load, so that each stores more. After a pause, a callback is stored at once. */
 const ROUND_INTERVAL_MS = 30
-/** Deliveries jobs mostly wait for destinations. How many use Postgres at a time is limited by the pool. */
+/** Deliveries jobs mostly wait for destinations. */
 const DELIVERIES_CONCURRENCY = 64
+/** How many deliveries jobs use Postgres at a time: in a pool of their own, because some wait for a row that is locked. */
+const DELIVERIES_POOL = 8
 const START_INTERVAL_MS = 1000
 const SCAN_INTERVAL_MS = 1000
 const MAINTENANCE_INTERVAL_MS = 60_000
@@ -111,12 +113,15 @@ async function startWorker(options: WorkerOptions): Promise<Worker> {
   // Postgres may be down, lack migrations, or take no writes.
   const pause = () => sleep(START_INTERVAL_MS, undefined, { signal: starting })
   const untilItSucceeds = createUntilItSucceeds({ log, pause })
-  const workerPool = concurrency + 3
-  const sql = connect(options.databaseUrl, {
-    max: workerPool,
-    applicationName: 'ringback worker',
-    ...(options.longestStatementMs !== undefined && { longestStatementMs: options.longestStatementMs }),
-  })
+  const ownPool = concurrency + 3
+  const connectPool = (max: number) =>
+    connect(options.databaseUrl, {
+      max,
+      applicationName: 'ringback worker',
+      ...(options.longestStatementMs !== undefined && { longestStatementMs: options.longestStatementMs }),
+    })
+  const sql = connectPool(ownPool)
+  const deliveriesSql = connectPool(DELIVERIES_POOL)
 
   await untilItSucceeds(() => assertMigrated(sql))
 
@@ -158,7 +163,7 @@ async function startWorker(options: WorkerOptions): Promise<Worker> {
   const monitoringIntervalMs = options.monitoringIntervalMs ?? MONITORING_INTERVAL_MS
   await untilItSucceeds(() => forgetLimits(sql, unlimited))
   const deliveryRunner = await untilItSucceeds(() =>
-    createRunDeliveries({ sql, config, random: Math.random, log, signal, onAttempt, tracing }),
+    createRunDeliveries({ sql: deliveriesSql, config, random: Math.random, log, signal, onAttempt, tracing }),
   )
   const runDeliveries = (data: unknown) => hands.deliveries.take((mayTake) => deliveryRunner.process(data, mayTake))
   const scanner = createScanner({
@@ -239,12 +244,14 @@ async function startWorker(options: WorkerOptions): Promise<Worker> {
         closeWithin({ ms: 1000, part: 'deliveries queue', log }, deliveriesQueue.close),
         closeWithin({ ms: 1000, part: 'store queue', log }, storeQueue.close),
         sql.end({ timeout: 1 }),
+        deliveriesSql.end({ timeout: 1 }),
       ])
       log.info('worker.closed')
     },
   }
 
   async function logUnsafeSettings(): Promise<void> {
+    const workerPool = ownPool + DELIVERIES_POOL
     const connectionsPerWorker = workerPool + queueConnections(queue, concurrency)
     for (const setting of await unsafeDatabaseSettings(sql, { connectionsPerWorker, workerPool }))
       log.warn(setting, 'database.unsafe')

@@ -10,7 +10,7 @@ export interface UnsafeSetting {
 export interface UnsafeSettingsOptions {
   /** Connections that one worker may open, its queue's included. */
   connectionsPerWorker?: number
-  /** The size of a worker's own pool. The number of workers is estimated from it. */
+  /** The size of a worker's own pools together. The number of workers is estimated from it. */
   workerPool?: number
   /** This process's clock, in ms since 1970. */
   now?: () => number
