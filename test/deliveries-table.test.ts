@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { log as logAction } from '@ringback/core/handlers'
-import { claimDeliveries, deferDeliveries, recordAttempts } from '../apps/worker/src/deliveries-table.ts'
+import { claimDeliveries, deferDeliveries, recordAttempts, renewLeases } from '../apps/worker/src/deliveries-table.ts'
 import type { EndedAttempt, QueuedDelivery } from '../apps/worker/src/deliveries-table.ts'
 import { configWith, freshDatabase, groupOf, queued, storeOneByOne } from './support/ringback.ts'
 import type { Database } from './support/ringback.ts'
@@ -102,4 +102,20 @@ test('a result that comes twice is recorded once, and one that comes after a can
   expect(await row(database)).toEqual(canceled)
   await recordAttempts(database.sql, [{ ...succeeded(delivery, 1), ok: false, error: 'late', next: { kind: 'dead' } }])
   expect(await database.sql`select outcome from attempts`).toEqual([{ outcome: 'succeeded' }])
+})
+
+test('a lease is renewed for the attempt that has it, though it has run out, and not when another hand has had it', async () => {
+  await using database = await freshDatabase()
+  const delivery = await oneDelivery(database)
+  const claimed = await claimDeliveries(database.sql, [delivery], { ...options, leaseMs: -1000 })
+  const renewed = await renewLeases(database.sql, claimed, 60_000)
+  expect(renewed).toHaveLength(1)
+  const held = await database.sql`select from deliveries where lease_until > now() + interval '50 seconds'`
+  expect(held).toHaveLength(1)
+
+  // As a scanner does that takes it for the next attempt.
+  await database.sql`update deliveries set lease_until = now() + interval '30 seconds'`
+  const taken = await row(database)
+  expect(await renewLeases(database.sql, renewed, 60_000)).toEqual([])
+  expect(await row(database)).toEqual(taken)
 })

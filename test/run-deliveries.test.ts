@@ -251,3 +251,48 @@ test('a worker that stops while it has a destination in hand holds up the others
   expect(await rows(database)).toMatchObject([{ status: 'succeeded' }])
   await ended
 })
+
+test('an attempt that began only after a wait for its destination is leased from then on', async () => {
+  await using database = await freshDatabase()
+  const { sql } = database
+  const { opened, open } = gate()
+  const run = code(() => opened, { timeoutMs: 10_000 })
+  const { runner, jobs } = await start(database, { run, limits: { concurrency: 1 } }, [1])
+  let processed: Promise<void> | undefined
+  const lockedUntil = await sql.begin(async (transaction) => {
+    await transaction`select from destinations for update`
+    processed = runner.process(jobs[0]!)
+    await eventually(async () =>
+      expect(
+        await sql`select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`,
+      ).toHaveLength(1),
+    )
+    const [row] = await transaction<{ at: string }[]>`select clock_timestamp()::text as at`
+    return row!.at
+  })
+  await eventually(async () => expect(runner.running()).toBe(1))
+  const [row] = await sql`
+    select extract(epoch from lease_until - ${lockedUntil}::text::timestamptz)::float8 as "leasedFor" from deliveries`
+  open()
+  await processed
+  expect(row!.leasedFor).toBeGreaterThan(15)
+})
+
+test('an attempt of which Postgres says late that it began is leased for its time limit when it is made', async () => {
+  await using database = await freshDatabase()
+  const { sql } = database
+  let leasedFor = 0
+  const run = code(
+    async () => {
+      leasedFor = (await rows(database))[0]!.leasedFor as number
+    },
+    { timeoutMs: 1000 },
+  )
+  const { runner, jobs } = await start(database, { run }, [1])
+  await sql.unsafe(`
+    create function slow() returns trigger language plpgsql as $$ begin perform pg_sleep(6); return new; end $$;
+    create trigger slow before insert on attempts for each row execute function slow()`)
+  await runner.process(jobs[0]!)
+  expect(leasedFor).toBeGreaterThan(1)
+  expect(await rows(database)).toMatchObject([{ status: 'succeeded', attempts: 1 }])
+})

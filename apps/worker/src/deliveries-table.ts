@@ -17,6 +17,8 @@ export interface Claimed {
   attempt: number
   /** By the database's clock. */
   startedAt: Date
+  /** As the row has it; it changes when the delivery gets into another hand. */
+  leaseUntil: string
   attemptsAtReplay: number
   /** Time since the delivery was created. */
   ageMs: number
@@ -68,7 +70,7 @@ export function claimDeliveries(
     claimed as (
       update deliveries as d
       set
-        attempts = wanted.attempt, lease_until = now() + ${leaseMs} * interval '1 millisecond',
+        attempts = wanted.attempt, lease_until = clock_timestamp() + ${leaseMs} * interval '1 millisecond',
         running = ${isCounted}
       from wanted
       where d.id = wanted.id
@@ -76,7 +78,7 @@ export function claimDeliveries(
         and d.event_received_at between ${from}::text::timestamptz and ${to}::text::timestamptz
         and d.next_attempt_at is not null
         and d.attempts = wanted.attempt - 1
-      returning d.id, d.event_id, d.event_received_at, d.attempts, d.attempts_at_replay, d.created_at
+      returning d.id, d.event_id, d.event_received_at, d.attempts, d.attempts_at_replay, d.created_at, d.lease_until
     ),
     begun as (
       insert into attempts (delivery_id, event_received_at, number)
@@ -84,7 +86,7 @@ export function claimDeliveries(
     )
     select
       c.id, c.event_received_at::text as "eventReceivedAt", c.attempts as attempt,
-      clock_timestamp() as "startedAt", c.attempts_at_replay as "attemptsAtReplay",
+      clock_timestamp() as "startedAt", c.lease_until::text as "leaseUntil", c.attempts_at_replay as "attemptsAtReplay",
       (extract(epoch from now() - c.created_at) * 1000)::float8 as "ageMs",
       e.id as "eventId", e.source, e.account_id as "accountId", e.callback_id as "callbackId", e.type, e.call_id as "callId",
       e.verified_by as "verifiedBy", e.occurred_at as "occurredAt", e.received_at as "receivedAt", e.payload::text as payload,
@@ -99,6 +101,23 @@ export function claimDeliveries(
 function bounds(times: string[]): { from: string; to: string } {
   const sorted = times.toSorted()
   return { from: sorted[0]!, to: sorted.at(-1)! }
+}
+
+/** Leases attempts that have begun anew. Resolves to those that are still in the same hand. */
+export async function renewLeases(sql: Sql, claimed: Claimed[], leaseMs: number): Promise<Claimed[]> {
+  const rows = claimed.map(({ id, eventReceivedAt, leaseUntil }) => ({ id, receivedAt: eventReceivedAt, leaseUntil }))
+  const renewed = await sql<{ id: string; leaseUntil: string }[]>`
+    update deliveries as d
+    set lease_until = clock_timestamp() + ${leaseMs} * interval '1 millisecond'
+    from json_to_recordset(${JSON.stringify(rows)}::json) as c (id uuid, "receivedAt" timestamptz, "leaseUntil" timestamptz)
+    where d.id = c.id and d.event_received_at = c."receivedAt" and d.id = any(${uuidArray(claimed)}::text::uuid[])
+      and d.lease_until = c."leaseUntil"
+    returning d.id, d.lease_until::text as "leaseUntil"`
+  const leases = new Map(renewed.map(({ id, leaseUntil }) => [id, leaseUntil]))
+  return claimed.flatMap((delivery) => {
+    const leaseUntil = leases.get(delivery.id)
+    return leaseUntil === undefined ? [] : [{ ...delivery, leaseUntil }]
+  })
 }
 
 /** Leaves deliveries that have not begun to the scanner of any worker, from `waitMs` on. No attempt is used up. */

@@ -10,7 +10,7 @@ import { nextStep } from '@ringback/core/retry'
 import type { NextStep } from '@ringback/core/retry'
 import type { Sql } from '@ringback/core/store/connect'
 import type { Tracing } from '@ringback/core/tracing'
-import { claimDeliveries, deferDeliveries, recordAttempts } from './deliveries-table.ts'
+import { claimDeliveries, deferDeliveries, recordAttempts, renewLeases } from './deliveries-table.ts'
 import type { Claimed, ClaimOptions, EndedAttempt, QueuedDelivery } from './deliveries-table.ts'
 import { admit, settle } from './destination.ts'
 import { addDestinations, countRunning, lockDestination, noteOutcomes, saveDestination } from './destinations-table.ts'
@@ -68,6 +68,7 @@ const BUSY_WAIT_MS = 1000
 /** How long a job in hand may wait for its destination: in all, and in one pause. Else its deliveries wait in Postgres. */
 const MAX_WAIT_IN_HAND_MS = 10_000
 const MAX_PAUSE_IN_HAND_MS = 1000
+/** How much longer than its time limit an attempt is leased: half for the answer that it has begun, half to record it. */
 const LEASE_MARGIN_MS = 5000
 
 /** Makes the runner of every handler, and its row in `destinations` where it has limits. */
@@ -105,6 +106,7 @@ export async function createRunDeliveries(deps: RunDependencies): Promise<Delive
     let waitedMs = 0
     while (rest.length > 0) {
       if (deps.signal.aborted) return deferDeliveries(deps.sql, rest, 0)
+      const askedAt = performance.now()
       const { claimed, begun, waitMs } = await begin(deps, own, rest)
       if (begun === 0) {
         const mayWait = waitMs <= MAX_PAUSE_IN_HAND_MS && waitedMs < MAX_WAIT_IN_HAND_MS && !turns.isCrowded()
@@ -114,10 +116,11 @@ export async function createRunDeliveries(deps: RunDependencies): Promise<Delive
         continue
       }
       rest = rest.slice(begun)
+      const leased = await leasedFromNow(deps.sql, claimed, { ms: leaseMs(own.runner), askedAt })
       mayTake?.(leaseMs(own.runner))
       // One signal for all that begin now: each timer keeps what it holds in memory until the time limit.
       const signal = AbortSignal.timeout(own.runner.timeoutMs)
-      const attempts = claimed.map((delivery) => counted(attempt(deps, own, delivery, signal)))
+      const attempts = leased.map((delivery) => counted(attempt(deps, own, delivery, signal)))
       const unrecorded = await recordAsTheyEnd(deps, own.handler, attempts)
       if (unrecorded.length > 0) return finishEach(deps.sql, own.handler, { attempts: unrecorded, rest })
     }
@@ -171,6 +174,20 @@ async function begin(
     if (claimed.length > 0) await saveDestination(transaction, name, destination, admission.destination)
     return { claimed, begun: admission.count, waitMs: 0 }
   })
+}
+
+/**
+ * The attempts whose lease is sure to last for their time limit. The lease counts from before the answer: if that comes too
+ * late, perhaps because this process was stopped, it is renewed, and what is in another hand by then is not run.
+ */
+async function leasedFromNow(
+  sql: Sql,
+  claimed: Claimed[],
+  { ms, askedAt }: { ms: number; askedAt: number },
+): Promise<Claimed[]> {
+  const now = performance.now()
+  if (claimed.length === 0 || now - askedAt < LEASE_MARGIN_MS / 2) return claimed
+  return leasedFromNow(sql, await renewLeases(sql, claimed, ms), { ms, askedAt: now })
 }
 
 interface Finished extends EndedAttempt {
