@@ -296,3 +296,14 @@ test('an attempt of which Postgres says late that it began is leased for its tim
   expect(leasedFor).toBeGreaterThan(1)
   expect(await rows(database)).toMatchObject([{ status: 'succeeded', attempts: 1 }])
 })
+
+test('a row of destinations that was lost, by a restore or a failover, is made again', async () => {
+  await using database = await freshDatabase()
+  const { runner, jobs } = await start(database, { run: code(() => {}), limits: { concurrency: 1 } }, [1, 1])
+  await database.sql`delete from destinations`
+  await runner.process(jobs[0]!)
+  expect(await rows(database)).toMatchObject([{ status: 'succeeded' }, { status: 'pending' }])
+  expect(await database.sql`select handler, limited, window_attempts from destinations`).toEqual([
+    { handler: 'own', limited: true, window_attempts: 1 },
+  ])
+})

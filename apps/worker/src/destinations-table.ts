@@ -7,7 +7,7 @@ import type { Destination } from './destination.ts'
 // without limits are written by count-attempts.ts, and only count.
 
 /** Adds the missing rows of handlers with limits. */
-export async function addDestinations(sql: Sql, handlers: string[]): Promise<void> {
+export async function addDestinations(sql: Sql | TransactionSql, handlers: string[]): Promise<void> {
   await sql`
     insert into destinations (handler)
     select name from json_array_elements_text(${JSON.stringify(handlers)}::json) as name order by name
@@ -30,7 +30,8 @@ const IDLE_MS = 2000
 
 /**
  * The row, locked until the transaction ends, and the database's time. From then on Postgres ends the transaction of a worker
- * that stops or is cut off after a moment, because all workers wait for the row.
+ * that stops or is cut off after a moment, because all workers wait for the row. One that a restore or a failover has lost is
+ * made again.
  */
 export async function lockDestination(
   sql: TransactionSql,
@@ -44,7 +45,10 @@ export async function lockDestination(
     from destinations cross join set_config('idle_in_transaction_session_timeout', ${String(IDLE_MS)}, true)
     where handler = ${handler}
     for update of destinations`
-  if (row === undefined) throw new Error(`the table destinations has lost its row for the handler "${handler}"`)
+  if (row === undefined) {
+    await addDestinations(sql, [handler])
+    return lockDestination(sql, handler)
+  }
   const { now, ...destination } = row
   return { destination, now }
 }
