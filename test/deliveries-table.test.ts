@@ -10,14 +10,14 @@ import type { Database } from './support/ringback.ts'
 const options = { leaseMs: 60_000, isCounted: false, needsRequest: false }
 
 /** A delivery that waits for its first attempt, as its job has it. */
-async function oneDelivery(database: Database): Promise<QueuedDelivery> {
+async function oneDelivery(database: Database, callbackId = 'a'): Promise<QueuedDelivery> {
   const deliveries: QueuedDelivery[] = []
   const { handlers } = configWith({ handlers: [{ name: 'all', run: logAction({ message: 'came' }) }] })
   const store = storeOneByOne(database, {
     handlers,
     enqueueDeliveries: async (job) => void deliveries.push(...job.deliveries),
   })
-  await store(groupOf([queued('a')]))
+  await store(groupOf([queued(callbackId)]))
   return deliveries[0]!
 }
 
@@ -83,7 +83,7 @@ test('the result of an attempt that was abandoned changes nothing', async () => 
   await claimDeliveries(database.sql, [delivery], options)
   await database.sql`update attempts set outcome = 'abandoned'`
   const abandoned = await row(database)
-  await recordAttempts(database.sql, [succeeded(delivery, 1)])
+  expect(await recordAttempts(database.sql, [succeeded(delivery, 1)])).toEqual([])
   expect(await row(database)).toEqual(abandoned)
   expect(await database.sql`select outcome from attempts`).toEqual([{ outcome: 'abandoned' }])
 
@@ -98,10 +98,19 @@ test('a result that comes twice is recorded once, and one that comes after a can
   await claimDeliveries(database.sql, [delivery], options)
   await cancel(database)
   const canceled = await row(database)
-  await recordAttempts(database.sql, [succeeded(delivery, 1)])
+  expect(await recordAttempts(database.sql, [succeeded(delivery, 1)])).toEqual([])
   expect(await row(database)).toEqual(canceled)
   await recordAttempts(database.sql, [{ ...succeeded(delivery, 1), ok: false, error: 'late', next: { kind: 'dead' } }])
   expect(await database.sql`select outcome from attempts`).toEqual([{ outcome: 'succeeded' }])
+})
+
+test('of results that come together, those that came before are not among what has ended now', async () => {
+  await using database = await freshDatabase()
+  const deliveries = [await oneDelivery(database, 'a'), await oneDelivery(database, 'b')]
+  await claimDeliveries(database.sql, deliveries, options)
+  const [first, second] = deliveries.map((delivery) => succeeded(delivery, 1))
+  expect(await recordAttempts(database.sql, [first!])).toEqual([first])
+  expect(await recordAttempts(database.sql, [first!, second!])).toEqual([second])
 })
 
 test('a lease is renewed for the attempt that has it, though it has run out, and not when another hand has had it', async () => {

@@ -3,6 +3,7 @@ import { expect, onTestFinished, test } from 'vitest'
 import type { HandlerDefinition } from '@ringback/core/config'
 import { code, HandlerError } from '@ringback/core/handlers'
 import type { HandledEvent } from '@ringback/core/handlers'
+import type { Sql } from '@ringback/core/store/connect'
 import type { QueuedDelivery } from '../apps/worker/src/deliveries-table.ts'
 import { lockDestination } from '../apps/worker/src/destinations-table.ts'
 import { createRunDeliveries } from '../apps/worker/src/run-deliveries.ts'
@@ -208,6 +209,26 @@ test('what is recorded before the others of its job are over counts once for its
   await processed
   expect(await database.sql`select window_attempts, window_failures from destinations`).toEqual([
     { window_attempts: 2, window_failures: 1 },
+  ])
+})
+
+test('a failure that is recorded again, because the answer was lost, counts once for its destination', async () => {
+  await using database = await freshDatabase()
+  let isLost = false
+  const begin = async (work: Parameters<Sql['begin']>[1]) => {
+    const result = await database.sql.begin(work)
+    // Only recording resolves to nothing.
+    if (isLost || result !== undefined) return result
+    isLost = true
+    throw Object.assign(new Error('write CONNECTION_CLOSED'), { code: 'CONNECTION_CLOSED' })
+  }
+  const sql = new Proxy(database.sql, { get: (target, key) => (key === 'begin' ? begin : Reflect.get(target, key)) })
+  const run = code(() => Promise.reject(new Error('no')))
+  const { runner, jobs } = await start({ ...database, sql }, { run, limits: { concurrency: 1 } }, [1])
+  await runner.process(jobs[0]!)
+  expect(isLost).toBe(true)
+  expect(await database.sql`select window_attempts, window_failures, consecutive_failures from destinations`).toEqual([
+    { window_attempts: 1, window_failures: 1, consecutive_failures: 1 },
   ])
 })
 

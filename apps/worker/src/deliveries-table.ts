@@ -151,9 +151,13 @@ export interface EndedAttempt {
 
 /**
  * Ends attempts: the delivery succeeds, is scheduled again, or is dead. An attempt that outlived its lease, and was
- * abandoned in favour of a later one, changes nothing any more.
+ * abandoned in favour of a later one, changes nothing any more, and neither does one that was recorded before. Resolves to the
+ * others.
  */
-export async function recordAttempts(sql: Sql | TransactionSql, finished: EndedAttempt[]): Promise<void> {
+export async function recordAttempts<Attempt extends EndedAttempt>(
+  sql: Sql | TransactionSql,
+  finished: Attempt[],
+): Promise<Attempt[]> {
   const rows = finished.map(({ id, eventReceivedAt, attempt: number, durationMs, ok, error, report, next }) => ({
     id,
     receivedAt: eventReceivedAt,
@@ -167,7 +171,7 @@ export async function recordAttempts(sql: Sql | TransactionSql, finished: EndedA
     delayMs: next.kind === 'retry' ? next.delayMs : null,
   }))
   const { from, to } = bounds(finished.map(({ eventReceivedAt }) => eventReceivedAt))
-  await sql`
+  const ended = await sql<{ id: string }[]>`
     with finished as materialized (
       select *
       from json_to_recordset(${JSON.stringify(rows)}::json) as f (
@@ -198,5 +202,8 @@ export async function recordAttempts(sql: Sql | TransactionSql, finished: EndedA
     join ended on ended.delivery_id = f.id and ended.number = f.number
     where d.id = f.id and d.event_received_at = f."receivedAt"
       and d.event_received_at between ${from}::text::timestamptz and ${to}::text::timestamptz
-      and d.attempts = f.number and d.next_attempt_at is not null`
+      and d.attempts = f.number and d.next_attempt_at is not null
+    returning d.id`
+  const ids = new Set(ended.map(({ id }) => id))
+  return finished.filter(({ id }) => ids.has(id))
 }

@@ -407,18 +407,22 @@ async function untilRecorded({ log, signal }: RunDependencies, record: () => Pro
   }
 }
 
-/** Records attempts that are over, and what they say of their destination. */
+/**
+ * Records attempts that are over, and what they say of their destination. Those that were recorded before, because the answer
+ * was lost, say nothing again.
+ */
 async function end(sql: Sql, { name, limits }: Handler, finished: Finished[]): Promise<void> {
   if (finished.length === 0) return
-  if (limits === undefined) return recordAttempts(sql, finished)
+  if (limits === undefined) return void (await recordAttempts(sql, finished))
   await sql.begin(async (transaction) => {
     const { destination, now } = await lockDestination(transaction, name)
-    const after = settle(limits.breaker ?? false, destination, finished, now)
+    const ended = await recordAttempts(transaction, finished)
+    if (ended.length === 0) return
+    const after = settle(limits.breaker ?? false, destination, ended, now)
     await saveDestination(transaction, name, destination, after)
     await noteOutcomes(transaction, name, {
-      hasSucceeded: finished.some(({ ok }) => ok),
-      error: finished.findLast(({ ok }) => !ok)?.error,
+      hasSucceeded: ended.some(({ ok }) => ok),
+      error: ended.findLast(({ ok }) => !ok)?.error,
     })
-    await recordAttempts(transaction, finished)
   })
 }
