@@ -3,14 +3,19 @@ import { fromDeliveries } from '@ringback/cli/delivery-filter'
 import type { DeliveryFilter } from '@ringback/cli/delivery-filter'
 import type { Config, HandlerDefinition } from '@ringback/core/config'
 import { code, HandlerError } from '@ringback/core/handlers'
+import { claimDeliveries } from '../apps/worker/src/deliveries-table.ts'
+import type { QueuedDelivery } from '../apps/worker/src/deliveries-table.ts'
 import {
   aCallback,
   configWith,
   eventually,
   freshDatabase,
+  groupOf,
   postCallbacks,
+  queued,
   startIngest,
   startWorker,
+  storeOneByOne,
 } from './support/ringback.ts'
 import type { Database } from './support/ringback.ts'
 import { runApp, runCli } from './support/processes.ts'
@@ -245,6 +250,30 @@ test('a delivery in the middle of an attempt is left alone by retry and by cance
   expect(again).toEqual({ changed: { succeeded: 1 }, inHand: 0, otherStatus: {} })
   await eventually(async () => expect(runs).toBe(2))
   await untilCounted(database, { succeeded: 1 })
+})
+
+test('cancel leaves alone what is being recorded at this moment, and ends an attempt that is not heard of again', async () => {
+  await using database = await freshDatabase()
+  const { sql } = database
+  const { handlers } = withHandler({})
+  await storeOneByOne(database, { handlers })(groupOf([queued('1'), queued('2')]))
+  const deliveries = await sql<QueuedDelivery[]>`
+    select id, '1' as attempt, event_received_at::text as "receivedAt" from deliveries`
+  await claimDeliveries(sql, deliveries, { leaseMs: -1000, isCounted: false, needsRequest: false })
+  const { id } = deliveries[0]!
+  await sql.begin(async (recording) => {
+    await recording`update attempts set outcome = 'succeeded' where delivery_id = ${id}`
+    expect(await ringback(database, 'deliveries', 'cancel', id, deliveries[1]!.id)).toEqual([
+      { changed: { pending: 1 }, inHand: 1, otherStatus: {} },
+    ])
+    await recording`
+      update deliveries set status = 'succeeded', next_attempt_at = null, lease_until = null, finished_at = now()
+      where id = ${id}`
+  })
+  expect(await sql`select status, outcome from deliveries join attempts on delivery_id = id order by outcome`).toEqual([
+    { status: 'canceled', outcome: 'abandoned' },
+    { status: 'succeeded', outcome: 'succeeded' },
+  ])
 })
 
 test('retry makes a pending delivery due now, and cancel ends it for good', async () => {

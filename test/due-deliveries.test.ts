@@ -1,6 +1,8 @@
 import { expect, test } from 'vitest'
 import type { DeliveriesJob } from '@ringback/core/callback'
 import { log as logAction } from '@ringback/core/handlers'
+import { claimDeliveries } from '../apps/worker/src/deliveries-table.ts'
+import type { QueuedDelivery } from '../apps/worker/src/deliveries-table.ts'
 import { buryWithoutHandler, createScanner } from '../apps/worker/src/due-deliveries.ts'
 import type { ScanDependencies } from '../apps/worker/src/due-deliveries.ts'
 import { configWith, freshDatabase, groupOf, log, queued, storeOneByOne } from './support/ringback.ts'
@@ -134,6 +136,26 @@ test.each([
   expect(before).toEqual({ outcome: null, duration_ms: null })
   expect(last!.outcome).toBe(outcome ?? 'abandoned')
   if (outcome === null) expect(last!.duration_ms).toBeGreaterThanOrEqual(120_000)
+})
+
+test('what is being recorded at this moment is left, and neither waits for the other', async () => {
+  await using database = await freshDatabase()
+  await dueDeliveries(database, 2)
+  const { sql } = database
+  const deliveries = await sql<QueuedDelivery[]>`
+    select id, '1' as attempt, event_received_at::text as "receivedAt" from deliveries`
+  await claimDeliveries(sql, deliveries, { leaseMs: -1000, isCounted: false, needsRequest: false })
+  const { id } = deliveries[0]!
+  const { scan, jobs } = scanner(database)
+  await sql.begin(async (recording) => {
+    await recording`update attempts set outcome = 'succeeded' where delivery_id = ${id}`
+    expect(await scan()).toMatchObject({ taken: 1 })
+    await recording`
+      update deliveries set status = 'succeeded', next_attempt_at = null, lease_until = null, finished_at = now()
+      where id = ${id}`
+  })
+  expect(jobs.flatMap((job) => job.deliveries)).toMatchObject([{ id: deliveries[1]!.id, attempt: '2' }])
+  expect(await sql`select outcome from attempts where delivery_id = ${id}`).toEqual([{ outcome: 'succeeded' }])
 })
 
 test('while the queue takes nothing the scanner runs one job of each handler itself, and waits for none', async () => {

@@ -120,7 +120,10 @@ function nextPage(
     limit ${limit}`
 }
 
-/** Skips locked rows instead of waiting for them: two runs that wait for each other's rows would deadlock. */
+/**
+ * Skips locked rows instead of waiting for them: two runs that wait for each other's rows would deadlock, and so would a run
+ * and a worker that records an attempt, which it locks before the delivery.
+ */
 async function changePage(
   sql: TransactionSql,
   change: Change,
@@ -146,17 +149,29 @@ async function changePage(
   if (change === 'cancel') {
     return sql<{ was: Status }[]>`
       with ${taken},
+      unrecorded as materialized (
+        select a.delivery_id, a.number, a.event_received_at
+        from taken
+        join attempts as a
+          on a.delivery_id = taken.id and a.event_received_at = taken.event_received_at and a.number = taken.attempts
+        where a.outcome is null
+        for update of a skip locked
+      ),
       abandoned as (
         update attempts as a
         set outcome = 'abandoned', duration_ms = extract(epoch from now() - a.started_at) * 1000
-        from taken
-        where a.delivery_id = taken.id and a.event_received_at = taken.event_received_at and a.number = taken.attempts
-          and a.outcome is null
+        from unrecorded as u
+        where a.delivery_id = u.delivery_id and a.event_received_at = u.event_received_at and a.number = u.number
       )
       update deliveries as d
       set status = 'canceled', next_attempt_at = null, lease_until = null, running = false, finished_at = now()
       from taken
       where d.id = taken.id and d.event_received_at = taken.event_received_at
+        and not exists (
+          select from attempts as a
+          where a.delivery_id = d.id and a.event_received_at = d.event_received_at and a.number = taken.attempts
+            and a.outcome is null and a.delivery_id not in (select delivery_id from unrecorded)
+        )
       returning taken.status as was`
   }
   return sql<{ was: Status }[]>`

@@ -94,6 +94,9 @@ interface Due {
 /**
  * Leases due deliveries for half a minute; those that are not claimed by then are due again. Those whose last attempt was
  * abandoned become dead letters.
+ *
+ * Recording locks an attempt and then its delivery. So this, which has the deliveries, waits for no attempt: one that is
+ * locked is being recorded at this moment, and its delivery is left alone.
  */
 async function takeDue({
   sql,
@@ -104,10 +107,9 @@ async function takeDue({
   const names = handlers.map(({ name }) => name).filter((name) => !isFull(name))
   return sql.begin(async (transaction) => {
     // Skips what another worker's scanner is taking at this moment. Rows of the same time come in any order.
-    const due = await transaction<(Due & { attemptsAtReplay: number; abandoned: boolean })[]>`
+    const due = await transaction<(Due & { attemptsAtReplay: number })[]>`
       select
-        d.id, d.handler, d.attempts, d.attempts_at_replay as "attemptsAtReplay", d.event_received_at::text as "receivedAt",
-        d.lease_until is not null and d.attempts > 0 as abandoned
+        d.id, d.handler, d.attempts, d.attempts_at_replay as "attemptsAtReplay", d.event_received_at::text as "receivedAt"
       from json_array_elements_text(${JSON.stringify(names)}::json) as handler
       cross join lateral (
         select *
@@ -122,16 +124,28 @@ async function takeDue({
       ) as d`
     if (due.length === 0) return { due: [], dead: [] }
     const ids = JSON.stringify(due.map(({ id, attempts, receivedAt }) => ({ id, attempts, receivedAt })))
+    const unrecorded = transaction`
+      from json_to_recordset(${ids}::json) as d (id uuid, attempts integer, "receivedAt" timestamptz)
+      join attempts as a on a.delivery_id = d.id and a.number = d.attempts and a.event_received_at = d."receivedAt"
+      where a.delivery_id = any(${uuidArray(due)}::text::uuid[]) and a.outcome is null`
     const abandoned = await transaction<{ id: string }[]>`
+      with free as materialized (
+        select a.delivery_id, a.number, a.event_received_at ${unrecorded} for update of a skip locked
+      )
       update attempts as a
       set outcome = 'abandoned', duration_ms = extract(epoch from now() - a.started_at) * 1000
-      from json_to_recordset(${ids}::json) as d (id uuid, attempts integer, "receivedAt" timestamptz)
-      where a.delivery_id = d.id and a.delivery_id = any(${uuidArray(due)}::text::uuid[]) and a.number = d.attempts and a.event_received_at = d."receivedAt" and a.outcome is null
+      from free
+      where a.delivery_id = free.delivery_id and a.delivery_id = any(${uuidArray(due)}::text::uuid[])
+        and a.number = free.number and a.event_received_at = free.event_received_at
       returning a.delivery_id as id`
     if (abandoned.length > 0) log.warn({ count: abandoned.length }, 'attempts.abandoned')
+    const recording = new Set(
+      (await transaction<{ id: string }[]>`select a.delivery_id as id ${unrecorded}`).map(({ id }) => id),
+    )
+    const taken = due.filter(({ id }) => !recording.has(id))
 
     const exhausted = new Set(
-      due
+      taken
         .filter((delivery) => abandoned.some(({ id }) => id === delivery.id) && isLast(handlers, delivery))
         .map(({ id }) => id),
     )
@@ -144,11 +158,11 @@ async function takeDue({
         next_attempt_at = case when taken."isExhausted" then null else d.next_attempt_at end,
         finished_at = case when taken."isExhausted" then now() end,
         last_error = case when taken."isExhausted" then 'the last attempt was abandoned: its worker was not heard of again' else d.last_error end
-      from json_to_recordset(${JSON.stringify(due.map(({ id, receivedAt }) => ({ id, receivedAt, isExhausted: exhausted.has(id) })))}::json)
+      from json_to_recordset(${JSON.stringify(taken.map(({ id, receivedAt }) => ({ id, receivedAt, isExhausted: exhausted.has(id) })))}::json)
         as taken (id uuid, "receivedAt" timestamptz, "isExhausted" boolean)
-      where d.id = taken.id and d.event_received_at = taken."receivedAt" and d.id = any(${uuidArray(due)}::text::uuid[])`
+      where d.id = taken.id and d.event_received_at = taken."receivedAt" and d.id = any(${uuidArray(taken)}::text::uuid[])`
     const isDead = ({ id }: Due) => exhausted.has(id)
-    return { due: due.filter((delivery) => !isDead(delivery)), dead: due.filter(isDead) }
+    return { due: taken.filter((delivery) => !isDead(delivery)), dead: taken.filter(isDead) }
   })
 }
 
