@@ -50,6 +50,15 @@ test.each(['ingest', 'worker'] as const)('docker-compose.yml passes on whatever 
   expect(read.filter((name) => !given.includes(name) && !DECIDED.includes(name))).toEqual([])
 })
 
+test.each(['ingest', 'worker'] as const)('%s gets all of .env, except what docker-compose.yml decides', (service) => {
+  const environment = environmentOf(service)
+  expect(environment).toContain('<<: *service')
+  expect(/^x-service:.*\n(?: .*\n)+/m.exec(compose)![0]).toContain('env_file: [{ path: .env, required: false }]')
+  const decided = namesIn(environment, /^ +([A-Z_]+): (?!\$\{\1:)/gm)
+  const read = DECIDED.filter((name) => name !== 'SPOOL_DIR' || service === 'ingest')
+  expect(decided).toEqual(expect.arrayContaining([...read, 'POSTGRES_PASSWORD', 'REDIS_PASSWORD']))
+})
+
 test('docker.md names what docker-compose.yml decides, and what only it reads', () => {
   const page = textOf('docs/docker.md')
   const described = [...programs.ingest, ...programs.worker, ...ofConfigFile, ...ofEveryConfig]

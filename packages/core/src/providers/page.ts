@@ -8,7 +8,8 @@ export function providersPage(providers: readonly Provider[]): string {
 
 What each provider sends, how it signs, and how to set it up. [sources.md](sources.md) covers what all sources have in common:
 options, URL tokens, proxies, shadow mode, rotation, quarantine. In each recipe, the \`import\` goes to the top of
-[ringback.config.ts](configuration.md#ringbackconfigts), and the rest into its \`sources\`.
+[ringback.config.ts](configuration.md#ringbackconfigts), and the rest into its \`sources\`. [restarts.md](restarts.md#after-a-change)
+says how to restart Ringback after that.
 
 Facts without a mark are documented by the vendor. *Observed*: seen by third parties, not promised. *Assumed*: stated by no source.
 *Unknown*: looked for and not found.
