@@ -130,6 +130,7 @@ test.each([
   ['an answer that is no text', () => new HandlerError('no', { retryable: true, response: { not: 'text' } as never })],
   ['a status that is none', () => new HandlerError('no', { retryable: true, statusCode: 10 ** 12 })],
   ['what is no error and no text', () => Object.create(null) as Error],
+  ['a stack that is no text', () => Object.assign(new Error('no'), { stack: { not: 'text' } })],
   ['a message that is no text', () => Object.assign(new Error(), { message: 7 })],
 ])('%s from one handler costs the others that ran with it nothing', async (_name, reason) => {
   await using database = await freshDatabase()
@@ -184,6 +185,35 @@ test("a handler's own lines name its event, delivery, handler and attempt", asyn
       select e.callback_id as "callbackId", e.id as "eventId", d.id as "deliveryId", d.handler, 1 as attempt
       from deliveries as d join events as e on e.id = d.event_id order by 1`,
   )
+})
+
+test('the log says where a handler threw, and of a HandlerError only what it says', async () => {
+  await using database = await freshDatabase()
+  const lines: Record<string, unknown>[] = []
+  const log = createLogger('test', 'info', { write: (line) => void lines.push(JSON.parse(line)) })
+  function readTooDeep({ payload }: HandledEvent) {
+    void (payload as { missing: { deep: string } }).missing.deep
+  }
+  const refuse = () => {
+    throw new HandlerError('no', { retryable: false })
+  }
+  const retry = { maxAttempts: 1 }
+  const config = withHandlers(
+    { name: 'broken', run: code(readTooDeep), retry },
+    { name: 'refusing', run: code(refuse), retry },
+  )
+  await using ingest = await startIngest(database, { config })
+  await using _worker = await startWorker(database, { config, log })
+  await postCallbacks(ingest, aCallback(1))
+  const finished = (handler: string) =>
+    lines.filter((line) => line.msg === 'attempt.finished' && line.handler === handler)
+  await eventually(async () => expect([...finished('broken'), ...finished('refusing')]).toHaveLength(2))
+  const [broken] = finished('broken')
+  expect(broken).toMatchObject({ error: expect.stringContaining("reading 'deep'") })
+  const frames = String(broken!.stack).split('\n')
+  expect(frames.length).toBeLessThanOrEqual(5)
+  expect(frames[0]).toMatch(/^at .*readTooDeep.* \(.*deliveries\.test\.ts:\d+:\d+\)$/)
+  expect(finished('refusing')[0]).not.toHaveProperty('stack')
 })
 
 test('deliveries that begin, and attempts that end, stay in their page and leave the indexes alone', async () => {

@@ -231,7 +231,7 @@ async function attempt(
       maxAttempts: handler.retry.maxAttempts,
       outcome: ok ? 'succeeded' : 'failed',
       ...(report.statusCode !== undefined && { statusCode: report.statusCode }),
-      ...(!ok && { error, next: next.kind }),
+      ...(!ok && { error, ...(result.stack !== undefined && { stack: result.stack }), next: next.kind }),
       ...(next.kind === 'retry' && { retryInMs: next.delayMs }),
       durationMs,
     },
@@ -260,6 +260,8 @@ type Result =
       ok: false
       report: AttemptReport
       error: string
+      /** Where it was thrown, unless a HandlerError says all there is. */
+      stack?: string | undefined
       retryable: boolean
       isGone: boolean
       statusCode?: number | undefined
@@ -306,7 +308,7 @@ async function runHandler(
   } catch (error) {
     const message = textOf(error instanceof Error ? error.message : error)
     if (!(error instanceof HandlerError)) {
-      return { ok: false, report: {}, error: message, retryable: true, isGone: false }
+      return { ok: false, report: {}, error: message, stack: framesOf(error), retryable: true, isGone: false }
     }
     const { retryable, retryAfterMs, isGone } = error
     // A user's own function may have put anything into them.
@@ -322,6 +324,21 @@ function textOf(value: unknown): string {
     return typeof value === 'string' ? value : inspect(value)
   } catch {
     return 'a value that cannot be shown'
+  }
+}
+
+/** How much of a stack is logged. */
+const MAX_FRAMES = 5
+const MAX_FRAME_LENGTH = 300
+
+/** The first frames of an error's stack, without its message, which may be long. Never throws. */
+function framesOf(error: unknown): string | undefined {
+  try {
+    const frames = (error as Error).stack?.split('\n').filter((line) => /^ +at /.test(line))
+    const first = frames?.slice(0, MAX_FRAMES).map((frame) => frame.trim().slice(0, MAX_FRAME_LENGTH))
+    return first?.join('\n') || undefined
+  } catch {
+    return undefined
   }
 }
 
