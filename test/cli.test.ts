@@ -157,6 +157,56 @@ test('an event is shown with its attempts and its repetitions in the order of ti
   })
 })
 
+test('a replay runs a handler that did not act on the event when it was stored, and makes one delivery of it', async () => {
+  await using database = await freshDatabase()
+  const { sql } = database
+  await storeOneByOne(database, { handlers: [] })(groupOf([queued('1'), queued('2')]))
+  const [one, two] = await sql<{ id: string }[]>`select id from events order by callback_id`
+  await using file = await configFile(`
+    import { defineConfig } from '@ringback/core/config'
+    import { log } from '@ringback/core/handlers'
+    const run = log({ message: 'came' })
+    export default defineConfig({ sources: {}, handlers: [{ name: 'star', on: { type: 'another' }, run }] })`)
+  const environment = { DATABASE_URL: database.url, RINGBACK_CONFIG: file.path }
+  const replay = (id: string, handler: string) => runCli(environment, 'replay', id, '--handler', handler)
+  const deliveries = () => sql`select event_id as id, handler, status, attempts from deliveries`
+
+  expect(await replay(one!.id, 'moon')).toMatchObject({
+    code: 1,
+    output: expect.stringMatching(/no delivery of a handler "moon", and the configuration has no such handler/),
+  })
+  expect(await deliveries()).toEqual([])
+  expect(await replay(one!.id, 'star')).toMatchObject({ code: 0, output: expect.stringMatching(/Runs again:[^]*star/) })
+  expect(await deliveries()).toEqual([{ id: one!.id, handler: 'star', status: 'pending', attempts: 0 }])
+
+  // Somebody else adds the delivery after this replay has found none.
+  const { second } = await sql.begin(async (transaction) => {
+    await transaction`
+      insert into deliveries (event_id, event_received_at, handler, next_attempt_at)
+      select id, received_at, 'star', now() from events where id = ${two!.id}`
+    const second = replay(two!.id, 'star') // ends after this transaction
+    await eventually(async () =>
+      expect(
+        await sql`
+          select from pg_stat_activity
+          where application_name = 'ringback cli' and datname = current_database() and wait_event_type = 'Lock'`,
+      ).toHaveLength(1),
+    )
+    return { second }
+  })
+  expect(await second).toMatchObject({ code: 0, output: expect.stringMatching(/Nothing to replay/) })
+  expect(await deliveries()).toHaveLength(2)
+
+  const config = configWith({ handlers: [{ name: 'star', on: { type: 'another' }, run: log({ message: 'came' }) }] })
+  await using _worker = await startWorker(database, { config })
+  await eventually(async () =>
+    expect(await sql`select attempts from deliveries where status = 'succeeded'`).toEqual([
+      { attempts: 1 },
+      { attempts: 1 },
+    ]),
+  )
+})
+
 test('a replay runs an event again under a key of its own, and stores no second event', async () => {
   await using database = await freshDatabase()
   const keys: string[] = []

@@ -126,5 +126,12 @@ test('each recipe of docs/sql.md returns what its heading says', async () => {
   ])
   expect(await ask('Quarantine reasons today')).toMatchObject([{ source: 'vobiz', refused: '42' }])
   expect((await ask('From happening to stored')).map(({ source }) => source)).toContain('voximplant')
+  expect(await ask('Run a new handler on stored events')).toEqual([])
+  expect(await ask('Run a new handler on stored events'), 'again').toEqual([])
+  expect(
+    await sql`
+      select d.status, d.next_attempt_at <= now() as due, e.type
+      from deliveries as d join events as e on e.id = d.event_id where d.handler = 'star'`,
+  ).toEqual([{ status: 'pending', due: true, type: 'min_balance' }])
   expect([...asked].toSorted()).toEqual(book.map(({ title }) => title).toSorted())
 })

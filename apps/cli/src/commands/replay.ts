@@ -1,6 +1,6 @@
 import type { Sql } from '@ringback/core/store/connect'
 import type { Command } from 'commander'
-import { withSql } from '../environment.ts'
+import { readConfig, withSql } from '../environment.ts'
 import { assertNotOnlyKept } from '../kept.ts'
 import { idFrom } from '../options.ts'
 import { table, wantsJson } from '../output.ts'
@@ -11,7 +11,10 @@ export function addReplayCommand(program: Command): void {
     .command('replay')
     .description("run an event's deliveries again, or one delivery: more attempts, never a second event")
     .argument('<id>', 'the id of an event or of a delivery', idFrom('events'))
-    .option('--handler <name>', 'only the delivery of this handler')
+    .option(
+      '--handler <name>',
+      'only this handler; it also runs for an event that has no delivery of it, whatever its `on`',
+    )
     .action(async (id: string, { handler }: { handler?: string }, command: Command) => {
       const replayed = await withSql((sql) => replay(sql, id, handler))
       if (wantsJson(command)) for (const delivery of replayed) console.log(JSON.stringify(delivery))
@@ -35,7 +38,16 @@ async function replay(sql: Sql, id: string, handler: string | undefined): Promis
     select id, event_received_at::text as "receivedAt", status = 'pending' as "isPending"
     from deliveries
     where (event_id = ${id} or id = ${id}) and (${handler ?? null}::text is null or handler = ${handler ?? null})`
-  if (found.length === 0) throw new Error(await reasonForNone(sql, id, handler))
+  if (found.length === 0) {
+    const [event] = await sql<{ type: string }[]>`select type from events where id = ${id}`
+    if (event === undefined) await assertNotOnlyKept(sql, id)
+    if (event === undefined)
+      throw new Error(`There is no event and no delivery ${id}; it may be older than what is kept`)
+    if (handler !== undefined) return addDelivery(sql, id, handler)
+    throw new Error(
+      `The event ${id} has no deliveries: no handler matched its type "${event.type}" when it was stored. With --handler, one runs all the same`,
+    )
+  }
   return sql<Replayed[]>`
     update deliveries
     set
@@ -46,10 +58,18 @@ async function replay(sql: Sql, id: string, handler: string | undefined): Promis
     returning id, handler, attempts`
 }
 
-async function reasonForNone(sql: Sql, id: string, handler: string | undefined): Promise<string> {
-  const [event] = await sql`select type from events where id = ${id}`
-  if (event === undefined) await assertNotOnlyKept(sql, id)
-  if (event === undefined) return `There is no event and no delivery ${id}; it may be older than what is kept`
-  if (handler !== undefined) return `The event ${id} has no delivery of a handler "${handler}"`
-  return `The event ${id} has no deliveries: no handler matched its type "${event.type}" when it was stored`
+/** For a handler that did not act on the event when it was stored: it was not there yet, or its `on` did not match. */
+async function addDelivery(sql: Sql, eventId: string, handler: string): Promise<Replayed[]> {
+  const { handlers } = await readConfig()
+  if (!handlers.some(({ name }) => name === handler)) {
+    throw new Error(
+      `The event ${eventId} has no delivery of a handler "${handler}", and the configuration has no such handler`,
+    )
+  }
+  // Another replay may add it at the same moment.
+  return sql<Replayed[]>`
+    insert into deliveries (event_id, event_received_at, handler, next_attempt_at)
+    select id, received_at, ${handler}, now() from events where id = ${eventId}
+    on conflict (event_id, handler, event_received_at) do nothing
+    returning id, handler, attempts`
 }
