@@ -21,6 +21,8 @@ export default defineConfig({
     vobiz: vobiz({
       secrets: [env('VOBIZ_AUTH_TOKEN'), env('VOBIZ_AUTH_TOKEN_PREVIOUS')],
       urlTokens: [env('VOBIZ_URL_TOKEN'), env('VOBIZ_URL_TOKEN_PREVIOUS')],
+      // Vobiz does not sign everything. What is not signed must have the token in its URL; without one it is refused.
+      allowUnsigned: true,
     }),
     fonestorm: fonestorm({
       basicAuth: { username: env('FONESTORM_USERNAME'), password: env('FONESTORM_PASSWORD') },

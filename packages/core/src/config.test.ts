@@ -8,6 +8,7 @@ import { defineConfig, env, loadConfig, parseEnvironment, resolveConfig } from '
 import type { HandlerDefinition } from './config.ts'
 import { code, defaultBreaker, email, forward, log } from './handlers.ts'
 import { voximplant } from './providers/voximplant.ts'
+import { requestOf } from '../test/support/sign-and-read.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'ringback-config-'))
 afterAll(() => rmSync(folder, { recursive: true }))
@@ -24,6 +25,20 @@ test('the configuration of the repository is valid with nothing set, and its sou
   const config = await loadConfig(join(import.meta.dirname, '../../../ringback.config.ts'), {})
   expect(config.sourcesOff).toEqual(['voximplant', 'vobiz', 'fonestorm'])
   expect(config.handlers.map(({ name }) => name)).toEqual(['low-balance'])
+})
+
+test('the repository’s Vobiz takes what is not signed by the token in its URL, and without a token refuses it', async () => {
+  const read = async (environment: Record<string, string>) => {
+    const { sources } = await loadConfig(join(import.meta.dirname, '../../../ringback.config.ts'), {
+      PUBLIC_BASE_URL: 'https://hooks.example.com',
+      ...environment,
+    })
+    return sources.get('vobiz')!.read(requestOf({ body: 'Event=Hangup&CallUUID=c1' }))
+  }
+  const accepted = { kind: 'read', callbacks: [{ kind: 'genuine', verifiedBy: 'secret' }] }
+  expect(await read({ VOBIZ_URL_TOKEN: 'token' })).toMatchObject(accepted)
+  expect(await read({ VOBIZ_URL_TOKEN: 'token', VOBIZ_AUTH_TOKEN: 'secret' })).toMatchObject(accepted)
+  expect(await read({ VOBIZ_AUTH_TOKEN: 'secret' })).toMatchObject({ kind: 'refused', reason: 'signature_missing' })
 })
 
 test('a value comes from its variable, or from the file that NAME_FILE names', () => {

@@ -139,7 +139,8 @@ export function resolveSource(
       return undefined
     }
   }
-  if (options.allowUnsigned === true && !access.asksForSecret) {
+  const otherProofs = [options.urlTokens, options.basicAuth, options.bearerTokens, options.headers]
+  if (options.allowUnsigned === true && otherProofs.every((value) => value === undefined)) {
     resolve.problem('allowUnsigned needs urlTokens, basicAuth, bearerTokens or headers: else anybody could send')
   }
   if (scheme.signature === undefined && keys.length > 0) {
@@ -163,7 +164,8 @@ export function resolveSource(
     access,
     common,
     keys,
-    allowUnsigned: options.allowUnsigned ?? false,
+    // While the variables of the other proofs are unset, anybody could send.
+    allowUnsigned: options.allowUnsigned === true && access.asksForSecret,
     toleranceSeconds: options.toleranceSeconds ?? scheme.signature?.toleranceSeconds,
   })
 }
