@@ -7,6 +7,7 @@ import type { GroupPart, QueuedCallback, QueuedRefusal } from '@ringback/core/ca
 import { resolveConfig } from '@ringback/core/config'
 import type { ConfigDefinition } from '@ringback/core/config'
 import { createLogger } from '@ringback/core/log'
+import type { Logger } from '@ringback/core/log'
 import { bandwidth } from '@ringback/core/providers/bandwidth'
 import { fonestorm } from '@ringback/core/providers/fonestorm'
 import { generic } from '@ringback/core/providers/generic'
@@ -31,6 +32,7 @@ function appWith({
   rootSource = 'voximplant',
   config = {},
   environment = {},
+  log = createLogger('test', 'silent'),
 }: {
   mayQuarantine?: Allowance
   fails?: boolean
@@ -39,6 +41,7 @@ function appWith({
   rootSource?: string
   config?: Partial<ConfigDefinition>
   environment?: Record<string, string>
+  log?: Logger
 } = {}) {
   const enqueued: GroupPart[] = []
   const dropped: string[] = []
@@ -70,7 +73,7 @@ function appWith({
     origin,
     credentialDigest,
     now: () => new Date(),
-    log: createLogger('test', 'silent'),
+    log,
   })
   const post = async (path: string, body: string | ReadableStream, headers: Record<string, string> = {}) =>
     app.request(path, { method: 'POST', body, headers, duplex: 'half' })
@@ -125,6 +128,18 @@ describe('answers', () => {
   test('a refusal never says why', async () => {
     const { post } = appWith()
     expect(await (await post('/callbacks/voximplant', bodyOf(forged))).text()).not.toMatch(/hash|mismatch|account|salt/)
+  })
+
+  test('the log says why, each reason once', async () => {
+    const lines: unknown[] = []
+    const log = createLogger('test', 'info', { write: (line) => void lines.push(JSON.parse(line)) })
+    const { post } = appWith({ log })
+    await post('/callbacks/voximplant', bodyOf(forged, { ...forged, callback_id: '2' }, {}))
+    await post('/callbacks/voximplant', 'no json')
+    expect(lines).toMatchObject([
+      { msg: 'request.received', outcome: 'forged', refused: 3, reasons: ['hash_mismatch', 'callback_id_missing'] },
+      { msg: 'request.received', outcome: 'unreadable', refused: 1, reasons: ['unreadable_body'] },
+    ])
   })
 
   test('a callback that cannot be made durable is 503 with Retry-After, and so is a refusal', async () => {

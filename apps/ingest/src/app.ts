@@ -138,7 +138,7 @@ function logOutcome(log: Logger, source: string, outcome: Outcome, durationMs: n
   )
 }
 
-function counts(outcome: Outcome): { callbacks?: number; refused?: number } {
+function counts(outcome: Outcome): { callbacks?: number; refused?: number; reasons?: readonly string[] } {
   if (outcome.kind === 'accepted') return { callbacks: outcome.callbacks, refused: outcome.refused }
-  return 'refused' in outcome ? { refused: outcome.refused } : {}
+  return 'refused' in outcome ? { refused: outcome.refused, reasons: outcome.reasons } : {}
 }

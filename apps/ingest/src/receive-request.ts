@@ -31,11 +31,17 @@ export type Outcome =
   | { kind: 'unknown_source' }
   | { kind: 'method_not_allowed'; allowed: readonly string[] }
   | { kind: 'too_large' }
-  | { kind: 'forged'; refused: number; challenge: string | undefined }
-  | { kind: 'unreadable'; refused: number }
+  | ({ kind: 'forged'; challenge: string | undefined } & Refused)
+  | ({ kind: 'unreadable' } & Refused)
   | { kind: 'not_durable'; cause: unknown }
   | { kind: 'client_gone' }
   | { kind: 'overloaded' }
+
+/** How many callbacks of a request were refused, and each reason once. */
+interface Refused {
+  refused: number
+  reasons: readonly string[]
+}
 
 export interface ReceiveDependencies {
   sources: ReadonlyMap<string, Source>
@@ -85,25 +91,30 @@ export async function receiveRequest(deps: ReceiveDependencies, request: Incomin
   if (reading.kind === 'refused') {
     const { as, reason, body: bytes } = reading
     const parts = quarantine(deps, from, { scope: 'request', reason, bytes })
-    return makeDurable(deps, parts, refusal(source, as, 1))
+    return makeDurable(deps, parts, refusal(source, as, { refused: 1, reasons: [reason] }))
   }
 
   from.share = SHARED_BYTES / reading.callbacks.length
   const parts: GroupPart[] = []
   const count = { genuine: 0, forged: 0, unreadable: 0 }
+  const reasons = new Set<string>()
   const kept =
     reading.callbacks.length > 0 ? { ...whatIsKept(from, redact), traceparent: request.traceparent } : undefined
   for (const callback of reading.callbacks) {
     count[callback.kind] += 1
     if (callback.kind === 'genuine')
       parts.push({ kind: 'callbacks', json: JSON.stringify(queuedCallback(callback, kept!)) })
-    else parts.push(...quarantine(deps, from, { ...callback, scope: 'callback', bytes: callback.raw }))
+    else {
+      reasons.add(callback.reason)
+      parts.push(...quarantine(deps, from, { ...callback, scope: 'callback', bytes: callback.raw }))
+    }
   }
   const refused = count.forged + count.unreadable
   if (count.genuine > 0 || refused === 0) {
     return makeDurable(deps, parts, { kind: 'accepted', callbacks: count.genuine, refused, answer: source.answer })
   }
-  return makeDurable(deps, parts, refusal(source, count.forged > 0 ? 'forged' : 'unreadable', refused))
+  const as = count.forged > 0 ? 'forged' : 'unreadable'
+  return makeDurable(deps, parts, refusal(source, as, { refused, reasons: [...reasons] }))
 }
 
 /** PUT is accepted wherever POST is. */
@@ -111,8 +122,8 @@ function methodsOf({ methods }: Source): readonly string[] {
   return methods.includes('POST') && !methods.includes('PUT') ? [...methods, 'PUT'] : methods
 }
 
-function refusal({ challenge }: Source, as: 'forged' | 'unreadable', refused: number): Outcome {
-  return as === 'forged' ? { kind: as, refused, challenge } : { kind: as, refused }
+function refusal({ challenge }: Source, as: 'forged' | 'unreadable', refused: Refused): Outcome {
+  return as === 'forged' ? { kind: as, ...refused, challenge } : { kind: as, ...refused }
 }
 
 /** A refusal, like a 200, is answered only once it is durable: if it is our secret that is wrong, nothing may be lost. */
