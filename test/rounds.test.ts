@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { Redis } from 'ioredis'
 import { expect, test } from 'vitest'
 import { createLogger } from '@ringback/core/log'
 import { createConsumer, createProducer, PostponedError } from '@ringback/core/queue'
@@ -236,3 +237,50 @@ test('a job that kills its process keeps back no other, however often it does', 
   })
   await eventually(async () => expect(namesOf(seen)).toEqual([20]))
 }, 90_000)
+
+const DAY_MS = 86_400_000
+
+/** Leaves the queue as a process that has just died leaves it if its clock, or that of Redis, was a day ahead. */
+async function moveTimesAhead({ queue, sql }: Database) {
+  if (queue.kind === 'postgres') {
+    await sql`insert into bullmq.meta (queue, field, value) values ('store', 'stalled-check', ${String(Date.now() + DAY_MS)})
+      on conflict (queue, field) do update set value = excluded.value`
+    const { count } =
+      await sql`update bullmq.job set locked_until_ms = locked_until_ms + ${DAY_MS} where state = 'active'`
+    return count
+  }
+  const redis = new Redis(queue.url)
+  const locks = await redis.keys(`${queue.prefix}:store:*:lock`)
+  for (const lock of locks) await redis.pexpire(lock, DAY_MS)
+  await redis.set(`${queue.prefix}:store:stalled-check`, '', 'PX', DAY_MS)
+  redis.disconnect()
+  return locks.length
+}
+
+test('what a process had in hand when it died comes again, even if a clock was a day ahead then', async () => {
+  await using database = await freshDatabase()
+  await using producer = await filledQueue(database, 1)
+  await using consumer = mortalConsumer(database, 'group-0')
+  await consumer.death
+  expect(await moveTimesAhead(database)).toBe(1)
+  const seen: QueueJob[] = []
+  await using _consumer = await consume(database, (jobs) => {
+    seen.push(...jobs)
+    return jobs.map(async () => {})
+  })
+  await eventually(async () => expect(seen).toMatchObject([{ id: 'group-0', stalls: 1 }]))
+  await eventually(async () => expect(await producer.state()).toMatchObject({ waiting: 0, active: 0 }))
+})
+
+test('what was postponed while the clock was a day ahead comes again soon after it is right', async () => {
+  await using database = await freshDatabase()
+  await using _producer = await filledQueue(database, 1)
+  let times = 0
+  await using _consumer = await consume(database, (jobs) =>
+    jobs.map(async () => {
+      times += 1
+      if (times === 1) throw new PostponedError('later', DAY_MS + 10_000)
+    }),
+  )
+  await eventually(async () => expect(times).toBe(2))
+})

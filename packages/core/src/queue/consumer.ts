@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Worker, createPostgresBackend, withBackend } from 'bullmq'
-import type { Job, WorkerOptions } from 'bullmq'
+import type { Job, PostgresQueueBackend, WorkerOptions } from 'bullmq'
 import type { Logger } from '../log.ts'
 import { createErrorLog } from './error-log.ts'
 import { SafeClient, serverConfig } from './postgres-client.ts'
@@ -12,6 +12,7 @@ import { inRounds } from './rounds.ts'
 import type { RoundOptions } from './rounds.ts'
 import { UNLIMITED, shardCount, shardPrefix } from './server.ts'
 import type { QueueName, QueueServer } from './server.ts'
+import { correctInPostgres, correctInRedis, keepCorrecting } from './times-ahead.ts'
 
 export interface Consumer {
   /** Finishes the jobs in hand, then closes the connections. Takes as long as the jobs do. */
@@ -133,6 +134,8 @@ async function createRedisConsumer(
   const look = () => void consumeFormerShards().catch(onError)
   const looking = name === 'store' ? setInterval(look, FORMER_SHARDS_INTERVAL_MS) : undefined
   if (looking !== undefined) look()
+  const correct = (shard: number) => correctInRedis(client, `${shardPrefix(server.prefix, shard)}:${name}`)
+  const stopCorrecting = keepCorrecting(() => Promise.all([...workers.keys()].map(correct)), onError)
 
   async function consumeFormerShards(): Promise<void> {
     for (let shard = shards; shard < MAX_STORE_SHARDS; shard++) {
@@ -147,6 +150,7 @@ async function createRedisConsumer(
     close: async () => {
       isClosing = true
       clearInterval(looking)
+      stopCorrecting()
       await Promise.all([...workers.values()].map((worker) => closeWorker(worker, client.status === 'ready')))
       client.disconnect()
     },
@@ -200,7 +204,14 @@ async function createPostgresConsumer(
       // A worker that runs before its server has answered once never recovers: it retries without end and without a pause.
       await worker.waitUntilReady()
       worker.run().catch(onError)
-      return { close: () => closeWorker(worker, true) }
+      const { pool } = (worker.backend as unknown as PostgresQueueBackend).connection
+      const stopCorrecting = keepCorrecting(() => correctInPostgres(pool, name), onError)
+      return {
+        close: () => {
+          stopCorrecting()
+          return closeWorker(worker, true)
+        },
+      }
     } catch (error) {
       onError(error as Error)
       await worker.close(true).catch(onError)

@@ -1,7 +1,10 @@
 import { DelayedError } from 'bullmq'
 import type { Job } from 'bullmq'
 
-/** Thrown by a processor to have the job again after `delayMs`, while others take their turn. It is no failure. */
+/**
+ * Thrown by a processor to have the job again after `delayMs`, at most a minute, while others take their turn. It is no
+ * failure.
+ */
 export class PostponedError extends Error {
   readonly delayMs: number
 
