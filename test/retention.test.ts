@@ -55,8 +55,13 @@ async function finish({ sql }: Database, callbackId: string, status: 'succeeded'
     select id, event_received_at, 1, 'failed', 'no answer' from finished`
 }
 
-function retentionOf(database: Database, retention: Partial<Retention> = {}, logger = log): () => Promise<void> {
-  return createRetention({ databaseUrl: database.url, retention: { ...DEFAULT_RETENTION, ...retention }, log: logger })
+function retentionOf(
+  { url }: Database,
+  retention: Partial<Retention> = {},
+  logger = log,
+  now = Date.now,
+): () => Promise<void> {
+  return createRetention({ databaseUrl: url, retention: { ...DEFAULT_RETENTION, ...retention }, log: logger, now })
 }
 
 /** A name whose event is not there any more. */
@@ -333,6 +338,29 @@ test('a week that a wrong clock has made late is kept for its time all the same'
   await database.sql`update partitions_made set made_at = now() - interval '91 days' where name ~ '2001'`
   await retentionOf(database)()
   expect(await counts(database)).toMatchObject({ events: 0 })
+})
+
+test('nothing is deleted while the clock of the database is ahead, which is told of once', async () => {
+  await using database = await freshDatabase()
+  const { sql } = database
+  await store(database, queuedAt('old', daysAgo(100)))
+  await finish(database, 'old', 'succeeded')
+  await madeInTime(database)
+  await sql`insert into store_groups (id, stored_at) values (uuidv7(), now() - interval '8 days')`
+  const before = await sql`select from store_groups`
+  const lines: string[] = []
+  const logger = createLogger('test', 'info', { write: (line: string) => lines.push(line) })
+  const run = retentionOf(database, { nameDays: 90 }, logger, () => Date.now() - 100 * DAY_MS)
+  await run()
+  await run()
+  expect(await counts(database)).toMatchObject({ events: 1, deliveries: 1 })
+  expect(await sql`select from event_names`).toHaveLength(1)
+  expect(await sql`select from store_groups`).toHaveLength(before.length)
+  expect(lines.map((line) => JSON.parse(line) as unknown)).toMatchObject([
+    { msg: 'retention.paused', problem: "the database's clock is 8640000 s ahead of this machine's" },
+  ])
+  await retentionOf(database)()
+  expect(await counts(database)).toMatchObject({ events: 0, deliveries: 0 })
 })
 
 test('what has no partitions is deleted after its time, and nothing before', async () => {

@@ -1,6 +1,8 @@
 import type { Logger } from '@ringback/core/log'
 import { connect, LONG_WORK_MS } from '@ringback/core/store/connect'
+import { clockAheadMs } from '@ringback/core/store/unsafe-settings'
 import { z } from 'zod'
+import { createClockCheck } from './clock-check.ts'
 import { createDropPartitions } from './drop-partitions.ts'
 import { createPruneNames, prune } from './prune.ts'
 
@@ -70,18 +72,22 @@ const LOCK_KEY = 7_274_257
 const LOCK_TIMEOUT = '2s'
 
 /**
- * Makes the function that deletes what has expired: in one worker at a time, however many call it. What it cannot finish,
- * the next call does.
+ * Makes the function that deletes what has expired: in one worker at a time, however many call it, and not while a clock may
+ * be ahead. What it cannot finish, the next call does. `now` is this process's clock.
  */
 export function createRetention({
   databaseUrl,
   retention,
   log,
+  now = Date.now,
 }: {
   databaseUrl: string
   retention: Retention
   log: Logger
+  now?: () => number
 }): () => Promise<void> {
+  const checkClocks = createClockCheck()
+  let isPaused = false
   const dropPartitions = createDropPartitions(retention, log)
   const pruneNames = createPruneNames(retention)
 
@@ -94,6 +100,12 @@ export function createRetention({
       longestStatementMs: LONG_WORK_MS,
     })
     try {
+      const databaseAhead = await clockAheadMs(sql, now)
+      const problem = checkClocks({ databaseAhead, wall: now(), monotonic: performance.now() })
+      if (problem !== undefined && !isPaused)
+        log.warn({ problem, mend: 'set the clocks right, and keep them in step by NTP' }, 'retention.paused')
+      isPaused = problem !== undefined
+      if (isPaused) return
       const [row] = await sql<{ isFirst: boolean }[]>`
         select pg_try_advisory_lock(${LOCK_KEY}) as "isFirst", set_config('lock_timeout', ${LOCK_TIMEOUT}, false)`
       if (!row!.isFirst) return

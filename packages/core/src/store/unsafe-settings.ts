@@ -28,13 +28,11 @@ export async function unsafeDatabaseSettings(
   sql: Sql,
   { connectionsPerWorker = 0, workerPool = 1, now = Date.now }: UnsafeSettingsOptions = {},
 ): Promise<UnsafeSetting[]> {
-  const askedAt = now()
   const server = await readServer(sql)
-  const skewMs = Math.abs(server.clockMs - (askedAt + now()) / 2)
   return [
     ...durability(server),
     ...versionAndEncoding(server),
-    ...clocks(skewMs),
+    ...clocks(Math.abs(await clockAheadMs(sql, now))),
     ...(await connections(sql, server, { connectionsPerWorker, workerPool })),
     ...(await invalidIndexes(sql)),
     ...(await forgottenSlots(sql)),
@@ -53,7 +51,6 @@ interface Server {
   connections: number
   isStandby: boolean
   isReadOnly: boolean
-  clockMs: number
 }
 
 async function readServer(sql: Sql): Promise<Server> {
@@ -69,9 +66,15 @@ async function readServer(sql: Sql): Promise<Server> {
         - current_setting('superuser_reserved_connections')::integer
         - coalesce(current_setting('reserved_connections', true)::integer, 0) as connections,
       pg_is_in_recovery() as "isStandby",
-      current_setting('default_transaction_read_only') = 'on' as "isReadOnly",
-      (extract(epoch from clock_timestamp()) * 1000)::float8 as "clockMs"`
+      current_setting('default_transaction_read_only') = 'on' as "isReadOnly"`
   return server
+}
+
+/** How far the database's clock is ahead of that of this process, which is `now`; negative if it is behind. */
+export async function clockAheadMs(sql: Sql, now: () => number): Promise<number> {
+  const askedAt = now()
+  const [clock] = await sql<[{ ms: number }]>`select (extract(epoch from clock_timestamp()) * 1000)::float8 as ms`
+  return clock.ms - (askedAt + now()) / 2
 }
 
 function durability(server: Server): UnsafeSetting[] {
