@@ -216,6 +216,36 @@ describe('what comes in', () => {
     ])
   })
 
+  test('a request that was counted while a clock was ahead hides neither refusals after it nor their end', async () => {
+    await using database = await freshDatabase()
+    const { sql } = database
+    const report = async (fields: Record<string, unknown>) => {
+      const counts = [{ minute: minutesAgo(0), source: 's', outcomes: {}, ackMs: [], refusedInARow: 0, ...fields }]
+      await sql`select store_counts(${JSON.stringify(counts)})`
+      const [state] = await sql<{ n: number; isLater: boolean }[]>`
+        select refused_in_a_row::integer as n, last_accepted_at > now() or last_refused_at > now() as "isLater" from source_states`
+      expect(state).toMatchObject({ isLater: false })
+      return state!.n
+    }
+    const tomorrow = minutesAgo(-1440).getTime()
+    // Of an ingest. What it reports next is of a second later at least.
+    expect(
+      await report({ lastAcceptedAt: tomorrow, refusedInARow: 2, refusedSince: tomorrow, lastRefusedAt: tomorrow }),
+    ).toBe(2)
+    expect(await report({ refusedInARow: 3, refusedSince: Date.now() + 1000, lastRefusedAt: Date.now() })).toBe(5)
+    expect(await report({ lastAcceptedAt: Date.now() + 2000 })).toBe(0)
+    // Of Postgres itself, and of an ingest beside it.
+    for (const [fields, expected] of [
+      [{ refusedInARow: 3, refusedSince: Date.now(), lastRefusedAt: Date.now() }, 5],
+      [{ lastAcceptedAt: Date.now(), refusedInARow: 1, refusedSince: Date.now(), lastRefusedAt: Date.now() }, 1],
+    ] as const) {
+      await sql`
+        update source_states set
+          refused_in_a_row = 2, last_accepted_at = ${new Date(tomorrow)}, last_refused_at = ${new Date(tomorrow)}`
+      expect(await report(fields)).toBe(expected)
+    }
+  })
+
   test('is kept for 30 days', async () => {
     await using database = await freshDatabase()
     for (const days of [29, 31]) {
