@@ -641,6 +641,19 @@ describe('alerts', () => {
     expect(await alertsIn(database)).toEqual(['dead_letters:crm resolved'])
   })
 
+  test('of callbacks that wait too long, and of a quarantine that fills, overlook what a clock that is ahead has dated', async () => {
+    await using database = await freshDatabase()
+    const tomorrow = minutesAgo(-1440)
+    await storeEventsAt(database, ...Array.from({ length: 100 }, () => ({ at: tomorrow })), { at: minutesAgo(4) })
+    const refusals = Array.from({ length: 101 }, () => {
+      const request = { method: 'POST', url: '/', headers: {}, body: '' }
+      return { id: idAt(tomorrow.toISOString()), source: 'vobiz', reason: 'r', scope: 'request' as const, ...request }
+    })
+    await storeOneByOne(database)(groupOf([], refusals))
+    await look(database)
+    expect(await alertsIn(database)).toEqual(['store_lagging: open'])
+  })
+
   test('of dead letters stay open though another handler has had a thousand since', async () => {
     await using database = await freshDatabase()
     const { sql } = database
@@ -901,6 +914,14 @@ describe('the call watch', () => {
     await look(database, watching)
     expect(await alertsIn(database)).toEqual(['calls_unended:vobiz resolved'])
     expect(await noticesIn(database)).toEqual(['raised:1 calls_unended', 'resolved:1 calls_unended'])
+  })
+
+  test('begins again a day ago if it is ahead of the time', async () => {
+    await using database = await freshDatabase()
+    await database.sql`insert into call_watches values ('vobiz', now() + interval '2 days')`
+    await storeEventsAt(database, { at: minutesAgo(1439), callId: 'lost', type: 'Ring' })
+    await look(database, watching)
+    expect(await alertsIn(database)).toEqual(['calls_unended:vobiz open'])
   })
 
   test('follows a call that does not end for a day', async () => {

@@ -35,6 +35,9 @@ export const looks: Record<AlertKind, Look> = {
   queue_data_lost: lookForLosses,
 }
 
+/** What ingest dates later than this was dated by a clock that is ahead. */
+const MOST_AHEAD = '1 minute'
+
 /** Nothing is counted beyond this, because the last reminder comes at a thousand. */
 const MOST_COUNTED = 1000
 
@@ -215,7 +218,7 @@ async function lookForLag({ sql, config, queueAgeMs }: LookDependencies): Promis
     from (
       select stored_at, received_at
       from events
-      where received_at > now() - interval '7 days'
+      where received_at > now() - interval '7 days' and received_at < now() + ${MOST_AHEAD}::text::interval
       order by id desc
       limit 100
     ) as newest
@@ -242,7 +245,9 @@ async function lookForQuarantined({ sql, config }: LookDependencies): Promise<Co
       select count(*)::integer as count
       from (
         select from quarantine
-        where quarantine.source = source.value and received_at > now() - interval '5 minutes'
+        where quarantine.source = source.value
+          and received_at > now() - interval '5 minutes'
+          and received_at < now() + ${MOST_AHEAD}::text::interval
         limit ${Math.max(most + 1, MOST_COUNTED)}
       ) as newest
     ) as kept

@@ -5,7 +5,8 @@ import type { Condition } from './transitions.ts'
 
 // The call watch: calls that should have ended by now, though no event says so. Each event is looked at once, when it is so
 // old that its call should be over. A call that is found then is followed until it ends, or for a day. An event that is
-// stored later than that is never looked at: an index by which it could be found would cost every event.
+// stored later than that is never looked at: an index by which it could be found would cost every event. If the watch is
+// ahead of the time, because a clock was, it begins again a day ago.
 
 /** How many calls of a source are followed. If none of them ends, the events that end calls do not arrive at all. */
 const MOST_FOLLOWED = 1000
@@ -59,7 +60,7 @@ async function findUnended(sql: TransactionSql, source: string, callEnd: CallEnd
     with step as (
       select
         greatest(
-          (select watched_until from call_watches where source = ${source}), now() - interval '1 day'
+          (select watched_until from call_watches where source = ${source} and watched_until < now()), now() - interval '1 day'
         ) as from_time
     )
     insert into call_watches as w (source, watched_until)
