@@ -5,6 +5,7 @@ import type { Limits } from '@ringback/core/handlers'
 import { admit, settle } from './destination.ts'
 import type { Destination } from './destination.ts'
 
+const HOUR_MS = 3_600_000
 const START = Date.UTC(2026, 0, 1)
 const at = (ms: number) => new Date(START + ms)
 
@@ -142,9 +143,12 @@ describe('the rate', () => {
     expect(admit({ perSecond: 3 }, destination, { ...wanted, now: at(0) })).toMatchObject({ count: 0, waitMs: 334 })
   })
 
-  test('a clock that goes back gives nothing away', () => {
-    const first = admit(limits, fresh, { ...wanted, now: at(10_000) })
-    expect(admit(limits, first.destination, { ...wanted, now: at(0) }).count).toBe(0)
+  test('a clock that goes back gives one delivery away, and makes none wait until it is there again', () => {
+    const first = admit(limits, fresh, { ...wanted, now: at(HOUR_MS) })
+    const second = admit(limits, first.destination, { ...wanted, now: at(0) })
+    expect(second.count).toBe(1)
+    expect(admit(limits, second.destination, { ...wanted, now: at(499) }).count).toBe(0)
+    expect(admit(limits, second.destination, { ...wanted, now: at(500) }).count).toBe(1)
   })
 })
 
@@ -258,6 +262,27 @@ describe('the breaker', () => {
     const after = settle(breaker, destination, began(at(1000), true), at(1100))
     const late = began(at(999), false, false, false, false)
     expect(settle(breaker, after, late, at(1200))).toMatchObject({ state: 'closed', consecutiveFailures: 4 })
+  })
+
+  test('opens and closes as before when the clock is set back by an hour', () => {
+    const admission = admit({ breaker }, { ...fresh, stateSince: at(HOUR_MS) }, { ...wanted, now: at(0) })
+    const failures = began(at(0), false, false, false, false)
+    const failing = settle(breaker, admission.destination, failures, at(10))
+    expect(failing).toMatchObject({ state: 'open', openUntil: at(1010) })
+
+    const openSince = settle(breaker, fresh, began(at(HOUR_MS), false, false, false, false), at(HOUR_MS))
+    const trial = admit({ breaker }, openSince, { ...wanted, now: at(10) })
+    expect(trial).toMatchObject({ count: 1, destination: { state: 'half_open', stateSince: at(10) } })
+    expect(settle(breaker, trial.destination, began(at(10), true), at(20)).state).toBe('closed')
+  })
+
+  test('forgets what was before its window also when the clock is set back by an hour', () => {
+    const before = { ...fresh, stateSince: at(0), windowStartedAt: at(HOUR_MS), windowAttempts: 3, windowFailures: 1 }
+    const within = settle(breaker, before, began(at(0), true), at(0))
+    expect(settle(breaker, within, began(at(1), false), at(10_001))).toMatchObject({
+      state: 'closed',
+      windowAttempts: 1,
+    })
   })
 
   test('is off where the limits say so', () => {

@@ -40,9 +40,10 @@ const MAX_OPENING_FACTOR = 16
  */
 export function admit(
   limits: Limits,
-  destination: Destination,
+  stored: Destination,
   { wanted, running, now }: { wanted: number; running: number; now: Date },
 ): Admission {
+  const destination = withoutFuture(stored, now)
   const { state, openUntil } = destination
   if (state === 'disabled') return { count: 0, waitMs: DISABLED_WAIT_MS, destination }
   const isTrial = state !== 'closed'
@@ -70,6 +71,23 @@ export function admit(
   }
 }
 
+/**
+ * The row with now in the place of times in the future. The clock was set back after they were stored, and waiting for them
+ * could take as long as it was set back by: an open breaker makes a trial instead, and the rate lets one delivery begin.
+ */
+function withoutFuture(destination: Destination, now: Date): Destination {
+  const { stateSince, openUntil, windowStartedAt, tokens, tokensAt } = destination
+  const past = (time: Date) => (time > now ? now : time)
+  return {
+    ...destination,
+    stateSince: past(stateSince),
+    openUntil: stateSince > now && openUntil !== null ? now : openUntil,
+    windowStartedAt: past(windowStartedAt),
+    tokens: tokensAt > now && tokens !== null ? Math.max(1, tokens) : tokens,
+    tokensAt: past(tokensAt),
+  }
+}
+
 /** A token bucket that fills at the rate and holds one second's worth. */
 function takeTokens(
   perSecond: number | undefined,
@@ -78,7 +96,7 @@ function takeTokens(
 ): { available: number; waitMs: number } {
   if (perSecond === undefined) return { available: Infinity, waitMs: 0 }
   const capacity = Math.max(1, perSecond)
-  const elapsedMs = Math.max(0, now.getTime() - tokensAt.getTime())
+  const elapsedMs = now.getTime() - tokensAt.getTime()
   const available = Math.min(capacity, (tokens ?? capacity) + (elapsedMs * perSecond) / 1000)
   return { available, waitMs: Math.ceil(((1 - available) * 1000) / perSecond) }
 }
@@ -97,10 +115,11 @@ export interface Outcome {
  */
 export function settle(
   breaker: BreakerPolicy | false,
-  before: Destination,
+  stored: Destination,
   attempts: readonly Outcome[],
   now: Date,
 ): Destination {
+  const before = withoutFuture(stored, now)
   const heeded = attempts.filter(({ startedAt }) => startedAt >= before.stateSince)
   const isNewWindow = breaker !== false && now.getTime() - before.windowStartedAt.getTime() > breaker.windowMs
   const lastSuccess = attempts.findLastIndex(({ ok }) => ok)
