@@ -383,6 +383,18 @@ describe('the alert', () => {
     expect(await alerts(database)).toEqual([])
   })
 
+  test('is not raised for one that was killed and started again, whatever the clock of its machine was then', async () => {
+    await using database = await freshDatabase()
+    const store = storeOneByOne(database)
+    const successor = (fields: Partial<QueuedCanary>) => aCanary({ ingest: 'a:2', host: 'a', ...fields })
+    await knows(database, { 'a:1': { secondsAgo: 600, host: 'a' } })
+    await store(group(successor({ startedAt: 0, sentAt: 10_000 }))) // in 1970
+    await store(group(successor({ startedAt: Date.now() - 590_000 })))
+    expect(await alerts(database)).toEqual([])
+    await database.sql`update ingests set canary_sent_at = now() + interval '1 day' where name = 'a:1'`
+    expect(await alerts(database)).toEqual([])
+  })
+
   test('of a killed ingest stays while only others on its host go on', async () => {
     await using database = await freshDatabase()
     await knows(database, { 'a:1': { secondsAgo: 600, host: 'a' }, 'a:2': { secondsAgo: 3, host: 'a' } })

@@ -43,6 +43,19 @@ test('canaries come at once and then again and again, with what waits in the spo
   expect(times).toEqual(times.toSorted((a, b) => a - b))
 })
 
+test('the time of the start follows the clock when that is set right', async () => {
+  const clock = vi.spyOn(Date, 'now').mockReturnValue(5000)
+  const { canary, state } = start()
+  await eventually(() => expect(state.sent.length).toBeGreaterThan(0))
+  clock.mockRestore()
+  const setAt = Date.now()
+  await canary.close()
+  expect(state.sent[0]!.startedAt).toBeLessThanOrEqual(5000)
+  const { startedAt, sentAt } = state.sent.at(-1)!
+  expect(startedAt).toBeGreaterThan(setAt - 60_000)
+  expect(startedAt).toBeLessThanOrEqual(sentAt)
+})
+
 test('while the queue is down no canary is sent, not even into the spool', async () => {
   const { canary, state } = start({ isAway: true })
   await eventually(() => expect(state.looks).toBeGreaterThan(3))

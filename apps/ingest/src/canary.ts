@@ -26,7 +26,8 @@ export interface Canary {
  * had waited in the spool would say nothing about the path at the time when it arrives.
  */
 export function startCanary({ enqueuer, intervalMs, spool, detectLoss, onSent, log }: CanaryOptions): Canary {
-  const own = { ingest: `${hostname()}:${process.pid}`, host: hostname(), startedAt: Date.now() }
+  const own = { ingest: `${hostname()}:${process.pid}`, host: hostname() }
+  const startedAt = performance.now()
   /** A loss that no durable canary has reported yet. */
   let lost: string | undefined
   const closing = new AbortController()
@@ -41,6 +42,8 @@ export function startCanary({ enqueuer, intervalMs, spool, detectLoss, onSent, l
     const waiting = spool?.()
     const canary: QueuedCanary = {
       ...own,
+      // The clock may have been wrong at the start, as it is while a machine without a battery boots.
+      startedAt: Date.now() - Math.round(performance.now() - startedAt),
       sentAt: Date.now(),
       ...(waiting !== undefined && { spool: { groups: waiting.groups, bytes: waiting.bytes } }),
       ...(lost !== undefined && { lost }),

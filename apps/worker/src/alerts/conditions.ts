@@ -291,7 +291,9 @@ function isExpected(sql: TransactionSql) {
     i.left_at is null
     and not exists (
       select from ingests as later
-      where later.host = i.host and later.name <> i.name and later.started_at > i.canary_sent_at
+      where later.host = i.host
+        and later.name <> i.name
+        and later.started_at > least(i.canary_sent_at, i.canary_stored_at)
     )`
 }
 
