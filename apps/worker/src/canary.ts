@@ -35,7 +35,7 @@ export async function storeCanaries(sql: Sql, canaries: string, log: Logger): Pr
     ),
     losses as (
       insert into queue_losses (detected_at, detected_by, description)
-      select to_timestamp("sentAt" / 1000), ingest, left(lost, 1000) from canaries where lost is not null
+      select least(to_timestamp("sentAt" / 1000), now()), ingest, left(lost, 1000) from canaries where lost is not null
       on conflict do nothing
       returning detected_by, description
     )

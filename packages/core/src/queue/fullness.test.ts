@@ -47,22 +47,16 @@ test('a server without maxmemory is never full, and what Redis does not count is
 
 test('a count that does not grow is a loss, said once; one that no answer told of is none', async () => {
   const counts = [1, 2, 4, 4, 5, 1, 2]
-  const detect = createLossDetector(
-    async () => counts.shift()!,
-    () => 0,
-  )
+  const detect = createLossDetector(async () => ({ count: counts.shift()!, at: 0 }))
   const losses: boolean[] = []
   while (counts.length > 0) losses.push((await detect()) !== undefined)
   expect(losses).toEqual([false, false, false, true, false, true, false])
 })
 
-test('a count that the server has forgotten, for nobody asked for so long, is no loss', async () => {
+test('a count that the server has forgotten, for nobody asked for so long by its clock, is no loss', async () => {
   let now = 0
   const counts = [7, 1, 1]
-  const detect = createLossDetector(
-    async () => counts.shift()!,
-    () => now,
-  )
+  const detect = createLossDetector(async () => ({ count: counts.shift()!, at: now }))
   await detect()
   now = COUNTER_TTL_MS
   expect(await detect()).toBeUndefined()
@@ -73,10 +67,7 @@ test('a count that the server has forgotten, for nobody asked for so long, is no
 test('who asks while the server is being asked gets the same answer', async () => {
   const counts = [Promise.withResolvers<number>(), Promise.withResolvers<number>()]
   let asked = 0
-  const detect = createLossDetector(
-    () => counts[asked++]!.promise,
-    () => 0,
-  )
+  const detect = createLossDetector(async () => ({ count: await counts[asked++]!.promise, at: 0 }))
   const both = [detect(), detect()]
   counts[1]!.resolve(2)
   counts[0]!.resolve(1)

@@ -4,25 +4,28 @@
 /** How long a counter is kept that nobody increments. */
 export const COUNTER_TTL_MS = 24 * 3_600_000
 
+interface Count {
+  count: number
+  /** The server's time, in ms: by that the counter expires, even if only its clock was set ahead. */
+  at: number
+}
+
 /**
  * Makes a function that increments this process's counter, and resolves to a sentence for people if writes were lost since
- * its last call. `increment` resolves to the new count, or rejects, and so does the function. `now` gives ms.
+ * its last call. `increment` resolves to the new count, or rejects, and so does the function.
  */
-export function createLossDetector(
-  increment: () => Promise<number>,
-  now: () => number,
-): () => Promise<string | undefined> {
-  let last: { count: number; at: number } | undefined
+export function createLossDetector(increment: () => Promise<Count>): () => Promise<string | undefined> {
+  let last: Count | undefined
   let asking: Promise<string | undefined> | undefined
 
   async function ask(): Promise<string | undefined> {
     const before = last
-    const count = await increment()
-    last = { count, at: now() }
+    const { count, at } = await increment()
+    last = { count, at }
     // A count that has grown by more than one is no loss: increments whose answer did not arrive have counted too. After
     // half of its time to live the counter may simply have expired.
-    if (before === undefined || count > before.count || last.at - before.at > COUNTER_TTL_MS / 2) return undefined
-    return `it had counted to ${before.count} for this process ${Math.round((last.at - before.at) / 1000)} s ago, and after that to ${count}: writes that it had acknowledged are gone`
+    if (before === undefined || count > before.count || at - before.at > COUNTER_TTL_MS / 2) return undefined
+    return `it had counted to ${before.count} for this process ${Math.round((at - before.at) / 1000)} s ago, and after that to ${count}: writes that it had acknowledged are gone`
   }
 
   return () => {

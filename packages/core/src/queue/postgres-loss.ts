@@ -23,15 +23,15 @@ export function createPostgresLossDetector(pool: Pool): () => Promise<string | u
       ])
       isFirst = false
     }
-    const { rows } = await pool.query<{ count: string }>(
+    const { rows } = await pool.query<{ count: string; at: number }>(
       `insert into bullmq.ringback_producers (process, count, seen_at) values ($1, 1, now())
       on conflict (process) do update set count = ringback_producers.count + 1, seen_at = now()
-      returning count`,
+      returning count, (extract(epoch from now()) * 1000)::float8 as at`,
       [process],
     )
-    return Number(rows[0]!.count)
+    return { count: Number(rows[0]!.count), at: rows[0]!.at }
   }
-  const detect = createLossDetector(increment, () => performance.now())
+  const detect = createLossDetector(increment)
   return async () => {
     const loss = await detect()
     return loss === undefined ? undefined : `Postgres has lost writes: ${loss}`

@@ -69,10 +69,12 @@ export async function connectRedisShard(options: RedisShardOptions): Promise<Red
   }
   const counter = `${prefix}:alive:${randomUUID()}`
   const increment = async () => {
-    const [count] = await replicated(() => Promise.all([client.incr(counter), client.pexpire(counter, COUNTER_TTL_MS)]))
-    return count
+    const [count, , [seconds]] = await replicated(() =>
+      Promise.all([client.incr(counter), client.pexpire(counter, COUNTER_TTL_MS), server().time()]),
+    )
+    return { count, at: Number(seconds) * 1000 }
   }
-  const detect = createLossDetector(increment, () => performance.now())
+  const detect = createLossDetector(increment)
 
   return {
     queue,
