@@ -167,6 +167,8 @@ test.each([
   // Both ends at the edge of a partition: the first belongs to the range, the last does not.
   [['--since', '2026-01-12T00:00Z', '--until', '2026-01-19T00:00Z'], 1],
   [['--since', '2025-01-01T00:00Z', '--until', '2025-06-01T00:00Z'], 0],
+  // Of half a million weeks it looks at those that are there.
+  [['--since', '0001-01-01', '--until', '9999-12-31'], 3],
 ])('with %j it has %i events', async (args, events) => {
   await using database = await freshDatabase()
   await using folder = await temporaryFolder()

@@ -19,9 +19,10 @@ test.each([
 })
 
 // Date takes most of these for times, of long ago or of the next month.
-test.each('5,0,-1,last 2,2026,2026-02-30,2026-02-29T00:00Z,2026-01-31T12:00,-1h,999999999d,soon,'.split(','))(
-  '%j is neither a time nor an age',
-  (text) => {
-    expect(() => timeOrAge(text)).toThrow('It must be a time')
-  },
-)
+test.each(
+  '5,0,-1,last 2,2026,2026-02-30,2026-02-29T00:00Z,2026-01-31T12:00,-1h,999999999d,99999999d,0000-01-01,9999-12-31T23:59-01:00,soon,'.split(
+    ',',
+  ),
+)('%j is neither a time nor an age', (text) => {
+  expect(() => timeOrAge(text)).toThrow('It must be a time')
+})

@@ -27,7 +27,9 @@ const time = z.union([z.iso.date(), z.iso.datetime({ offset: true }), z.iso.date
 export function timeOrAge(text: string): Date {
   const age = /^(\d+)([smhdw])$/.exec(text)
   const found = new Date(age === null ? text : Date.now() - Number(age[1]) * UNIT_MS[age[2] as keyof typeof UNIT_MS])
-  if ((age !== null || time.safeParse(text).success) && !Number.isNaN(found.getTime())) return found
+  const year = found.getUTCFullYear()
+  // Postgres reads no other years as they are written here.
+  if ((age !== null || time.safeParse(text).success) && year >= 1 && year <= 9999) return found
   throw new InvalidArgumentError(
     'It must be a time, such as 2026-01-31T12:00Z, a day, such as 2026-01-31, or an age, such as 15m.',
   )

@@ -15,10 +15,6 @@ export interface EventRange {
   callId?: string
 }
 
-const WEEK_MS = 7 * 86_400_000
-/** The Monday before 1970 at which weeks begin to count, as in the partitions' names. */
-const FIRST_MONDAY_MS = -3 * 86_400_000
-
 const PAGE_ROWS = 1000
 /** Limit of the callbacks' bytes in one page; one callback alone may be larger. Payload and raw are about that size each. */
 const PAGE_BYTES = 4 * 2 ** 20
@@ -34,10 +30,10 @@ export async function* readEvents(
   range: EventRange,
   columns: readonly Column[],
 ): AsyncGenerator<ExportedRow[]> {
-  for (const [from, to] of weeks(range)) {
-    let after = firstIdAt(from)
+  for (const week of await weeks(sql, range)) {
+    let after = firstIdAt(week.since)
     for (;;) {
-      const page = await readPage(sql, { ...range, since: from, until: to }, after, columns)
+      const page = await readPage(sql, { ...range, ...week }, after, columns)
       if (page.length === 0) break
       yield page
       after = page.at(-1)!.id as string
@@ -45,14 +41,17 @@ export async function* readEvents(
   }
 }
 
-/** The range, cut where partitions begin. */
-function* weeks({ since, until }: EventRange): Generator<[Date, Date]> {
-  for (let from = since.getTime(); from < until.getTime();) {
-    const nextWeek = from - ((((from - FIRST_MONDAY_MS) % WEEK_MS) + WEEK_MS) % WEEK_MS) + WEEK_MS
-    const to = Math.min(nextWeek, until.getTime())
-    yield [new Date(from), new Date(to)]
-    from = to
-  }
+/** The range, cut where partitions begin, without the weeks that have none. */
+async function weeks(sql: Sql, { since, until }: EventRange): Promise<{ since: Date; until: Date }[]> {
+  return await sql<{ since: Date; until: Date }[]>`
+    select greatest(monday, ${since}) as since, least(monday + interval '7 days', ${until}) as until
+    from pg_inherits
+    join pg_class on pg_class.oid = inhrelid
+    cross join lateral (
+      select to_date(substring(relname from '\\d{4}w\\d{2}$'), 'IYYY"w"IW')::timestamp at time zone 'UTC' as monday
+    ) as week
+    where inhparent = 'events'::regclass and monday < ${until} and monday + interval '7 days' > ${since}
+    order by monday`
 }
 
 async function readPage(
