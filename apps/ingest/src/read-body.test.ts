@@ -1,9 +1,12 @@
-import { once } from 'node:events'
+import { EventEmitter, once } from 'node:events'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { connect } from 'node:net'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import { getRequestListener } from '@hono/node-server'
 import { Hono } from 'hono'
+import type { Context } from 'hono'
 import { expect, onTestFinished, test } from 'vitest'
 import { createBodyReader } from './read-body.ts'
 import type { Body, IngestEnv } from './read-body.ts'
@@ -67,3 +70,24 @@ test.each<[string, string[], Body['kind']]>([
 ])('a body %s is reported as such, and nobody waits for the rest', async (_how, pieces, kind) => {
   expect((await readRequest(...pieces)).kind).toBe(kind)
 })
+
+test('a body takes about as much memory as it has bytes, however small its chunks are', async () => {
+  const count = 500_000
+  const incoming = Object.assign(new EventEmitter(), { headers: {} })
+  const readBody = createBodyReader({ maxBytes: count, maxTotalBytes: count })
+  const before = usedMemory()
+  const body = readBody({ env: { incoming } } as unknown as Context<IngestEnv>)
+  for (let index = 0; index < count; index++) incoming.emit('data', Buffer.alloc(1, index))
+  expect(usedMemory() - before).toBeLessThan(5 * count)
+  incoming.emit('end')
+  expect(await body).toEqual({ kind: 'read', bytes: Buffer.from(Uint8Array.from({ length: count }, (_, at) => at)) })
+})
+
+/** The memory in use after a garbage collection, in bytes. */
+function usedMemory(): number {
+  setFlagsFromString('--expose-gc')
+  const collect = runInNewContext('gc') as () => void
+  collect()
+  const { heapUsed, external } = process.memoryUsage()
+  return heapUsed + external
+}
