@@ -226,6 +226,16 @@ describe('each limit holds without the others:', () => {
     expect(await verbose.ended).toMatch(/^HTTP\/1.1 431/)
   })
 
+  test('the number of headers', async () => {
+    const server = await start({ ...long, maxHeaders: 100 })
+    const [most, oneMore] = [await client(server), await client(server)]
+    const headers = (count: number) => Array.from({ length: count }, (_, at) => `X-${at}: a\r\n`).join('')
+    most.socket.write(`POST / HTTP/1.1\r\nHost: a\r\n${headers(98)}Content-Length: 3\r\n\r\nabc`)
+    oneMore.socket.write(`POST / HTTP/1.1\r\nHost: a\r\n${headers(99)}Content-Length: 3\r\n\r\nabc`)
+    await answered(most)
+    expect(await oneMore.ended).toMatch(/^HTTP\/1.1 431/)
+  })
+
   test('connections: if all wait for answers, one more is refused', async () => {
     const server = await start({ ...long, maxConnections: 2, answerMs: 500 })
     const busy = [await client(server), await client(server)]

@@ -22,6 +22,8 @@ export interface HttpLimits {
   /** How often to look for connections that have taken too long. */
   checkIntervalMs: number
   maxHeaderBytes: number
+  /** Limit of headers in a request. Many tiny ones take several times their bytes. */
+  maxHeaders: number
   /** Limit of open connections. At the limit a new one is refused, and idle ones are closed to make room. */
   maxConnections: number
 }
@@ -35,7 +37,9 @@ export const defaultHttpLimits: HttpLimits = {
   keepAliveMs: 75_000,
   checkIntervalMs: 1000,
   maxHeaderBytes: 16 * 1024,
-  // Each takes some 16 KB, with the last response on it.
+  // Providers and the proxies before them send fewer than 60.
+  maxHeaders: 100,
+  // Each takes some 16 KB with the last response on it, and up to 50 KB with a request in hand, its body not counted.
   maxConnections: 10_000,
 }
 
@@ -74,6 +78,7 @@ export function listen(
     const server = createServer(serverOptions, noting(withOwnOrigin(getRequestListener(fetch))))
     watch(server)
     server.timeout = limits.silenceMs
+    server.maxHeadersCount = limits.maxHeaders
     server.maxConnections = limits.maxConnections
     server.on('drop', () => server.closeIdleConnections())
     server.once('error', (error: NodeJS.ErrnoException) => {
