@@ -207,6 +207,22 @@ test('pages of callbacks too large to be in memory together leave none out', asy
   expect(rows.map(({ id }) => id)).toEqual(ids)
 })
 
+test('a payload that is too long as text is null, and all others are there', async () => {
+  await using database = await freshDatabase()
+  await using folder = await temporaryFolder()
+  await store(database, '2026-01-12T00:00:01.000Z', '1', '{"text":"a"}')
+  await store(database, '2026-01-12T00:00:02.000Z', '2', `[${Array.from({ length: 40 }, () => '1e131071').join(',')}]`)
+  const path = join(folder.path, 'events')
+  for (const format of ['csv', 'parquet', 'ndjson']) {
+    expect((await exportTo(database, path, '--format', format)).output).toMatch(/^2 events/)
+    if (format === 'parquet') {
+      const rows = await parquetReadObjects({ file: await asyncBufferFromFile(path), columns: ['payload'] })
+      expect(rows).toEqual([{ payload: '{"text": "a"}' }, { payload: null }])
+    } else if (format === 'ndjson')
+      expect(await readFile(path, 'utf8')).toMatch(/"payload":{"text": "a"}.*\n.*"payload":null/)
+  }
+})
+
 test('an export that fails leaves no file, and the one of before as it was', async () => {
   await using database = await freshDatabase()
   await using folder = await temporaryFolder()

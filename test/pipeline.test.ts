@@ -127,6 +127,10 @@ async function repetitionsOf(body: string): Promise<unknown[]> {
 test.each([
   ['a form', 'id=1&type=sms&tag=a&tag=b+c&to=&status=%'],
   ['JSON', ' {"id":"1","type":"sms","tags":["a"],"status":"%"}'],
+  [
+    'JSON with numbers and what looks like large ones',
+    '{"id":"1","type":"sms","n":[1e100,"1e999\\" 1e999"],"status":"%"}',
+  ],
 ])('of a repetition in %s the fields that differ are told, and no others', async (_name, body) => {
   expect(await repetitionsOf(body)).toEqual([{ changes: { status: ['sent', 'delivered'] } }])
 })
@@ -134,6 +138,7 @@ test.each([
 test.each([
   ['JSON with U+0000, which jsonb cannot hold', '{"id":"1","type":"sms","text":"a\\u0000","status":"%"}'],
   ['JSON with half a pair of surrogates', '{"id":"1","type":"sms","text":"\\ud800","status":"%"}'],
+  ['JSON with a number of 131,072 digits', '{"id":"1","type":"sms","number":[1e131071],"status":"%"}'],
 ])('a repetition that is %s is told as changed, without its fields', async (_name, body) => {
   expect(await repetitionsOf(body)).toEqual([{ changes: null }])
 })

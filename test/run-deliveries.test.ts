@@ -328,3 +328,23 @@ test('a row of destinations that was lost, by a restore or a failover, is made a
     { handler: 'own', limited: true, window_attempts: 1 },
   ])
 })
+
+test.each([[40], [9000]])(
+  'a payload that %i numbers make too long as text is a dead letter, and stops no other',
+  async (count) => {
+    await using database = await freshDatabase()
+    const ran: string[] = []
+    const run = code(({ callbackId }: HandledEvent) => void ran.push(callbackId))
+    const { runner, jobs } = await start(database, { run }, [3])
+    // As an earlier version stored it: 131 KB as text for each number.
+    await database.sql`
+    update events set payload = (select jsonb_agg('1e131071'::jsonb) from generate_series(1, ${count}))
+    where callback_id = '2'`
+    await runner.process(jobs[0]!)
+    expect(ran.toSorted()).toEqual(['1', '3'])
+    expect((await rows(database)).map(({ status }) => status as string)).toEqual(['succeeded', 'dead', 'succeeded'])
+    expect(await database.sql`select last_error from deliveries where status = 'dead'`).toEqual([
+      { last_error: "the event's payload is more than 4 MiB as text; its bytes are in events.raw" },
+    ])
+  },
+)

@@ -31,7 +31,8 @@ export interface Claimed {
   verifiedBy: HandledEvent['verifiedBy']
   occurredAt: Date
   receivedAt: Date
-  payload: string
+  /** Null if it is too long as text. */
+  payload: string | null
   /** The traceparent of the request that the event came with, if it had a span. */
   traceparent: string | null
   /** These four only if the request was asked for. */
@@ -89,8 +90,8 @@ export function claimDeliveries(
       clock_timestamp() as "startedAt", c.lease_until::text as "leaseUntil", c.attempts_at_replay as "attemptsAtReplay",
       (extract(epoch from now() - c.created_at) * 1000)::float8 as "ageMs",
       e.id as "eventId", e.source, e.account_id as "accountId", e.callback_id as "callbackId", e.type, e.call_id as "callId",
-      e.verified_by as "verifiedBy", e.occurred_at as "occurredAt", e.received_at as "receivedAt", e.payload::text as payload,
-      e.traceparent
+      e.verified_by as "verifiedBy", e.occurred_at as "occurredAt", e.received_at as "receivedAt",
+      payload_text(e.payload) as payload, e.traceparent
       ${needsRequest ? sql`, e.method, e.url, e.headers::text as headers, e.raw` : sql``}
     from claimed as c
     join events as e on e.id = c.event_id and e.received_at = c.event_received_at

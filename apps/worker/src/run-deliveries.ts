@@ -268,6 +268,9 @@ type Result =
       retryAfterMs?: number | undefined
     }
 
+/** As `payload_text` in migrations/0022_payload_text.sql has it. */
+const UNPRINTABLE = "the event's payload is more than 4 MiB as text; its bytes are in events.raw"
+
 /** Runs the handler once. Never throws. */
 async function runHandler(
   deps: RunDependencies,
@@ -289,6 +292,7 @@ async function runHandler(
     },
   }
   try {
+    if (delivery.payload === null) throw new HandlerError(UNPRINTABLE, { retryable: false })
     const payload = parsePayload(delivery.payload)
     const event: HandledEvent = {
       id: eventId,

@@ -1,7 +1,7 @@
 import type { Group, QueuedCallback, QueuedDrop, QueuedRefusal } from '@ringback/core/callback'
+import { cleanJson } from '@ringback/core/clean-json'
 import type { Logger } from '@ringback/core/log'
 import type { Sql, TransactionSql } from '@ringback/core/store/connect'
-import { cleanJson } from './clean-json.ts'
 import { sqlState } from './postgres-errors.ts'
 
 /** The result of storing groups. Where groups had been stored before, there is none. */

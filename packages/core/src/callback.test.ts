@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { groupOf, readStoreJob, storeJob } from './callback.ts'
+import { groupOf, queuedCallback, readStoreJob, storeJob } from './callback.ts'
 import type { GroupPart } from './callback.ts'
 
 const part = (kind: GroupPart['kind'], value: object): GroupPart => ({ kind, json: JSON.stringify(value) })
@@ -35,4 +35,26 @@ test('what cannot be read is said to be so, and never taken for an empty group',
     unreadable: ['callbacks', 'quarantined', 'dropped', 'version'],
   })
   expect(readStoreJob(null)).toHaveProperty('unreadable')
+})
+
+test('a number that jsonb would print with all its digits is a text in the payload, and raw has the exact bytes', () => {
+  const queue = (json: string) => {
+    const raw = Buffer.from(json)
+    const callback = {
+      kind: 'genuine' as const,
+      raw,
+      accountId: '',
+      callbackId: '1',
+      type: '',
+      verifiedBy: 'body' as const,
+      occurredAt: new Date(),
+    }
+    return queuedCallback(callback, { source: 'any', method: 'POST', url: '/', headers: {} })
+  }
+  const large = '{"a":1e131071,"b":[-2.5E-999],"c":1e10,"d":"1e999"}'
+  expect(queue(large)).toMatchObject({
+    raw: Buffer.from(large).toString('base64'),
+    payload: '{"a":"1e131071","b":["-2.5E-999"],"c":1e10,"d":"1e999"}',
+  })
+  expect(queue('{"c":1e10,"d":"1e999"}').payload).toBeUndefined()
 })

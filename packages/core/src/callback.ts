@@ -1,6 +1,7 @@
 import { randomUUIDv7 } from 'node:crypto'
 import { deflateRawSync, inflateRawSync } from 'node:zlib'
 import { z } from 'zod'
+import { cleanJson, mayHaveLargeExponents } from './clean-json.ts'
 import type { GenuineCallback, PreviousName, RejectReason, VerifiedBy } from './providers/provider.ts'
 import { storableText } from './storable-text.ts'
 
@@ -28,7 +29,7 @@ export interface QueuedCallback {
   headers: Record<string, string>
   /** The callback's own bytes, base64. */
   raw: string
-  /** JSON text to store as the payload, if `raw` itself is not JSON that Postgres takes as jsonb. */
+  /** JSON text to store as the payload, if `raw` itself is not JSON that Postgres can hold as jsonb and print again. */
   payload?: string | undefined
   /** Names its request's span (W3C Trace Context), if tracing is on. */
   traceparent?: string | undefined
@@ -156,9 +157,13 @@ export function queuedCallback(
     url: from.url,
     headers: from.headers,
     raw: callback.raw.toString('base64'),
-    payload,
+    payload: payload ?? cleanedPayload(callback.raw),
     traceparent: from.traceparent,
   }
+}
+
+function cleanedPayload(json: Buffer): string | undefined {
+  return mayHaveLargeExponents(json) ? cleanJson(json.toString('utf8')) : undefined
 }
 
 /** The longest type or call id that is stored, in UTF-16 units: both are indexed, and Postgres limits an index entry. */

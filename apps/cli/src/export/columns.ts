@@ -19,7 +19,8 @@ export const COLUMNS: readonly Column[] = [
   { name: 'verified_by', kind: 'text' },
   { name: 'occurred_at', kind: 'time' },
   { name: 'stored_at', kind: 'time' },
-  { name: 'payload', kind: 'json' },
+  // Null where it is too long as text.
+  { name: 'payload', kind: 'json', nullable: true },
   { name: 'method', kind: 'text' },
   { name: 'url', kind: 'text' },
   { name: 'headers', kind: 'json' },

@@ -84,7 +84,7 @@ async function readPage(
 function asText(sql: Sql, { name, kind }: Column): PendingQuery<Row[]> {
   const column = sql(name)
   if (kind === 'time') return sql`to_char(${column} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as ${column}`
-  if (kind === 'json') return sql`${column}::text as ${column}`
+  if (kind === 'json') return sql`payload_text(${column}) as ${column}`
   // Postgres breaks base64 into lines.
   if (kind === 'bytes') return sql`translate(encode(${column}, 'base64'), E'\n', '') as ${column}`
   return sql`${column}`

@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { cleanJson } from './clean-json.ts'
+import { cleanJson, mayHaveLargeExponents } from './clean-json.ts'
 
 describe('what jsonb refuses is replaced', () => {
   test.each([
@@ -11,6 +11,7 @@ describe('what jsonb refuses is replaced', () => {
     ['a key', String.raw`{"\u0000":1}`, '{"\ufffd":1}'],
     ['an escape beyond ASCII', String.raw`"\ud83d\udd14\u00e9"`, '"\ud83d\udd14\u00e9"'],
     ['a number beyond numeric', '[1e200000,-1E-99999]', '["1e200000","-1E-99999"]'],
+    ['a number beyond a double', '[5e-324,1e325,-1.5E-0325]', '[5e-324,"1e325","-1.5E-0325"]'],
   ])('%s', (_what, json, clean) => expect(cleanJson(json)).toBe(clean))
 })
 
@@ -31,3 +32,11 @@ describe('what jsonb takes stays as it is', () => {
     )
   })
 })
+
+test.each(['1e309', '{"a":-1.5E+0309}', '[0,1e-309]', '{"a":[\n1e131071]}'])('a large exponent is seen in %j', (json) =>
+  expect(mayHaveLargeExponents(Buffer.from(json))).toBe(true),
+)
+
+test.each(['{"a":1e10}', '{"id":"3e100f5e999"}', '[1,2]', '"1e309"'])('none is seen in %j', (json) =>
+  expect(mayHaveLargeExponents(Buffer.from(json))).toBe(false),
+)
