@@ -81,6 +81,40 @@ test('events are listed, filtered, paged, followed and shown', async () => {
   expect(following.output()).not.toContain('"callbackId":"3"')
 })
 
+test('what a sender chose moves no cursor and ends no line where people read it, and JSON has it as it is', async () => {
+  await using database = await freshDatabase()
+  const environment = { DATABASE_URL: database.url }
+  await using following = runApp('cli', environment, ['events', '--follow'])
+  await following.prints(/Following/)
+  const type = 'a\u001b]0;title\u0007\u001b[2J\nb\u009b31m\u202ec\u2028\u{e0001}'
+  const shown = String.raw`a\u001b]0;title\u0007\u001b[2J\u000ab\u009b31m\u202ec\u2028\udb40\udc01`
+  const event = queued('1', { type, raw: Buffer.from(JSON.stringify({ type })).toString('base64') })
+  const refusal = {
+    id: idAt(new Date().toISOString()),
+    source: 'voximplant',
+    reason: 'signature_mismatch',
+    scope: 'callback' as const,
+    method: 'POST',
+    url: '/callbacks/voximplant',
+    headers: {},
+    body: '',
+    callbackId: type,
+  }
+  await storeOneByOne(database)(groupOf([event], [refusal]))
+
+  await following.prints(/min_balance|title/)
+  for (const args of [['events'], ['quarantine', 'list']]) {
+    const { output } = await runCli(environment, ...args)
+    expect(output).toContain(shown)
+    expect(output.trim().split('\n')).toHaveLength(2)
+  }
+  expect(following.output()).toContain(shown)
+  const { output } = await runCli(environment, 'events', 'show', event.id)
+  expect(output.replaceAll('\n', '')).not.toMatch(/[\p{Cc}\p{Cf}\u2028]/u)
+  expect(JSON.parse(output)).toMatchObject({ type, payload: { type } })
+  expect(JSON.parse((await runCli(environment, '--json', 'events')).output)).toMatchObject({ type })
+})
+
 test('each filter of events leaves out what it does not ask for', async () => {
   await using database = await freshDatabase()
   await storeOneByOne(database)(

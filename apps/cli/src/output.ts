@@ -5,9 +5,24 @@ export function wantsJson(command: Command): boolean {
   return command.optsWithGlobals<{ json?: boolean }>().json === true
 }
 
-/** Prints a value as JSON on one line, or as text for people. */
+/** Prints a value as JSON on one line, or as text for people, of one line or more. */
 export function print(command: Command, value: unknown, text: string): void {
-  console.log(wantsJson(command) ? JSON.stringify(value) : text)
+  console.log(wantsJson(command) ? JSON.stringify(value) : text.split('\n').map(oneLine).join('\n'))
+}
+
+/** Characters that move the cursor, change what is on the screen or in which direction it is read, or end a line. */
+const CONTROL = /[\p{Cc}\p{Cf}\u2028\u2029]/gu
+
+/**
+ * A text as people may see it, with escapes as in JSON for characters that do something to a terminal: much of what is shown
+ * was chosen by senders, even by those who could not sign.
+ */
+export function oneLine(text: string): string {
+  return text.replaceAll(CONTROL, (character) => character.split('').map(escaped).join(''))
+}
+
+function escaped(unit: string): string {
+  return `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`
 }
 
 type Cells = Record<string, string | number>
@@ -44,8 +59,8 @@ export function showNextPage(command: Command, shown: readonly { id: string }[],
 /** Rows in columns as wide as their longest value. */
 export function table(rows: Cells[]): string {
   const names = Object.keys(rows[0] ?? {})
-  const widths = names.map((name) => Math.max(name.length, ...rows.map((row) => String(row[name]).length)))
-  const line = (cells: (string | number)[]) =>
-    cells.map((cell, index) => String(cell).padEnd(widths[index]!)).join('  ')
-  return [names, ...rows.map((row) => names.map((name) => row[name]!))].map((cells) => line(cells).trimEnd()).join('\n')
+  const lines = [names, ...rows.map((row) => names.map((name) => oneLine(String(row[name]))))]
+  const widths = names.map((_name, column) => Math.max(...lines.map((cells) => cells[column]!.length)))
+  const line = (cells: string[]) => cells.map((cell, column) => cell.padEnd(widths[column]!)).join('  ')
+  return lines.map((cells) => line(cells).trimEnd()).join('\n')
 }

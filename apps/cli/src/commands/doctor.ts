@@ -12,7 +12,7 @@ import { probeUrl } from '../doctor/probe-url.ts'
 import { sendSample } from '../doctor/send-sample.ts'
 import { readConfig, withDatabase, withSql } from '../environment.ts'
 import { wholeNumber } from '../options.ts'
-import { print } from '../output.ts'
+import { oneLine, print } from '../output.ts'
 
 /** `ringback doctor` */
 export function addDoctorCommand(program: Command): void {
@@ -53,7 +53,7 @@ interface Examination {
 }
 
 function line({ level, text }: Finding): string {
-  return `${level.padEnd(7)}  ${text}`
+  return oneLine(`${level.padEnd(7)}  ${text}`)
 }
 
 function sourceNamed(config: Config, name: string): Source {

@@ -14,7 +14,7 @@ import type { PostgresJsDatabase } from 'drizzle-orm/postgres-js'
 import { withDatabase } from '../environment.ts'
 import { followEvents } from '../follow-events.ts'
 import { before } from '../keyset.ts'
-import { print, printList, showNextPage, wantsJson } from '../output.ts'
+import { oneLine, print, printList, showNextPage, wantsJson } from '../output.ts'
 import { idFrom, likePattern, timeOrAge, wholeNumber } from '../options.ts'
 
 const eventId = idFrom('events')
@@ -111,7 +111,7 @@ async function follow(database: PostgresJsDatabase, options: ListOptions, comman
   for await (const ids of pages) {
     const found = await database.select(summary).from(events).where(inArray(events.id, ids)).orderBy(asc(events.id))
     for (const event of found) {
-      console.log(wantsJson(command) ? JSON.stringify(event) : Object.values(cells(event)).join('  '))
+      console.log(wantsJson(command) ? JSON.stringify(event) : oneLine(Object.values(cells(event)).join('  ')))
     }
   }
 }
