@@ -1,5 +1,5 @@
 import { once } from 'node:events'
-import { chmod, mkdir, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, stat, writeFile } from 'node:fs/promises'
 import { connect as connectTo, createServer } from 'node:net'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
@@ -26,7 +26,9 @@ async function environmentIn(folder: string): Promise<Record<string, string>> {
 
 test('with nothing installed and nothing set: the printed callback is stored, survives a restart, and is then a duplicate', async () => {
   await using folder = await temporaryFolder()
-  const environment = await environmentIn(folder.path)
+  await chmod(folder.path, 0o755) // for the server's account, where root runs this
+  const data = join(folder.path, 'data')
+  const environment = await environmentIn(data)
   let callback: Record<string, unknown>
   {
     await using ringback = runApp('standalone', environment)
@@ -43,6 +45,8 @@ test('with nothing installed and nothing set: the printed callback is stored, su
     expect(await ringback.ended).toBe(0)
     const { EMBEDDED_POSTGRES_PORT: port } = environment
     await expect(once(connectTo(Number(port), '127.0.0.1'), 'connect'), 'Postgres has ended too').rejects.toThrow(port)
+    expect((await stat(data)).mode & 0o777, 'nobody else may enter').toBe(0o700)
+    expect((await stat(join(data, 'postgres.log'))).mode & 0o777).toBe(0o600)
   }
   await using again = runApp('standalone', environment)
   const port = await ingestPort(again)

@@ -145,14 +145,15 @@ async function reachableDir(wantedDir: string | undefined, account: Account): Pr
       )
     }
     dir = join(SHARED_DIR, `${basename(process.cwd())}-${createHash('sha256').update(dir).digest('hex').slice(0, 8)}`)
+    await makeDir(SHARED_DIR)
   }
-  await makeDir(dir)
+  await makeDir(dir, 0o700)
   if (account.uid !== undefined) await chown(dir, account.uid, account.gid!)
   return dir
 }
 
-async function makeDir(dir: string): Promise<void> {
-  await mkdir(dir, { recursive: true }).catch((cause) => {
+async function makeDir(dir: string, mode?: number): Promise<void> {
+  await mkdir(dir, { recursive: true, mode }).catch((cause) => {
     throw cannotBeUsed(dir, cause)
   })
 }
@@ -236,7 +237,7 @@ async function start(
 ): Promise<Sql> {
   await assertPortIsFree(port)
   const logFile = join(dataDir, 'postgres.log')
-  const log = await open(logFile, 'a')
+  const log = await open(logFile, 'a', 0o600)
   const options = [...SETTINGS, `port=${port}`, ...settings].flatMap((setting) => ['-c', setting])
   const server = spawn(programs.postgres, ['-D', cluster, ...options], {
     ...account,

@@ -1,6 +1,17 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import filesystem, { appendFile, mkdir, mkdtemp, open, readFile, readdir, rm, rmdir, writeFile } from 'node:fs/promises'
+import filesystem, {
+  appendFile,
+  mkdir,
+  mkdtemp,
+  open,
+  readFile,
+  readdir,
+  rm,
+  rmdir,
+  stat,
+  writeFile,
+} from 'node:fs/promises'
 import { syncBuiltinESMExports } from 'node:module'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -54,6 +65,16 @@ test('groups come back as they were given, in their order, after a restart too, 
   expect(groups).toEqual([1, 2, 3, 4].map((number) => aGroup(number)))
   expect(spool.usage()).toEqual({ groups: 0, bytes: 0, oldestAt: undefined })
   expect(await segmentsIn(folder)).toEqual([])
+  await spool.close()
+})
+
+test('what waits can be read by nobody else on the machine', async () => {
+  const folder = join(await aFolder(), 'above', 'spool')
+  const spool = (await openSpool(folder, options))!
+  await spool.append(aGroup(1))
+  const [segment] = await segmentsIn(folder)
+  expect((await stat(folder)).mode & 0o777).toBe(0o700)
+  expect((await stat(join(folder, segment!))).mode & 0o777).toBe(0o600)
   await spool.close()
 })
 

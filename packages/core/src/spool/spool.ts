@@ -123,7 +123,7 @@ export async function openSpool(folder: string, { maxBytes, log }: SpoolOptions)
 
   async function createSegment(): Promise<{ file: FileHandle; segment: Segment }> {
     const path = join(folder, String(nextNumber).padStart(12, '0') + SUFFIX)
-    const file = await open(path, 'ax')
+    const file = await open(path, 'ax', 0o600)
     nextNumber += 1
     try {
       await syncFolder(folder)
@@ -226,9 +226,11 @@ function numberOf(path: string): number {
   return Number(path.slice(-SUFFIX.length - 12, -SUFFIX.length))
 }
 
-/** Makes a folder, and those above it, and syncs their entries to disk. */
+/** Makes a folder that only this user can enter, and those above it, and syncs their entries to disk. */
 async function makeFolder(folder: string): Promise<void> {
-  const firstMade = await mkdir(folder, { recursive: true })
+  const above = await mkdir(dirname(folder), { recursive: true })
+  const own = await mkdir(folder, { recursive: true, mode: 0o700 })
+  const firstMade = above ?? own
   if (firstMade === undefined) return
   for (let path = resolve(folder); ; path = dirname(path)) {
     await syncFolder(dirname(path))
