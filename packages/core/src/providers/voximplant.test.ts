@@ -184,6 +184,22 @@ describe('fields that must not be kept', () => {
     expect(forged!.kind).toBe('forged')
   })
 
+  test('leave no copy as the id of the call or the time of the event', () => {
+    const dropsBoth = sourceOf({
+      accounts: [{ accountId, apiKey, salts: [salt] }],
+      dropFields: ['call_session_history_id', 'receival_date'],
+    })!
+    const [transcript, sms] = callbacksOf(
+      dropsBoth,
+      bodyOf(
+        item('1', { type: 'transcription_complete', transcription_complete: { call_session_history_id: 5 } }),
+        item('2', { type: 'sms_inbound', sms_inbound: { receival_date: '2025-12-31 23:59:58' } }),
+      ),
+    )
+    expect(transcript).not.toHaveProperty('callId')
+    expect(sms).not.toMatchObject({ occurredAt: new Date('2025-12-31T23:59:58Z') })
+  })
+
   test('nothing is kept of a body that cannot be searched for them', () => {
     expect(read(dropping, '{"account_email":"a@b"')).toEqual({
       kind: 'refused',

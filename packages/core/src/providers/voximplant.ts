@@ -232,14 +232,16 @@ function readItem(
   const verdict = verify(settings.accounts, { callbackId, hash: item.hash, bodyAccountId })
   if (!verdict.ok && !settings.common.shadow) return { kind: 'forged', reason: verdict.reason, callbackId, raw }
   const type = typeof item.type === 'string' ? item.type : ''
-  const callId = readCallId(json, slice, type, item)
+  // What is dropped may not stay in a column either.
+  const kept = raw === bytes ? item : (JSON.parse(raw.toString('utf8')) as Record<string, unknown>)
+  const callId = readCallId(raw, { start: 0, end: raw.length }, type, kept)
   return {
     kind: 'genuine',
     ...(verdict.ok ? verdict.proven : { accountId: '', verifiedBy: 'none' as const, wouldRefuse: verdict.reason }),
     callbackId,
     type,
     ...(callId !== undefined && { callId }),
-    occurredAt: readOccurredAt(type, item) ?? receivedAt,
+    occurredAt: readOccurredAt(type, kept) ?? receivedAt,
     raw,
   }
 }
