@@ -23,7 +23,7 @@ export async function loadStandaloneConfig(
   return { config: await loadConfig(path, withDemo), environment: withDemo }
 }
 
-/** Where the embedded Postgres answers. Its password is no secret: only this machine reaches it. */
+/** Where the embedded Postgres answers. Its password is public: it is only for a machine without other users. */
 export function embeddedDatabaseUrl(port: number, database = 'ringback'): string {
   return `postgres://ringback:ringback@127.0.0.1:${port}/${database}`
 }
