@@ -268,7 +268,7 @@ type Result =
       retryAfterMs?: number | undefined
     }
 
-/** As `payload_text` in migrations/0022_payload_text.sql has it. */
+/** As `payload_text` in migrations/0021_payload_text.sql has it. */
 const UNPRINTABLE = "the event's payload is more than 4 MiB as text; its bytes are in events.raw"
 
 /** Runs the handler once. Never throws. */

@@ -1,4 +1,4 @@
--- 0022: a payload whose text is far longer than its bytes, as of a list of 1e131071, stops nobody who reads others. Adds a
+-- 0021: a payload whose text is far longer than its bytes, as of a list of 1e131071, stops nobody who reads others. Adds a
 -- function, replaces one, and changes no table.
 
 create function payload_text(payload jsonb) returns text

@@ -1,4 +1,4 @@
--- 0021: requests that were counted while a clock was ahead hide nothing that comes after them. Changes no table.
+-- 0020: requests that were counted while a clock was ahead hide nothing that comes after them. Changes no table.
 
 -- As in 0004, but no time is later than now.
 create or replace function store_counts(counted json) returns void
