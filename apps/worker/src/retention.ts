@@ -98,6 +98,7 @@ export function createRetention({
       max: 1,
       applicationName: 'ringback retention',
       longestStatementMs: LONG_WORK_MS,
+      keepsSession: true,
     })
     try {
       const databaseAhead = await clockAheadMs(sql, now)
