@@ -47,7 +47,7 @@ begin
         else s.refused_in_a_row
       end,
       last_accepted_at = greatest(s.last_accepted_at, report.accepted_at),
-      last_refused_at = coalesce(report.refused_at, s.last_refused_at);
+      last_refused_at = greatest(case when s.last_refused_at <= now() then s.last_refused_at end, report.refused_at);
   end loop;
 end
 $$;

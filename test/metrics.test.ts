@@ -49,6 +49,12 @@ async function scrape(port: number): Promise<Record<string, number>> {
 
 const opsPort = /"port":(\d+),"msg":"operators\.listening"/
 
+/** The port of a worker that has started: the port itself opens before. */
+async function opsPortOf(worker: RunningProcess): Promise<number> {
+  await worker.prints(/worker\.started/)
+  return numberIn(worker, opsPort)
+}
+
 test('ingest and worker count on /metrics just what they did', async () => {
   await using database = await freshDatabase()
   // As the worker itself makes it a few seconds after the first attempt: without limits there is no state.
@@ -58,7 +64,7 @@ test('ingest and worker count on /metrics just what they did', async () => {
   await using ingest = runApp('ingest', { ...environment, RINGBACK_CONFIG: file.path, PORT: '0' })
   await using worker = runApp('worker', { ...environment, RINGBACK_CONFIG: file.path })
   const port = await ingestPort(ingest)
-  const [ofIngest, ofWorker] = await Promise.all([numberIn(ingest, opsPort), numberIn(worker, opsPort)])
+  const [ofIngest, ofWorker] = await Promise.all([numberIn(ingest, opsPort), opsPortOf(worker)])
 
   for (let id = 1; id <= 4; id++) await postCallbacks({ port }, aCallback(id))
   await postCallbacks({ port }, aCallback(5, { type: 'min_balance' }), aCallback(6, { type: 'unheard-of' }))
@@ -117,7 +123,7 @@ test('what the rules of metrics.md look at is there from the start, so that the 
   await using file = await configFile(config)
   await using ingest = runApp('ingest', { ...environment, LOG_LEVEL: 'info', RINGBACK_CONFIG: file.path, PORT: '0' })
   await using worker = runApp('worker', { ...environment, RINGBACK_CONFIG: file.path })
-  const [ofIngest, ofWorker] = await Promise.all([numberIn(ingest, opsPort), numberIn(worker, opsPort)])
+  const [ofIngest, ofWorker] = await Promise.all([numberIn(ingest, opsPort), opsPortOf(worker)])
   const [atIngest, atWorker] = [await scrape(ofIngest), await scrape(ofWorker)]
 
   const outcomes = counted('ringback_ingest_requests_total')
@@ -161,7 +167,7 @@ test('what waits in the queue is seen, with its age', async () => {
   await using ingest = runApp('ingest', { ...environment, RINGBACK_CONFIG: file.path, PORT: '0' })
   await using worker = runApp('worker', { ...environment, RINGBACK_CONFIG: file.path, WORKER_CONCURRENCY: '1' })
   const port = await ingestPort(ingest)
-  const ofWorker = await numberIn(worker, opsPort)
+  const ofWorker = await opsPortOf(worker)
   // Storing waits for this lock, so that the second job and the third have to wait for the first.
   await using lock = await lockEvents(database)
   await postCallbacks({ port }, aCallback(1))
@@ -188,7 +194,7 @@ test('/metrics answers while Postgres is frozen', async () => {
   const environment = { ...(await environmentFor(database)), DATABASE_URL: proxy.url }
   await using file = await configFile(config)
   await using worker = runApp('worker', { ...environment, RINGBACK_CONFIG: file.path })
-  const ofWorker = await numberIn(worker, opsPort)
+  const ofWorker = await opsPortOf(worker)
   expect(await scrape(ofWorker)).toHaveProperty(['ringback_destination_state{handler="works",state="closed"}'], 1)
   proxy.freeze()
   await eventually(async () => {

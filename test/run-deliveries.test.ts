@@ -318,6 +318,17 @@ test('an attempt of which Postgres says late that it began is leased for its tim
   expect(await rows(database)).toMatchObject([{ status: 'succeeded', attempts: 1 }])
 })
 
+test('what cannot begin is due again after a moment, and does not wait until its lease has run out', async () => {
+  await using database = await freshDatabase()
+  const { sql } = database
+  const { runner, jobs } = await start(database, { run: code(() => {}), limits: { concurrency: 1 } }, [1])
+  await sql`alter table destinations rename to elsewhere`
+  await expect(runner.process(jobs[0]!)).rejects.toThrow('destinations')
+  const [row] = await rows(database)
+  expect(row).toMatchObject({ status: 'pending', attempts: 0, leasedFor: null })
+  expect(row!.dueIn).toBeLessThan(1)
+})
+
 test('a row of destinations that was lost, by a restore or a failover, is made again', async () => {
   await using database = await freshDatabase()
   const { runner, jobs } = await start(database, { run: code(() => {}), limits: { concurrency: 1 } }, [1, 1])

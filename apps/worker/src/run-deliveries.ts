@@ -63,7 +63,7 @@ export interface DeliveryRunner {
 const TURNS: TurnLimits = { perHandler: 4, crowd: 32, maxWaitMs: 5000 }
 /** How long an attempt that is over may wait to be recorded, however long the others of its job take. */
 const RECORD_INTERVAL_MS = 1000
-/** How long deliveries wait in Postgres after their job has got no turn; up to twice that, at random. */
+/** How long deliveries wait in Postgres after their job has failed, or has got no turn: then up to twice that, at random. */
 const BUSY_WAIT_MS = 1000
 /** How long a job in hand may wait for its destination: in all, and in one pause. Else its deliveries wait in Postgres. */
 const MAX_WAIT_IN_HAND_MS = 10_000
@@ -96,6 +96,10 @@ export async function createRunDeliveries(deps: RunDependencies): Promise<Delive
     if (!(await turns.begin(name))) return deferDeliveries(deps.sql, deliveries, BUSY_WAIT_MS * (1 + deps.random()))
     try {
       await runAll({ handler, runner }, deliveries, mayTake)
+    } catch (error) {
+      // What has not begun need not wait until its lease has run out.
+      await deferDeliveries(deps.sql, deliveries, BUSY_WAIT_MS).catch(() => undefined)
+      throw error
     } finally {
       turns.end(name)
     }
