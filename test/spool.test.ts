@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto'
 import { readdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
@@ -75,6 +76,23 @@ test('an ingest that starts while the queue is down accepts at once', async () =
   await way.restore()
   await using _worker = await startWorker(database)
   await expectStoredOnce(database, 5)
+})
+
+test('a group that takes longer to the queue than an answer may wait leaves the spool, and what is behind it too', async () => {
+  await using database = await freshDatabase()
+  await using way = await proxyTo(database.queue.url)
+  await using dir = await temporaryFolder()
+  const queue = { ...database.queue, url: way.url }
+  await using ingest = await startIngest(database, { queue, spool: { dir: dir.path, maxBytes: MAX_BYTES } })
+  await sendAll(ingest, 1, 1)
+  way.slowDown(1_000_000)
+  // Random, so that it is hardly smaller when it is packed: it takes more than half a second.
+  const large = aCallback(2, { text: randomBytes(600_000).toString('base64') })
+  expect((await postCallbacks(ingest, large)).status).toBe(200)
+  await sendAll(ingest, 3, 5)
+  await using _worker = await startWorker(database)
+  await expectStoredOnce(database, 5)
+  await eventually(async () => expect(await holdsGroups(join(dir.path, '0'))).toBe(false))
 })
 
 test('what an ingest leaves behind is adopted by another that shares the folder', async () => {

@@ -9,6 +9,8 @@ export interface TcpProxy extends AsyncDisposable {
   /** Ends every connection and refuses new ones. */
   cut: () => Promise<void>
   freeze: () => void
+  /** From now on each connection takes at most so many bytes a second to the server. */
+  slowDown: (bytesPerSecond: number) => void
   /** Freezes only connections, also later ones, over which something comes that matches `tag`. That is swallowed. */
   freezeTagged: () => void
   /** How many open connections have carried something that matches `tag`. */
@@ -29,9 +31,11 @@ export async function proxyTo(serverUrl: string, { tag = /(?!)/ }: { tag?: RegEx
   const abandoned = new Set<Socket>()
   let isFrozen = false
   let areTaggedFrozen = false
+  let bytesPerSecond = Infinity
   const server = createServer((downstream) => {
     const upstream = connect(Number(target.port), target.hostname)
     downstream.on('data', (chunk) => {
+      slow(downstream, chunk.length)
       if (!tag.test(String(chunk))) return
       tagged.add(downstream).add(upstream)
     })
@@ -57,6 +61,13 @@ export async function proxyTo(serverUrl: string, { tag = /(?!)/ }: { tag?: RegEx
   url.hostname = '127.0.0.1'
   url.port = String(port)
 
+  /** Reads nothing from `socket` for as long as `length` bytes take. */
+  function slow(socket: Socket, length: number): void {
+    if (bytesPerSecond === Infinity) return
+    socket.pause()
+    setTimeout(() => isFrozen || abandoned.has(socket) || socket.resume(), (length / bytesPerSecond) * 1000)
+  }
+
   async function cut(): Promise<void> {
     if (!server.listening) return
     server.close()
@@ -69,6 +80,9 @@ export async function proxyTo(serverUrl: string, { tag = /(?!)/ }: { tag?: RegEx
     freeze() {
       isFrozen = true
       for (const socket of sockets) socket.pause()
+    },
+    slowDown(limit) {
+      bytesPerSecond = limit
     },
     freezeTagged() {
       areTaggedFrozen = true

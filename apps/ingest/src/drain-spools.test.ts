@@ -33,22 +33,40 @@ function start(
   onAdd: (id: string) => void | Promise<void> = () => {},
   { isDown = false, hasRoom = true } = {},
 ) {
-  const state = { isDown, hasRoom, looks: 0, added: [] as string[], lines: [] as string[] }
-  const write = (line: string) => void state.lines.push((JSON.parse(line) as { msg: string }).msg)
+  const state = {
+    isDown,
+    hasRoom,
+    looks: 0,
+    producers: 0,
+    added: [] as string[],
+    lines: [] as string[],
+    drained: [] as { drained: number; left: number }[],
+  }
+  const write = (line: string) => {
+    const { msg, drained, left } = JSON.parse(line) as { msg: string; drained: number; left: number }
+    state.lines.push(msg)
+    if (msg === 'spool.drained') state.drained.push({ drained, left })
+  }
   const drains = drainSpools({
     ...options,
     log: createLogger('test', 'info', { write }),
     dir,
     own,
-    producer: {
-      hasRoom: async () => {
-        state.looks += 1
-        return state.hasRoom
-      },
-      async add(id) {
-        await onAdd(id)
-        state.added.push(id)
-      },
+    async hasRoom() {
+      state.looks += 1
+      return state.hasRoom
+    },
+    openProducer() {
+      state.producers += 1
+      return {
+        async add(id) {
+          await onAdd(id)
+          state.added.push(id)
+        },
+        async close() {
+          state.producers -= 1
+        },
+      }
     },
     isQueueDown() {
       state.looks += 1
@@ -96,6 +114,22 @@ test("an ingest's own spool goes before those that nobody holds, and each is tol
   await eventually(() => expect(state.lines).toEqual(lines))
   await sleep(50)
   expect(state.lines).toEqual(lines)
+  expect(state.producers).toBe(0)
+})
+
+test('the log says how many groups the queue was given, also where others came to the spool meanwhile', async () => {
+  const dir = await aFolder()
+  const own = await spoolWith(join(dir, '0'), 'a')
+  const { state } = start(dir, own, async (id) => {
+    if (id !== 'a') return
+    for (const more of ['b', 'c']) await own.append({ id: more, at: 1, job: {} })
+  })
+  await eventually(() => expect(state.added).toEqual(['a', 'b', 'c']))
+  const drained = [
+    { drained: 1, left: 2 },
+    { drained: 2, left: 0 },
+  ]
+  await eventually(() => expect(state.drained).toEqual(drained))
 })
 
 test('a queue that goes away in the middle of a spool is given no more of it until it is back', async () => {

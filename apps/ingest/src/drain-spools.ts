@@ -10,8 +10,13 @@ export interface DrainOptions {
   dir: string
   own: Spool
   maxBytes: number
-  producer: Pick<Producer<StoreJob>, 'add' | 'hasRoom'>
+  hasRoom: Producer<StoreJob>['hasRoom']
   isQueueDown: () => boolean
+  /**
+   * Makes a producer, which is closed when a spool is drained. Nobody waits for these adds, so their time limit should be
+   * long: a group that always takes longer would stay, with all that is behind it.
+   */
+  openProducer: () => Pick<Producer<StoreJob>, 'add' | 'close'>
   log: Logger
   /** How long to wait between two looks at the spools. */
   intervalMs?: number
@@ -24,30 +29,29 @@ const INTERVAL_MS = 1000
  * are not held up. This ingest's own spool comes first, then those that ingests which are gone have left.
  */
 export function drainSpools(options: DrainOptions): { close: () => Promise<void> } {
-  const { dir, own, maxBytes, producer, isQueueDown, log } = options
+  const { dir, own, maxBytes, hasRoom, isQueueDown, openProducer, log } = options
   const closing = new AbortController()
   const { signal } = closing
 
-  const mayDrain = async () => !isQueueDown() && (await producer.hasRoom())
-
-  async function add({ id, job }: SpooledGroup): Promise<void> {
-    signal.throwIfAborted()
-    if (!(await mayDrain())) throw new Error('the queue is down, or has no room for what may wait')
-    // The queue may have it already, from an add that timed out or a drain that was cut short. The worker stores it once.
-    await producer.add(id, job as StoreJob)
-  }
+  const mayDrain = async () => !isQueueDown() && (await hasRoom())
 
   async function drain(spool: Spool): Promise<void> {
-    const { groups, bytes } = spool.usage()
-    if (bytes === 0 || !(await mayDrain())) return
+    if (spool.usage().bytes === 0 || !(await mayDrain())) return
+    const producer = openProducer()
+    let drained = 0
+    async function add({ id, job }: SpooledGroup): Promise<void> {
+      signal.throwIfAborted()
+      if (!(await mayDrain())) throw new Error('the queue is down, or has no room for what may wait')
+      // The queue may have it already, from an add that timed out or a drain that was cut short. The worker stores it once.
+      await producer.add(id, job as StoreJob)
+      drained += 1
+    }
     try {
       await spool.drain(add)
     } finally {
-      const { groups: left, bytes: leftBytes } = spool.usage()
       // Nothing has left a spool whose only file cannot be read, and it is tried every second.
-      if (left !== groups || leftBytes !== bytes) {
-        log.info({ folder: spool.folder, drained: groups - left, left }, 'spool.drained')
-      }
+      if (drained > 0) log.info({ folder: spool.folder, drained, left: spool.usage().groups }, 'spool.drained')
+      await producer.close()
     }
   }
 

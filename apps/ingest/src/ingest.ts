@@ -73,6 +73,8 @@ const DEADLINE_MS = 1000
 const ADD_TIMEOUT_MS = 400
 /** The same where there is no spool, so that only the answer is left to do. */
 const ADD_TIMEOUT_WITHOUT_SPOOL_MS = 900
+/** Time limit of an add from the spool, for which nobody waits. */
+const DRAIN_TIMEOUT_MS = 5000
 const COUNTS_INTERVAL_MS = 10_000
 const COUNTING_PAUSE_MS = 10
 const CANARY_INTERVAL_MS = 5000
@@ -100,7 +102,15 @@ export async function createIngest(options: IngestOptions): Promise<Ingest> {
     onGroup: (size) => setImmediate(metrics.onGroup, size),
   })
   const draining =
-    spool && drainSpools({ ...options.spool!, own: spool, producer, isQueueDown: enqueuer.isQueueDown, log })
+    spool &&
+    drainSpools({
+      ...options.spool!,
+      own: spool,
+      hasRoom: producer.hasRoom,
+      isQueueDown: enqueuer.isQueueDown,
+      openProducer: () => createProducer<StoreJob>(queue, 'store', { timeoutMs: DRAIN_TIMEOUT_MS, log }),
+      log,
+    })
   const requestCounts = createCounts<QueuedCounts>({
     kind: 'counted',
     intervalMs: options.countsIntervalMs ?? COUNTS_INTERVAL_MS,
