@@ -397,27 +397,46 @@ test('of what lies beside spools nothing is taken for one', async () => {
   expect(await spoolFolders(dir)).toEqual([join(dir, '2'), join(dir, '10')])
 })
 
+/** Runs a program where a write beyond the first 8 KiB of a file is cut short, as on a full disk. Resolves to what it prints. */
+async function onFullDisk(program: string): Promise<string> {
+  const source = `import { openSpool } from ${JSON.stringify(join(import.meta.dirname, 'spool.ts'))}\n${program}`
+  const limited = ['-c', 'ulimit -f 8; exec "$0" "$@"', process.execPath, '--input-type=module', '-e', source]
+  const child = spawn('bash', limited, { stdio: ['ignore', 'pipe', 'inherit'] })
+  const [[printed]] = await Promise.all([once(child.stdout, 'data'), once(child, 'close')])
+  return String(printed).trim()
+}
+
 test('when the disk takes no more, append rejects, and all that was appended before is kept', async () => {
   const folder = await aFolder()
-  // A file may not grow beyond 8 KiB: the write that would do so is cut short, as on a disk that is full.
-  const program = `
-    import { openSpool } from ${JSON.stringify(join(import.meta.dirname, 'spool.ts'))}
+  const printed = await onFullDisk(`
     const spool = await openSpool(${JSON.stringify(folder)}, { maxBytes: 1e9, log: {} })
     const appended = []
     for (let number = 1; number <= 12; number++) {
       const id = 'group-' + number
       await spool.append({ id, at: number, job: { callbacks: 'x'.repeat(3000) } }).then(() => appended.push(id), () => {})
     }
-    console.log(appended.join())`
-  const limited = ['-c', 'ulimit -f 8; exec "$0" "$@"', process.execPath, '--input-type=module', '-e', program]
-  const child = spawn('bash', limited, { stdio: ['ignore', 'pipe', 'inherit'] })
-  const [[printed]] = await Promise.all([once(child.stdout, 'data'), once(child, 'close')])
-  const appended = String(printed).trim().split(',')
+    console.log(appended.join())`)
+  const appended = printed.split(',')
   expect(appended.length).toBeGreaterThan(4)
   expect(appended.length).toBeLessThan(12)
   const spool = (await openSpool(folder, options))!
   expect(await drained(spool)).toEqual(appended)
   await spool.close()
+})
+
+test('a probe fails where the disk has no room for a group like the last, and takes no room itself', async () => {
+  const folder = await aFolder()
+  const printed = await onFullDisk(`
+    const spool = await openSpool(${JSON.stringify(folder)}, { maxBytes: 1e9, log: {} })
+    const outcomes = []
+    const note = (work) => work.then(() => outcomes.push('done'), ({ code }) => outcomes.push(code))
+    await note(spool.append({ id: 'small', at: 1, job: { callbacks: 'x'.repeat(3000) } }))
+    await note(spool.probe())
+    await note(spool.append({ id: 'large', at: 2, job: { callbacks: 'x'.repeat(30_000) } }))
+    await note(spool.probe())
+    console.log(outcomes.join())`)
+  expect(printed).toBe('done,done,EFBIG,EFBIG')
+  expect((await stat(join(folder, 'probe'))).size).toBe(0)
 })
 
 test('a spool that lies in memory is told of, with what to do', async () => {

@@ -112,9 +112,11 @@ export async function openSpool(folder: string, { maxBytes, log }: SpoolOptions)
     if (bytesInUse() + lastBytes > maxBytes) throw full()
     const file = await open(join(folder, 'probe'), 'w')
     try {
-      await file.write('probe')
+      await file.writeFile(Buffer.alloc(lastBytes))
       await file.datasync()
     } finally {
+      // The room that it took would let the next probe succeed on a disk that is full.
+      await file.truncate().catch(() => undefined)
       await file.close()
     }
   }
