@@ -56,7 +56,8 @@ function readGroup(segment: Buffer, position: number): { group: SpooledGroup; en
   const begin = position + HEADER_BYTES
   if (begin > segment.length || !MAGIC.equals(segment.subarray(position, position + MAGIC.length))) return undefined
   const end = begin + segment.readUInt32LE(position + 4)
-  if (end > segment.length) return undefined
+  // No group is empty, but the checksum of nothing is 0: after a power cut zeros may stand where the rest of one should.
+  if (end === begin || end > segment.length) return undefined
   const json = segment.subarray(begin, end)
   if (crc32(json) !== segment.readUInt32LE(position + 8)) return undefined
   return { group: JSON.parse(json.toString()) as SpooledGroup, end }

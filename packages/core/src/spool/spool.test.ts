@@ -254,6 +254,7 @@ test('whatever lies between groups that are whole, it is told as damage and they
     longer,
     first!.subarray(0, 20),
     Buffer.from('RBS1RBS1'),
+    Buffer.from('RBS1\0\0\0\0\0\0\0\0'), // its checksum is right
     ...[1, 2, 3, 11, 12].map((bytes) => Buffer.alloc(bytes, 'x')),
   ]
   for (const bytes of junk) {
