@@ -1,7 +1,8 @@
 import { randomBytes } from 'node:crypto'
-import { readdir, writeFile } from 'node:fs/promises'
+import { mkdir, readFile, readdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
+import { storeJob } from '@ringback/core/callback'
 import { holdsGroups, openSpool } from '@ringback/core/spool'
 import { runCli, temporaryFolder } from './support/processes.ts'
 import {
@@ -182,4 +183,26 @@ test('ringback spool lists what waits, and drains what no ingest holds', async (
   expect(refused.code).toBe(1)
   expect(refused.output).toMatch(/held/)
   await held.close()
+})
+
+test('ringback spool drain goes on behind a spool that cannot be drained, and says what is damaged', async () => {
+  await using database = await freshDatabase()
+  await using dir = await temporaryFolder()
+  const file = (number: string) => join(dir.path, number, '000000000001.groups')
+  await mkdir(file('0'), { recursive: true }) // a folder in its place cannot be read
+  const group = { at: Date.now(), job: storeJob([]) }
+  const spool = (await openSpool(join(dir.path, '1'), { maxBytes: MAX_BYTES, log }))!
+  for (const id of ['group-a', 'group-b']) await spool.append({ id, ...group })
+  await spool.close()
+  const content = await readFile(file('1'))
+  content[20]! ^= 1
+  await writeFile(file('1'), content)
+
+  const environment = { SPOOL_DIR: dir.path, ...(await environmentFor(database)) }
+  const { code, output } = await runCli(environment, '--json', 'spool', 'drain')
+  expect(code).toBe(1)
+  expect(output).toContain('{"drained":1,"held":[]}')
+  expect(output).toContain(`cannot be read: ${file('0')}`)
+  expect(output).toMatch(/"spool.damaged"/)
+  expect(await holdsGroups(join(dir.path, '1'))).toBe(false)
 })

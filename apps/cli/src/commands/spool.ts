@@ -47,7 +47,8 @@ function spoolDir({ SPOOL_DIR: dir }: { SPOOL_DIR: string | undefined }): string
 async function drainAll(_options: unknown, self: Command): Promise<void> {
   const environment = readDrainEnvironment()
   const dir = spoolDir(environment)
-  const log = createLogger('cli', 'silent')
+  // Standard output is for the result. Errors tell of damage, and why a file cannot be read.
+  const log = createLogger('cli', 'error', process.stderr)
   const server = queueServer({
     redisUrl: environment.REDIS_URL,
     databaseUrl: environment.DATABASE_URL,
@@ -56,29 +57,31 @@ async function drainAll(_options: unknown, self: Command): Promise<void> {
   })
   const producer = createProducer<StoreJob>(server, 'store', { timeoutMs: ADD_TIMEOUT_MS, log })
   const held: string[] = []
+  const problems: string[] = []
   let drained = 0
-  try {
-    for (const folder of await spoolFolders(dir)) {
-      if (!(await holdsGroups(folder))) continue
-      const spool = await openSpool(folder, { maxBytes: 0, log })
-      if (spool === undefined) {
-        held.push(folder)
-        continue
-      }
-      const add = async ({ id, job }: SpooledGroup) => {
-        await producer.add(id, job as StoreJob)
-        drained += 1
-        showProgress(`${drained} groups drained`)
-      }
-      await spool.drain(add).finally(() => spool.close())
-    }
-  } finally {
-    showProgress('')
-    await producer.close()
+  const add = async ({ id, job }: SpooledGroup) => {
+    await producer.add(id, job as StoreJob)
+    drained += 1
+    showProgress(`${drained} groups drained`)
   }
+
+  async function drain(folder: string): Promise<void> {
+    if (!(await holdsGroups(folder))) return
+    const spool = await openSpool(folder, { maxBytes: 0, log })
+    if (spool === undefined) held.push(folder)
+    else await spool.drain(add).finally(() => spool.close())
+  }
+
+  // A spool that cannot be drained holds up no other.
+  for (const folder of await spoolFolders(dir)) {
+    await drain(folder).catch((error: Error) => problems.push(`${folder}: ${error.message}`))
+  }
+  showProgress('')
+  await producer.close()
   if (wantsJson(self)) console.log(JSON.stringify({ drained, held }))
   else console.log(`${drained} groups were given to the queue`)
   if (held.length > 0) {
-    throw new Error(`Not drained, for they are held by an ingest that runs and drains them itself: ${held.join(', ')}`)
+    problems.push(`Not drained, for they are held by an ingest that runs and drains them itself: ${held.join(', ')}`)
   }
+  if (problems.length > 0) throw new Error(problems.join('\n'))
 }
