@@ -8,7 +8,7 @@ import { afterAll, beforeAll, expect, inject, test } from 'vitest'
 import type { Config } from '@ringback/core/config'
 import { code } from '@ringback/core/handlers'
 import { createLogger } from '@ringback/core/log'
-import { createConsumer, createProducer } from '@ringback/core/queue'
+import { createConsumer, createProducer, migrateQueue } from '@ringback/core/queue'
 import type { QueueJob, QueueServer } from '@ringback/core/queue'
 import { connect } from '@ringback/core/store/connect'
 import type { Sql } from '@ringback/core/store/connect'
@@ -280,6 +280,40 @@ test('a job of a later version is kept for a worker that can read it, and holds 
   )
   await later.close()
   await producer.close()
+})
+
+test('while commits hang a queue in Postgres takes nothing, and few connections; then it goes on', async () => {
+  await using own = await ownPostgres()
+  const queue: QueueServer = { kind: 'postgres', url: own.url }
+  await migrateQueue(queue)
+  const operator = connect(own.url, { max: 1, applicationName: 'ringback tests' })
+  const producer = createProducer<object>(queue, 'store', { timeoutMs: 300, log: silent })
+  await producer.add('group-1', {})
+  // As while a synchronous standby is away.
+  await operator`alter system set synchronous_standby_names = 'nobody'`
+  await operator`select pg_reload_conf()`
+  let added = 1
+  const add = (to = producer) => to.add(`group-${(added += 1)}`, {})
+  await eventually(() => expect(add()).rejects.toThrow('did not answer within'))
+  for (let round = 0; round < 10; round++) {
+    await expect(producer.probe()).rejects.toThrow()
+    await expect(add()).rejects.toThrow()
+    await expect(producer.detectLoss()).rejects.toThrow()
+  }
+  const another = createProducer<object>(queue, 'store', { timeoutMs: 300, log: silent })
+  await expect(add(another)).rejects.toThrow('it waits for')
+  const stuck = await operator`
+    select from pg_stat_activity
+    where application_name = 'ringback store producer' and state = 'active' and pid <> pg_backend_pid()`
+  expect(stuck.length).toBeLessThan(4)
+  await operator`alter system reset synchronous_standby_names`
+  await operator`select pg_reload_conf()`
+  for (const each of [producer, another]) {
+    await eventually(() => each.probe())
+    await add(each)
+    await each.close()
+  }
+  await operator.end({ timeout: 1 })
 })
 
 test('deliveries and retries that the queue forgot are run all the same', async () => {

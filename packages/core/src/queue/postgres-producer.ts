@@ -14,6 +14,8 @@ const PostgresBacked = withBackend(createPostgresBackend)
 interface Connected {
   queue: Pick<Queue, 'add' | 'getWaitingCount' | 'getJobCounts'>
   oldestAddedAt: () => Promise<number | undefined>
+  /** Rejects if a statement that was given up is still running. */
+  expectNothingStuck: () => Promise<void>
   probe: () => Promise<void>
   detectLoss: () => Promise<string | undefined>
   identity: () => Promise<string>
@@ -32,8 +34,32 @@ export function createPostgresProducer<Data extends object>(
   const { timeoutMs } = options
   // A queue that was made while its server was down never recovers, so it is made anew.
   const connected = lazily(() => connect(server, name, options))
-  const within = <Result>(work: (connection: Connected) => Promise<Result>) =>
-    withTimeout(connected.get().then(work), timeoutMs, `the ${name} queue did not answer within ${timeoutMs} ms`)
+  /** Whether a call has failed since one last succeeded. Its statement may still run. */
+  let isInDoubt = true
+
+  // No time limit of Postgres ends a commit that hangs, as each does while a synchronous standby is away, and the connection
+  // stays taken after it was given up. Another such call would take one more, until the server has none left for anybody.
+  async function attempt<Result>(work: (connection: Connected) => Promise<Result>): Promise<Result> {
+    const connection = await connected.get()
+    if (isInDoubt) await connection.expectNothingStuck()
+    return work(connection)
+  }
+
+  async function within<Result>(work: (connection: Connected) => Promise<Result>): Promise<Result> {
+    try {
+      const result = await withTimeout(
+        attempt(work),
+        timeoutMs,
+        `the ${name} queue did not answer within ${timeoutMs} ms`,
+      )
+      isInDoubt = false
+      return result
+    } catch (error) {
+      isInDoubt = true
+      throw error
+    }
+  }
+
   return {
     add: (id, data) => within(async ({ queue }) => void (await queue.add(name, data, { jobId: id }))),
     probe: () => within(({ probe }) => probe()),
@@ -76,6 +102,7 @@ async function connect(
     return {
       queue,
       oldestAddedAt: () => oldestAddedAt(prober, name),
+      expectNothingStuck: () => expectNothingStuck(prober, timeoutMs),
       // Only a server that takes writes gives out a transaction id: a standby rejects this.
       probe: async () => void (await prober.query('select pg_current_xact_id()')),
       detectLoss: createPostgresLossDetector(prober),
@@ -86,6 +113,23 @@ async function connect(
     await close().catch(() => undefined)
     throw error
   }
+}
+
+/** How much of a time limit a statement must have run to count as given up: it began later than the call. */
+const STUCK_PART = 0.5
+
+/** Rejects if a producer's statement has run for long. One that waits for its client may be a large job on its way. */
+async function expectNothingStuck(pool: Pool, timeoutMs: number): Promise<void> {
+  const { rows } = await pool.query<{ event: string }>(
+    `select wait_event as event from pg_stat_activity
+    where application_name = current_setting('application_name') and datname = current_database()
+      and usename = session_user and pid <> pg_backend_pid()
+      and state = 'active' and wait_event <> 'ClientRead'
+      and query_start < clock_timestamp() - $1 * interval '1 ms' limit 1`,
+    [timeoutMs * STUCK_PART],
+  )
+  if (rows[0] !== undefined)
+    throw new Error(`Postgres does not end what it was asked before: it waits for ${rows[0].event}`)
 }
 
 /**
