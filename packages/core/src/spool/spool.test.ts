@@ -362,6 +362,17 @@ test('a spool whose folder could not be listed is held by nobody, and opens when
   await spool?.close()
 })
 
+test('a spool that cannot be opened keeps no process from having one', async () => {
+  const dir = await aFolder()
+  await mkdir(join(dir, '0', 'lock'), { recursive: true })
+  await expect(openSpool(join(dir, '0'), options)).rejects.toThrow()
+  const spool = await openOwnSpool(dir, options)
+  expect(spool.folder).toBe(join(dir, '1'))
+  await spool.append(aGroup(1))
+  expect(await drained(spool)).toEqual(['group-1'])
+  await spool.close()
+})
+
 test('a file that cannot be read keeps no spool closed and no file behind it back, and is drained when it can be', async () => {
   const folder = await aFolder()
   const path = join(folder, '000000000001.groups')

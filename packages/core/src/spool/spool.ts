@@ -307,10 +307,17 @@ export async function holdsGroups(folder: string): Promise<boolean> {
 
 const MOST_SPOOLS = 1000
 
-/** The first spool of `dir` that nobody holds, or a new one. @throws if `dir` cannot be made or written */
+/**
+ * The first spool of `dir` that nobody holds, or a new one. One that cannot be opened, such as another user's, is passed over.
+ * @throws if `dir` cannot be made or written
+ */
 export async function openOwnSpool(dir: string, options: SpoolOptions): Promise<Spool> {
+  const present = await spoolFolders(dir)
   for (let number = 0; number < MOST_SPOOLS; number++) {
-    const spool = await openSpool(join(dir, String(number)), options)
+    const folder = join(dir, String(number))
+    const spool = await openSpool(folder, options).catch((error: unknown) => {
+      if (!present.includes(folder)) throw error
+    })
     if (spool !== undefined) return spool
   }
   throw new Error(`all ${MOST_SPOOLS} spools in ${dir} are held by other processes`)
