@@ -132,6 +132,10 @@ describe('PagerDuty', () => {
     expect(sent(anEvent(fields))).toMatchObject({ event_action: 'trigger', dedup_key: anEvent().id })
   })
 
+  test.each(['((absent))', ' ', ''])('a text that comes out empty, as of %j, still triggers an incident', (text) => {
+    expect(sent(anEvent(), text).payload.summary).toBe('sms_inbound from voximplant')
+  })
+
   test('a summary is one line of at most 1024 characters', () => {
     const { summary } = sent(hostile, '((text))').payload
     expect(summary.length).toBeLessThanOrEqual(1024)

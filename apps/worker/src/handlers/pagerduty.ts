@@ -21,7 +21,7 @@ export function pagerdutyMessage(
     dedup_key: (alert?.id ?? event.id).slice(0, MAX_DEDUP_KEY_LENGTH),
     client: 'Ringback',
     payload: {
-      summary: oneLine(messageText(text, event), MAX_SUMMARY_LENGTH),
+      summary: summaryOf(text, event),
       source: event.source,
       severity,
       timestamp: event.occurredAt.toISOString(),
@@ -33,4 +33,10 @@ export function pagerdutyMessage(
       },
     },
   })
+}
+
+/** The summary. PagerDuty refuses an empty one for good, so where the template comes out empty it is the default text. */
+function summaryOf(template: string | undefined, event: HandledEvent): string {
+  const [own, byDefault] = [template, undefined].map((text) => oneLine(messageText(text, event), MAX_SUMMARY_LENGTH))
+  return own || byDefault!
 }
