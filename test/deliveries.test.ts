@@ -124,6 +124,16 @@ test('of deliveries that begin together only those past the time limit fail', as
   })
 })
 
+function throwing(): never {
+  throw new Error('not even this')
+}
+
+function revokedProxy(): Error {
+  const { proxy, revoke } = Proxy.revocable(new Error('no'), {})
+  revoke()
+  return proxy
+}
+
 test.each([
   ['a wait that is no number', () => new HandlerError('no', { retryable: true, retryAfterMs: Number.NaN })],
   ['a wait with a fraction', () => new HandlerError('no', { retryable: true, retryAfterMs: 90_000.5 })],
@@ -132,6 +142,9 @@ test.each([
   ['what is no error and no text', () => Object.create(null) as Error],
   ['a stack that is no text', () => Object.assign(new Error('no'), { stack: { not: 'text' } })],
   ['a message that is no text', () => Object.assign(new Error(), { message: 7 })],
+  ['a message that throws', () => Object.defineProperty(new Error(), 'message', { get: throwing })],
+  ['a proxy that has been revoked', revokedProxy],
+  ['a wait that is a BigInt', () => new HandlerError('no', { retryable: true, retryAfterMs: 5n as never })],
 ])('%s from one handler costs the others that ran with it nothing', async (_name, reason) => {
   await using database = await freshDatabase()
   const runs = new Map<string, number>()

@@ -112,5 +112,5 @@ async function store(
 }
 
 function warnWhenFailed({ handler, eventId, error }: Parameters<WhenFailed>[0]): void {
-  console.error(`${eventId}: "when" of the handler "${handler}" threw, so it acts on the event: ${error.message}`)
+  console.error(`${eventId}: "when" of the handler "${handler}" threw, so it acts on the event: ${error}`)
 }

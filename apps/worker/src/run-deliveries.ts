@@ -1,5 +1,4 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { inspect } from 'node:util'
 import { DeliveriesJob } from '@ringback/core/callback'
 import type { Config, Handler } from '@ringback/core/config'
 import { HandlerError } from '@ringback/core/handlers'
@@ -9,6 +8,7 @@ import { parsePayload } from '@ringback/core/parse-payload'
 import { nextStep } from '@ringback/core/retry'
 import type { NextStep } from '@ringback/core/retry'
 import type { Sql } from '@ringback/core/store/connect'
+import { framesOf, messageOf, textOf } from '@ringback/core/thrown'
 import type { Tracing } from '@ringback/core/tracing'
 import { claimDeliveries, deferDeliveries, recordAttempts, renewLeases } from './deliveries-table.ts'
 import type { Claimed, ClaimOptions, EndedAttempt, QueuedDelivery } from './deliveries-table.ts'
@@ -314,39 +314,25 @@ async function runHandler(
     const report = await runner.run(event, context, storedRequest(delivery), delivery.payload)
     return { ok: true, report: report ?? {} }
   } catch (error) {
-    const message = textOf(error instanceof Error ? error.message : error)
-    if (!(error instanceof HandlerError)) {
-      return { ok: false, report: {}, error: message, stack: framesOf(error), retryable: true, isGone: false }
+    return failureOf(error)
+  }
+}
+
+/** What a handler threw as the result of its attempt. Never throws, whatever a user's own function has thrown. */
+function failureOf(thrown: unknown): Result {
+  const message = messageOf(thrown)
+  try {
+    if (!(thrown instanceof HandlerError)) {
+      return { ok: false, report: {}, error: message, stack: framesOf(thrown), retryable: true, isGone: false }
     }
-    const { retryable, retryAfterMs, isGone } = error
-    // A user's own function may have put anything into them.
-    const statusCode = isStatusCode(error.statusCode) ? error.statusCode : undefined
-    const response = error.response === undefined ? undefined : textOf(error.response)
+    const { retryable, isGone } = thrown
+    // It may have put anything into them.
+    const statusCode = isStatusCode(thrown.statusCode) ? thrown.statusCode : undefined
+    const retryAfterMs = typeof thrown.retryAfterMs === 'number' ? thrown.retryAfterMs : undefined
+    const response = thrown.response === undefined ? undefined : textOf(thrown.response)
     return { ok: false, report: { statusCode, response }, error: message, retryable, isGone, statusCode, retryAfterMs }
-  }
-}
-
-/** Whatever a handler threw, or put into its error, as text. Never throws. */
-function textOf(value: unknown): string {
-  try {
-    return typeof value === 'string' ? value : inspect(value)
   } catch {
-    return 'a value that cannot be shown'
-  }
-}
-
-/** How much of a stack is logged. */
-const MAX_FRAMES = 5
-const MAX_FRAME_LENGTH = 300
-
-/** The first frames of an error's stack, without its message, which may be long. Never throws. */
-function framesOf(error: unknown): string | undefined {
-  try {
-    const frames = (error as Error).stack?.split('\n').filter((line) => /^ +at /.test(line))
-    const first = frames?.slice(0, MAX_FRAMES).map((frame) => frame.trim().slice(0, MAX_FRAME_LENGTH))
-    return first?.join('\n') || undefined
-  } catch {
-    return undefined
+    return { ok: false, report: {}, error: message, retryable: true, isGone: false }
   }
 }
 

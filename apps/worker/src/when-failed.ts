@@ -15,7 +15,7 @@ export function logWhenFailed(log: Pick<Logger, 'error'>, now: () => number = Da
     const isDue = now() - loggedAt >= INTERVAL_MS
     seen.set(handler, isDue ? { loggedAt: now(), count: 0 } : { loggedAt, count: count + 1 })
     if (!isDue) return
-    const message = error.message.slice(0, MAX_MESSAGE_LENGTH)
+    const message = error.slice(0, MAX_MESSAGE_LENGTH)
     log.error({ handler, eventId, error: message, count: count + 1 }, 'when.failed')
   }
 }

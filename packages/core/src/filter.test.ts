@@ -108,6 +108,10 @@ function callbackOf(raw: string, more: Partial<QueuedCallback> = {}): QueuedCall
   }
 }
 
+function throwing(): never {
+  throw new Error('not even this')
+}
+
 const neverFails = () => {
   throw new Error('no "when" fails here')
 }
@@ -272,7 +276,7 @@ describe('when', () => {
         { name: 'other-type', on: { type: 'x', when: broken } },
         { name: 'other-field', on: { fields: { a: 1 }, when: broken } },
       ],
-      ({ handler, error }) => failures.push(`${handler}: ${error.message}`),
+      ({ handler, error }) => failures.push(`${handler}: ${error}`),
     )
     const callback = callbackOf('{"a":2}')
     expect(match(callback)).toEqual([
@@ -280,6 +284,24 @@ describe('when', () => {
       [callback.id, 'later'],
     ])
     expect(failures).toEqual(['broken: broken', 'later: "when" returned a promise; it must answer at once'])
+  })
+
+  test.each([
+    ['what is no error and no text', Object.create(null), '[Object: null prototype] {}'],
+    ['a message that is no text', Object.assign(new Error(), { message: { a: 1 } }), '{ a: 1 }'],
+    [
+      'a message that throws',
+      Object.defineProperty(new Error(), 'message', { get: throwing }),
+      'a value that cannot be shown',
+    ],
+  ])('that throws %s hinders no event from being stored', (_name, thrown, message) => {
+    const failures: string[] = []
+    const when = () => {
+      throw thrown
+    }
+    const match = createMatch([{ name: 'odd', on: { when } }], ({ error }) => failures.push(error))
+    expect(match(callbackOf('{}'))).toHaveLength(1)
+    expect(failures).toEqual([message])
   })
 })
 

@@ -4,6 +4,7 @@ import type { FieldCondition } from './field-condition.ts'
 import type { HandledEvent } from './handlers.ts'
 import { parsePayload } from './parse-payload.ts'
 import type { VerifiedBy } from './providers/provider.ts'
+import { messageOf } from './thrown.ts'
 
 /** An event as a filter's `when` sees it, before it is stored. */
 export type RoutedEvent = Omit<HandledEvent, 'details'>
@@ -70,8 +71,8 @@ export function patternsOfNoSource(patterns: Filter['source'], sources: readonly
   return [patterns ?? []].flat().filter((pattern) => pattern !== OWN_SOURCE && !sources.some(glob(pattern)))
 }
 
-/** Called for a `when` that threw. */
-export type WhenFailed = (failure: { handler: string; eventId: string; error: Error }) => void
+/** Called for a `when` that threw, with the message of what it threw. */
+export type WhenFailed = (failure: { handler: string; eventId: string; error: string }) => void
 
 /**
  * Compiles handlers into a function that returns a pair for each handler that is to act on a callback: the callback's id and
@@ -94,7 +95,7 @@ export function createMatch(
         try {
           return content(event)
         } catch (error) {
-          whenFailed({ handler: name, eventId: id, error: error instanceof Error ? error : new Error(String(error)) })
+          whenFailed({ handler: name, eventId: id, error: messageOf(error) })
           return true
         }
       })
