@@ -7,6 +7,7 @@ import { createRegistry } from '@ringback/core/metrics'
 import {
   aCallback,
   configWith,
+  environmentFor,
   eventually,
   freshDatabase,
   postCallbacks,
@@ -14,6 +15,7 @@ import {
   startWorker,
 } from './support/ringback.ts'
 import type { Database } from './support/ringback.ts'
+import { configFile, ingestPort, runApp } from './support/processes.ts'
 
 /** Soon enough for a test; the schedule itself is a pure function with tests of its own. */
 const soon = { firstDelayMs: 100, maxDelayMs: 100 }
@@ -162,6 +164,37 @@ test.each([
     expect(await database.sql`select outcome from attempts where outcome = 'failed'`).toHaveLength(1)
   })
   expect([...runs.values()]).toEqual(Array.from({ length: 10 }, () => 1))
+})
+
+test('a promise that a handler does not wait for is logged where it rejects, and the worker goes on', async () => {
+  await using database = await freshDatabase()
+  const environment = await environmentFor(database)
+  await using file = await configFile(`
+    import { code } from '@ringback/core/handlers'
+    import { demoCredentials, voximplant } from '@ringback/core/providers/voximplant'
+    const { accountId, apiKey, salt } = demoCredentials
+    const lose = async () => {
+      throw new Error('lost')
+    }
+    export default {
+      sources: { voximplant: voximplant({ accounts: [{ accountId, apiKey, salts: [salt] }] }) },
+      handlers: [
+        { name: 'careless', run: code(() => void lose()) },
+        { name: 'careful', run: code(() => {}) },
+      ],
+    }`)
+  await using ingest = runApp('ingest', { ...environment, RINGBACK_CONFIG: file.path, PORT: '0' })
+  await using worker = runApp('worker', { ...environment, RINGBACK_CONFIG: file.path })
+  const target = { port: await ingestPort(ingest) }
+  for (const callbackId of [1, 2]) {
+    await postCallbacks(target, aCallback(callbackId))
+    await eventually(async () =>
+      expect(await database.sql`select from deliveries where status = 'succeeded'`).toHaveLength(2 * callbackId),
+    )
+  }
+  const [line] = await worker.prints(/^.*"handler\.stray_rejection".*$/m)
+  expect(JSON.parse(line)).toMatchObject({ handler: 'careless', attempt: 1, error: 'lost' })
+  expect(await database.sql`select from attempts`).toHaveLength(4)
 })
 
 test('what is over is recorded, although something that began with it goes on', async () => {

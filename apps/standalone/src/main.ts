@@ -15,6 +15,7 @@ import { explainPostgresError } from '@ringback/core/store/explain-postgres-erro
 import { migrate } from '@ringback/core/store/migrate'
 import { startTracing } from '@ringback/core/tracing'
 import { createIngest, safeHostname } from '@ringback/ingest/ingest'
+import { logStrayRejections } from '@ringback/worker/stray-rejections'
 import { retentionOf, retentionVariables } from '@ringback/worker/retention'
 import { createWorker } from '@ringback/worker/worker'
 import { startPostgres } from './embedded-postgres.ts'
@@ -47,6 +48,7 @@ const STUCK_CLOSE_MS = 15_000
 
 lowerHelperPriority()
 collectSeldom()
+logStrayRejections()
 
 await runService(async (stopping) => {
   const environment = parseEnvironment(Variables, process.env)

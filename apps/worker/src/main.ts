@@ -6,6 +6,7 @@ import { lowerPriority } from '@ringback/core/priority'
 import { queueServer } from '@ringback/core/queue'
 import { closeWithin, listenForOperators, runService, variables } from '@ringback/core/service'
 import { startTracing } from '@ringback/core/tracing'
+import { logStrayRejections } from './handlers/stray-rejections.ts'
 import { retentionOf, retentionVariables } from './retention.ts'
 import { createWorker } from './worker.ts'
 import type { Worker } from './worker.ts'
@@ -26,6 +27,7 @@ const Environment = z.object({
 
 // Answers wait for ingest and the queue; nobody waits for the worker.
 lowerPriority()
+logStrayRejections()
 
 await runService(async (stopping) => {
   const environment = parseEnvironment(Environment, process.env)
