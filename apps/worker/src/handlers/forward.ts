@@ -6,7 +6,7 @@ import type { AttemptReport, HandledEvent, HandlerContext } from '@ringback/core
 import type { Source } from '@ringback/core/providers/provider'
 import { valueAt } from '@ringback/core/value-at'
 import { eventFields } from './event-fields.ts'
-import { maskSecrets, secretsOf } from './mask-secrets.ts'
+import { keptOf, MIN_SECRET_LENGTH, secretsOf, secretValuesOf } from './mask-secrets.ts'
 import { createOutgoingHttp } from './outgoing-http.ts'
 import type { OutgoingHttp, OutgoingRequest } from './outgoing-http.ts'
 import type { Runner, StoredRequest } from './runner.ts'
@@ -89,24 +89,26 @@ function withMaskedResponse(error: HandlerError, secrets: string[]): HandlerErro
   return new HandlerError(message, { retryable, statusCode, response, retryAfterMs, isGone, cause })
 }
 
-/** Shorter values are hardly secrets, and would be found everywhere. */
-const MIN_SECRET_LENGTH = 8
-
-const MAX_RESPONSE_LENGTH = 2000
-
 /** What to mask: credentials, the configured URLs, and `sentTo`, the URL with its tokens filled in. */
 function secretsIn({ url, fallbackUrl, headers }: ForwardAction, sentTo: URL): string[] {
   const configured = [url, fallbackUrl ?? url].map((text) => new URL(text))
-  const values = [
-    ...Object.values(headers).map((value) => value.replace(/^(?:Basic|Bearer) /, '')),
-    ...configured.flatMap(({ searchParams }) => [...searchParams.values()]),
+  return [
+    ...Object.values(headers).flatMap(credentialsIn),
+    ...configured.flatMap(secretValuesOf),
+    ...[sentTo, ...configured].flatMap(secretsOf),
   ]
-  return [...values.filter(({ length }) => length >= MIN_SECRET_LENGTH), ...[sentTo, ...configured].flatMap(secretsOf)]
 }
 
-/** What is kept of an answer: its beginning, without secrets. */
-function keptOf(text: string, secrets: string[]): string {
-  return maskSecrets(text, secrets).slice(0, MAX_RESPONSE_LENGTH)
+/** What is secret in a header: its value, or what stands behind the scheme. Of Basic, it is the password too. */
+function credentialsIn(value: string): string[] {
+  const [, scheme, credentials = value] = /^(Basic|Bearer) (.*)$/.exec(value) ?? []
+  const password =
+    scheme === 'Basic'
+      ? Buffer.from(credentials, 'base64')
+          .toString()
+          .replace(/^[^:]*:/, '')
+      : ''
+  return [credentials, password].filter(({ length }) => length >= MIN_SECRET_LENGTH)
 }
 
 interface Attempt {

@@ -1,7 +1,7 @@
 import { HandlerError } from '@ringback/core/handlers'
 import type { AttemptReport, HandledEvent, PagerDutyAction, WebhookAction } from '@ringback/core/handlers'
 import { discordMessage } from './discord.ts'
-import { maskSecrets, secretsOf } from './mask-secrets.ts'
+import { keptOf, secretsOf, secretValuesOf } from './mask-secrets.ts'
 import { alertOf } from './message.ts'
 import type { Message } from './message.ts'
 import { createOutgoingHttp } from './outgoing-http.ts'
@@ -80,6 +80,7 @@ function masked(
   action: WebhookAction | PagerDutyAction,
   { statusCode, response }: AttemptReport,
 ): { statusCode: number | undefined; response: string | undefined } {
-  const secrets = action.kind === 'pagerduty' ? [action.routingKey] : secretsOf(new URL(action.url))
-  return { statusCode, response: response === undefined ? undefined : maskSecrets(response, secrets) }
+  const url = new URL(action.url)
+  const secrets = action.kind === 'pagerduty' ? [action.routingKey] : [...secretsOf(url), ...secretValuesOf(url)]
+  return { statusCode, response: response === undefined ? undefined : keptOf(response, secrets) }
 }
