@@ -189,6 +189,9 @@ describe('a destination that', () => {
 test('Retry-After is a number of seconds or a date; anything else asks for nothing', () => {
   const now = Date.parse('2026-03-01T12:00:00Z')
   expect(readRetryAfter('120', now)).toBe(120_000)
+  expect(readRetryAfter('120 ', now)).toBe(120_000)
+  expect(readRetryAfter('59.5', now)).toBe(59_500)
+  expect(readRetryAfter('99999999999', now)).toBeGreaterThan(3_600_000)
   expect(readRetryAfter('Sun, 01 Mar 2026 12:00:30 GMT', now)).toBe(30_000)
   expect(readRetryAfter('Sun, 01 Mar 2026 11:00:00 GMT', now)).toBe(0)
   for (const value of [undefined, '', 'soon', '-1x']) expect(readRetryAfter(value, now)).toBeUndefined()

@@ -208,10 +208,13 @@ function failureOf({ statusCode, text, retryAfter }: Response): HandlerError {
   })
 }
 
-/** The wait that a `Retry-After` asks for, seconds or a date, from `now` (ms since 1970). Undefined if it asks for none. */
+/**
+ * The wait that a `Retry-After` asks for, from `now` (ms since 1970): seconds, in which some servers write a fraction, or a
+ * date. Undefined if it asks for none.
+ */
 export function readRetryAfter(value: string | undefined, now: number): number | undefined {
   if (value === undefined) return undefined
-  if (/^\d{1,9}$/.test(value)) return Number(value) * 1000
+  if (/^\s*\d+(?:\.\d+)?\s*$/.test(value)) return Number(value) * 1000
   const at = Date.parse(value)
   return Number.isNaN(at) ? undefined : Math.max(0, at - now)
 }
