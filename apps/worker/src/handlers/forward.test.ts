@@ -144,6 +144,12 @@ describe('as it came', () => {
     })
   })
 
+  test.each([`?text=it's`, '?q="<|>"&r=%27'])('the query %s is written as it was', (query) => {
+    const { url, target } = make({ as: 'received' }, { request: { ...request, url: `/callbacks/generic${query}` } })
+    expect(target).toBe(`/hook?a=1&${query.slice(1)}`)
+    expect(url.href).toContain('https://example.com/hook?a=1&')
+  })
+
   test('the provider’s own authorization, kept for it signs, goes to no other origin by a redirect', () => {
     const headers = { authorization: 'Bearer header.payload.signature', 'x-signature': 'abc' }
     const made = make({ as: 'received', headers: { 'x-key': 'hush' } }, { request: { ...request, headers } })

@@ -125,10 +125,11 @@ export function createRequest(
   forwarded: Forwarded,
   { idempotencyKey, attempt, traceparent, now }: Attempt,
 ): OutgoingRequest {
-  const { method, url, headers, body } = contentOf(action.as, to, forwarded)
+  const { method, url, target, headers, body } = contentOf(action.as, to, forwarded)
   return {
     method,
     url,
+    target,
     headers: {
       ...headers,
       'user-agent': 'Ringback',
@@ -145,7 +146,7 @@ export function createRequest(
   }
 }
 
-type Content = Pick<OutgoingRequest, 'method' | 'url' | 'headers' | 'body'>
+type Content = Pick<OutgoingRequest, 'method' | 'url' | 'target' | 'headers' | 'body'>
 
 function contentOf(as: ForwardAction['as'], to: string, forwarded: Forwarded): Content {
   switch (as) {
@@ -185,10 +186,13 @@ function asReceived(to: string, { event, request, source }: Forwarded): Content 
   }
   const url = new URL(to)
   const query = /\?([^#]*)/.exec(request.url)?.[1]
-  if (query) url.search = url.search === '' ? query : `${url.search}&${query}`
+  const search = query ? `${url.search === '' ? '?' : `${url.search}&`}${query}` : url.search
+  const target = url.pathname + search
+  url.search = search
   return {
     method: request.method,
     url,
+    target,
     headers: headersToPassOn(request.headers),
     // A GET has all its content in the query.
     body: request.method === 'GET' ? undefined : (source.envelope?.([request.raw]) ?? request.raw),

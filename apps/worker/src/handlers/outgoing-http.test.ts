@@ -246,6 +246,15 @@ describe('a redirect', () => {
     expect(server.requests[1]).toMatchObject({ method: 'POST', path: '/b', body: 'hello' })
   })
 
+  test('leads to its own path and query, though those of the request were spelled otherwise', async () => {
+    await using server = await startServer((request, response) =>
+      request.url === '/there' ? response.end() : response.writeHead(307, { location: '/there' }).end(),
+    )
+    await using http = startHttp({ maxRedirects: 1 })
+    await http.send({ url: server.url, target: `/?text=it's` })
+    expect(server.requests.map(({ path }) => path)).toEqual([`/?text=it's`, '/there'])
+  })
+
   test('by 303 asks for a GET', async () => {
     await using server = await startServer((request, response) =>
       request.url === '/' ? response.writeHead(303, { location: '/b' }).end() : response.end(),

@@ -15,6 +15,8 @@ import { MAX_ATTEMPTS } from '../turns.ts'
 export interface OutgoingRequest {
   method: string
   url: URL
+  /** Path and query as they are to be written, if not as `url` has them: a URL spells some characters anew. */
+  target?: string | undefined
   /** By lower-case names. */
   headers: Record<string, string>
   /** Undefined: none. */
@@ -151,11 +153,11 @@ interface Response {
 }
 
 async function exchange(agent: Agent, request: OutgoingRequest, signal: AbortSignal): Promise<Response> {
-  const { method, url, headers, body } = request
+  const { method, url, target, headers, body } = request
   const answer = await agent
     .request({
       origin: url.origin,
-      path: url.pathname + url.search,
+      path: target ?? url.pathname + url.search,
       method,
       headers,
       body: body ?? null,
@@ -246,6 +248,6 @@ function redirected(request: OutgoingRequest, { statusCode, text, location }: Re
     (isOtherOrigin && request.credentialHeaders.has(name)) || (statusCode === 303 && name === 'content-type')
   const headers = Object.fromEntries(Object.entries(request.headers).filter(([name]) => !dropped(name)))
   return statusCode === 303
-    ? { ...request, method: 'GET', url, headers, body: undefined }
-    : { ...request, url, headers }
+    ? { ...request, method: 'GET', url, target: undefined, headers, body: undefined }
+    : { ...request, url, target: undefined, headers }
 }
