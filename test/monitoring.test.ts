@@ -562,6 +562,43 @@ describe('alerts', () => {
     expect(await alertsIn(database)).toEqual(['source_refusing:vobiz open'])
   })
 
+  test('of a handler, a source or a kind that only some workers have are raised and resolved once, by those; or when they have gone', async () => {
+    await using database = await freshDatabase()
+    const { sql } = database
+    await sql`insert into destinations (handler, consecutive_failures) values ('crm', 3), ('old', 3)`
+    await sql`insert into source_states (source, refused_in_a_row) values ('vobiz', 3), ('telnyx', 3)`
+    await sql`insert into queue_losses (detected_at, detected_by, description) values (now(), 'w', 'began empty')`
+    const crm = { name: 'crm', run: code(() => {}) }
+    const { vobiz: _removed, ...fewer } = sources
+    const before = () => look(database, { handlers: [crm, { ...crm, name: 'old' }] })
+    const after = () => look(database, { handlers: [crm], sources: fewer, alerts: { disabled: ['queue_data_lost'] } })
+    const raised = [
+      'raised:1 destination_failing',
+      'raised:1 destination_failing',
+      'raised:1 queue_data_lost',
+      'raised:1 source_refusing',
+      'raised:1 source_refusing',
+    ]
+    for (const each of [before, after, before, after]) await each()
+    expect((await noticesIn(database)).toSorted()).toEqual(raised)
+
+    await sql`update destinations set consecutive_failures = 0`
+    await after()
+    expect((await noticesIn(database)).slice(raised.length)).toEqual(['resolved:1 destination_failing'])
+    await before()
+    expect((await noticesIn(database)).slice(raised.length)).toEqual(Array(2).fill('resolved:1 destination_failing'))
+
+    await sql`update alerts set last_seen_at = now() - interval '61 seconds'`
+    await after()
+    expect(await alertsIn(database)).toEqual([
+      'destination_failing:crm resolved',
+      'destination_failing:old resolved',
+      'queue_data_lost: resolved',
+      'source_refusing:telnyx open',
+      'source_refusing:vobiz resolved',
+    ])
+  })
+
   test('say what is wrong as it is now, that it still is or is over, and since when', async () => {
     await using database = await freshDatabase()
     const { sql } = database

@@ -35,6 +35,29 @@ export const looks: Record<AlertKind, Look> = {
   queue_data_lost: lookForLosses,
 }
 
+/** Whether an alert is of a kind and subject that a worker with this configuration looks for. */
+export function isWatched({ kind, subject }: OpenAlert, config: LookDependencies['config']): boolean {
+  if (!Object.hasOwn(looks, kind) || config.alerts.disabled.includes(kind)) return false
+  switch (kind) {
+    case 'destination_failing':
+    case 'destination_open':
+    case 'destination_disabled':
+      return watchedHandlers(config).includes(subject)
+    case 'source_refusing':
+    case 'source_quiet':
+    case 'quarantine_filling':
+      return config.sources.has(subject)
+    case 'calls_unended':
+      return config.sources.has(subject) && config.alerts.unendedCallMinutes > 0
+    case 'dead_letters':
+    case 'store_lagging':
+    case 'canary_late':
+    case 'spool_in_use':
+    case 'queue_data_lost':
+      return true
+  }
+}
+
 /** What ingest dates later than this was dated by a clock that is ahead. */
 const MOST_AHEAD = '1 minute'
 

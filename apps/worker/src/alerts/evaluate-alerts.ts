@@ -7,7 +7,7 @@ import { OWN_SOURCE, createMatch } from '@ringback/core/filter'
 import type { Logger } from '@ringback/core/log'
 import type { Sql, TransactionSql } from '@ringback/core/store/connect'
 import { logWhenFailed } from '../when-failed.ts'
-import { looks } from './conditions.ts'
+import { isWatched, looks } from './conditions.ts'
 import type { LookDependencies } from './conditions.ts'
 import { keyOf, transitions } from './transitions.ts'
 import type { Condition, OpenAlert, Transitions } from './transitions.ts'
@@ -23,6 +23,9 @@ export interface AlertDependencies {
 const LOCK_KEY = 7_274_256
 /** How long a statement of one look may take. A look that takes longer is left out this time. */
 const LOOK_TIMEOUT = '5s'
+
+/** When an alert that this worker does not watch for counts as over: so long after another worker saw it last. */
+const LEFT_AFTER = '1 minute'
 
 /** A change of an alert that is to be reported. */
 interface Notice {
@@ -44,12 +47,15 @@ export function createEvaluateAlerts({ sql, config, queueAgeMs, log }: AlertDepe
     const [row] = await transaction<{ isFirst: boolean; now: Date }[]>`
       select pg_try_advisory_xact_lock(${LOCK_KEY}) as "isFirst", now() as now`
     if (!row!.isFirst) return []
-    const open = await transaction<OpenAlert[]>`
-      select id, key, kind, subject, occurrences::float8 as occurrences, text, details, raised_at as "raisedAt"
+    const open = await transaction<(OpenAlert & { isLeft: boolean })[]>`
+      select
+        id, key, kind, subject, occurrences::float8 as occurrences, text, details, raised_at as "raisedAt",
+        last_seen_at < now() - ${LEFT_AFTER}::text::interval as "isLeft"
       from alerts where state = 'open'`
     const { conditions, failed } = await lookAll(transaction, open)
-    // Where a look failed nothing is known, so alerts of that kind stay as they are.
-    const known = open.filter(({ kind }) => !failed.has(kind))
+    // Where a look failed nothing is known, so alerts of that kind stay as they are. So do those of other workers'
+    // configurations, as while workers are replaced: each would take back what the other raises.
+    const known = open.filter((alert) => !failed.has(alert.kind) && (isWatched(alert, config) || alert.isLeft))
     const notices = await save(transaction, transitions(known, conditions, row!.now), row!.now)
     await tell(transaction, notices, row!.now)
     return notices
