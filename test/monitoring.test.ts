@@ -179,6 +179,25 @@ describe('what comes in', () => {
     expect(await report({ lastAcceptedAt: 5000, refusedInARow: 1, refusedSince: 5001 })).toBe(1)
     expect(await report({ refusedInARow: 9, refusedSince: 4000 })).toBe(1) // before that acceptance, told of late
     expect(await report({ lastAcceptedAt: 4500, refusedInARow: 2, refusedSince: 6000 })).toBe(3)
+    expect(await report({ lastAcceptedAt: 5000.5, refusedInARow: 4, refusedSince: 6500 })).toBe(7) // told of late, too
+    expect(await report({ lastAcceptedAt: 7000 })).toBe(0)
+  })
+
+  test('an acceptance of which one ingest tells late resolves no alert of refusals that another had after it', async () => {
+    await using database = await freshDatabase()
+    const report = async (fields: Record<string, unknown>) => {
+      const counts = [{ minute: minutesAgo(0), source: 'vobiz', outcomes: {}, ackMs: [], refusedInARow: 0, ...fields }]
+      await database.sql`select store_counts(${JSON.stringify(counts)})`
+      await look(database)
+    }
+    await report({ refusedInARow: 5, refusedSince: 2000, lastRefusedAt: 3000 })
+    await report({ lastAcceptedAt: 1000, refusedInARow: 1, refusedSince: 1500, lastRefusedAt: 1500 })
+    expect(await alertsIn(database)).toEqual(['source_refusing:vobiz open'])
+    expect(await database.sql`select refused_in_a_row::integer as n, refused_since as at from source_states`).toEqual([
+      { n: 6, at: new Date(1500) },
+    ])
+    await report({ lastAcceptedAt: 3001 })
+    expect(await alertsIn(database)).toEqual(['source_refusing:vobiz resolved'])
   })
 
   test('is counted under its outcome, and every outcome is a request', async () => {
