@@ -112,6 +112,33 @@ test('what an ingest leaves behind is adopted by another that shares the folder'
   await expectStoredOnce(database, 10)
 })
 
+test('what an ingest counted that stopped while the queue was down is counted once the queue is back', async () => {
+  await using database = await freshDatabase()
+  await using way = await proxyTo(database.queue.url)
+  await using dir = await temporaryFolder()
+  const spool = { dir: dir.path, maxBytes: MAX_BYTES }
+  {
+    await using ingest = await startIngest(database, {
+      queue: { ...database.queue, url: way.url },
+      spool,
+      maxBodyBytes: 1000,
+    })
+    await way.cut()
+    await sendAll(ingest, 1, 4)
+    expect((await postCallbacks(ingest, aCallback(5, { text: 'x'.repeat(1000) }))).status).toBe(413)
+  }
+  await using _ingest = await startIngest(database, { spool })
+  await using _worker = await startWorker(database)
+  await eventually(async () => {
+    const [row] = await database.sql`
+      select
+        (select sum(accepted)::integer from source_minutes) as accepted,
+        (select sum(too_large)::integer from source_minutes) as "tooLarge",
+        (select sum(count)::integer from quarantine_dropped) as dropped`
+    expect(row).toEqual({ accepted: 4, tooLarge: 1, dropped: 1 })
+  })
+})
+
 test('where the folder cannot be written ingest starts, and refuses only while the queue is down', async () => {
   await using database = await freshDatabase()
   await using way = await proxyTo(database.queue.url)

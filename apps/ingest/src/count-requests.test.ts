@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, test, vi } from 'vitest'
 import type { QueuedCounts, StoreJob } from '@ringback/core/callback'
 import { createLogger } from '@ringback/core/log'
+import type { Spool, SpooledGroup } from '@ringback/core/spool'
 import { createCountRequests } from './count-requests.ts'
 import { createCounts } from './counts.ts'
 import type { Outcome } from './receive-request.ts'
@@ -12,7 +13,8 @@ const MINUTE = Date.parse('2026-01-01T12:00:00Z')
 function counting({
   fails = () => false,
   intervalMs = 1_000_000,
-}: { fails?: () => boolean; intervalMs?: number } = {}) {
+  spool,
+}: { fails?: () => boolean; intervalMs?: number; spool?: Pick<Spool, 'append'> } = {}) {
   const sent: { id: string; job: StoreJob }[] = []
   const counts = createCounts<QueuedCounts>({
     kind: 'counted',
@@ -21,6 +23,7 @@ function counting({
       sent.push({ id, job })
       if (fails()) throw new Error('away')
     },
+    spool,
     log: createLogger('test', 'silent'),
   })
   let now = MINUTE
@@ -84,6 +87,21 @@ test('counts that could not be sent go again under the same id, so that they cou
   expect(sent).toHaveLength(3)
   expect(sent[1]).toEqual(sent[0])
   expect(sent[2]!.id).not.toBe(sent[0]!.id)
+})
+
+test('counts that the queue has not taken when ingest stops go to the spool, those that were sent under their id', async () => {
+  const spooled: SpooledGroup[] = []
+  const spool = { append: async (group: SpooledGroup) => void spooled.push(group) }
+  const { count, sent, counted } = counting({ fails: () => true, intervalMs: 5, spool })
+  count('a', 'accepted')
+  await vi.waitFor(() => expect(sent).not.toEqual([]), { interval: 5, timeout: 5000 })
+  count('b', 'accepted')
+  await counted()
+  expect(spooled.map(({ id, job }) => ({ id, job }))).toEqual([
+    sent[0],
+    { id: expect.any(String), job: expect.anything() },
+  ])
+  expect((spooled[1]!.job as StoreJob).counted).toContain('"b"')
 })
 
 test('counts are sent now and then as long as there are any, whatever failed before', async () => {

@@ -3,6 +3,7 @@ import { storeJob } from '@ringback/core/callback'
 import type { GroupPart, StoreJob } from '@ringback/core/callback'
 import type { Logger } from '@ringback/core/log'
 import type { Producer } from '@ringback/core/queue'
+import type { Spool } from '@ringback/core/spool'
 
 export interface CountsOptions {
   /** The kind of part as which counts are sent. */
@@ -10,13 +11,15 @@ export interface CountsOptions {
   /** How long counts gather before they are sent. */
   intervalMs: number
   add: Producer<StoreJob>['add']
+  /** Where counts go that the queue does not take at the end. Without a spool they are lost. */
+  spool?: Pick<Spool, 'append'> | undefined
   log: Logger
 }
 
 export interface Counts<Entry extends object> {
   /** The entry of `key` since counts were last sent, to be changed at once. Undefined where there are too many entries. */
   entry: (key: string, create: () => Entry) => Entry | undefined
-  /** Sends what there is; what fails now is lost. */
+  /** Sends what there is, or puts it into the spool. */
   close: () => Promise<void>
 }
 
@@ -24,19 +27,25 @@ export interface Counts<Entry extends object> {
 const MAX_ENTRIES = 10_000
 
 /** Gathers counts and sends them every `intervalMs`. They stay exact: a job that failed is sent again under the same id. */
-export function createCounts<Entry extends object>({ kind, intervalMs, add, log }: CountsOptions): Counts<Entry> {
+export function createCounts<Entry extends object>({
+  kind,
+  intervalMs,
+  add,
+  spool,
+  log,
+}: CountsOptions): Counts<Entry> {
   let entries = new Map<string, Entry>()
   let unsent: { id: string; job: StoreJob } | undefined
   let timer: NodeJS.Timeout | undefined
 
-  async function send(): Promise<void> {
+  async function send(give = add): Promise<void> {
     if (unsent === undefined && entries.size > 0) {
       const parts = [...entries.values()].map((entry) => ({ kind, json: JSON.stringify(entry) }))
       unsent = { id: `group-${randomUUIDv7()}`, job: storeJob(parts) }
       entries = new Map()
     }
     if (unsent === undefined) return
-    await add(unsent.id, unsent.job)
+    await give(unsent.id, unsent.job)
     unsent = undefined
   }
 
@@ -58,8 +67,12 @@ export function createCounts<Entry extends object>({ kind, intervalMs, add, log 
     async close(): Promise<void> {
       clearTimeout(timer)
       // What failed before goes first, by itself; then what has been counted since.
-      await send()
-        .then(send)
+      const sendAll = (give: typeof add) => send(give).then(() => send(give))
+      await sendAll(add)
+        .catch((error: Error) => {
+          if (spool === undefined) throw error
+          return sendAll((id, job) => spool.append({ id, at: Date.now(), job }))
+        })
         .catch((error: Error) => log.error({ kind, error: error.message }, 'counts.lost'))
     },
   }

@@ -96,6 +96,7 @@ export function createEnqueuer({
     kind: 'dropped',
     intervalMs: DROPPED_INTERVAL_MS,
     add: producer.add.bind(producer),
+    spool,
     log,
   })
 

@@ -115,6 +115,7 @@ export async function createIngest(options: IngestOptions): Promise<Ingest> {
     kind: 'counted',
     intervalMs: options.countsIntervalMs ?? COUNTS_INTERVAL_MS,
     add: producer.add.bind(producer),
+    spool,
     log,
   })
   const countRequest = createCountRequests(requestCounts, Date.now)
