@@ -19,6 +19,7 @@ import { demoCredentials, signCallbackId, voximplant } from '@ringback/core/prov
 import { createAllowance, defaultAllowance } from './allowance.ts'
 import type { Allowance } from './allowance.ts'
 import { createApp } from './app.ts'
+import type { AnsweredRequest } from './count-requests.ts'
 import { listen } from './http-server.ts'
 import { createBodyReader } from './read-body.ts'
 
@@ -30,6 +31,7 @@ function appWith({
   maxBytes = 10_000,
   maxTotalBytes = 1_000_000,
   rootSource = 'voximplant',
+  onAnswered = () => {},
   config = {},
   environment = {},
   log = createLogger('test', 'silent'),
@@ -38,7 +40,8 @@ function appWith({
   fails?: boolean
   maxBytes?: number
   maxTotalBytes?: number
-  rootSource?: string
+  rootSource?: string | null
+  onAnswered?: (request: AnsweredRequest) => void
   config?: Partial<ConfigDefinition>
   environment?: Record<string, string>
   log?: Logger
@@ -67,9 +70,9 @@ function appWith({
     },
     mayQuarantine,
     readBody: createBodyReader({ maxBytes, maxTotalBytes }),
-    rootSource,
+    rootSource: rootSource ?? undefined,
     ready: async () => !fails,
-    onAnswered: () => {},
+    onAnswered,
     origin,
     credentialDigest,
     now: () => new Date(),
@@ -112,6 +115,17 @@ describe('answers', () => {
     const response = await post(path, body)
     expect(response.status).toBe(status)
     expect(response.headers.get('content-type')).toContain('application/json')
+  })
+
+  test('a request to a wrong URL is counted, whichever it is, and a probe of one is not', async () => {
+    const answered: string[] = []
+    const onAnswered = ({ outcome }: AnsweredRequest) => void answered.push(outcome)
+    const { app, post } = appWith({ rootSource: null, onAnswered })
+    const paths = ['/', '/callback/voximplant', '/callbacks', '/callbacks/nobody', '/callbacks/secret/token-new/more']
+    for (const path of paths) expect((await post(path, '{}')).status).toBe(404)
+    for (const path of paths.slice(1)) expect((await app.request(path)).status).toBe(404)
+    expect((await app.request('/callback/voximplant?callback_id=1')).status).toBe(404)
+    expect(answered).toEqual(Array(6).fill('unknown_source'))
   })
 
   test('unknown sources and wrong tokens cannot be told apart', async () => {

@@ -38,13 +38,13 @@ export function createApp(deps: AppDependencies): Hono<IngestEnv> {
   if (rootSource === undefined) {
     // A control panel sends this to check the URL that was entered.
     app.get('/', (c) => c.json({ status: 'ready' }))
-    app.post('/', (c) => c.json(UNKNOWN_SOURCE, 404))
   } else {
     app.all('/', (c) => receiveOrProbe(c, rootSource, undefined))
   }
   app.all('/callbacks/:source', (c) => receiveOrProbe(c, c.req.param('source'), undefined))
   app.all('/callbacks/:source/:token', (c) => receiveOrProbe(c, c.req.param('source'), c.req.param('token')))
-  app.notFound((c) => c.json({ error: 'not found' }, 404))
+  // Counted and logged like an unknown source: it may be a callback URL that was entered wrong.
+  app.notFound((c) => receiveOrProbe(c, '', undefined))
   app.onError((error, c) => {
     deps.log.error({ err: error }, 'request.crashed')
     return c.json({ error: 'internal error' }, 500)
