@@ -751,6 +751,21 @@ describe('alerts', () => {
     expect(await alertsIn(database)).toEqual(['quarantine_filling:vobiz resolved'])
   })
 
+  test('of a quarantine that fills at a rate about the limit is raised once, and resolved when that has halved', async () => {
+    await using database = await freshDatabase()
+    await database.sql`insert into quarantine_dropped (source, reason, count) values ('vobiz', 'too_large', 101)`
+    for (const count of [101, 100, 102, 51]) {
+      await database.sql`update quarantine_dropped set count = ${count}`
+      await look(database)
+      expect(await alertsIn(database)).toEqual(['quarantine_filling:vobiz open'])
+    }
+    for (const count of [50, 100]) {
+      await database.sql`update quarantine_dropped set count = ${count}`
+      await look(database)
+      expect(await alertsIn(database)).toEqual(['quarantine_filling:vobiz resolved'])
+    }
+  })
+
   test('of callbacks that nobody takes from the queue', async () => {
     await using database = await freshDatabase()
     await using ingest = await startIngest(database)

@@ -259,7 +259,8 @@ async function lookForLag({ sql, config, queueAgeMs }: LookDependencies): Promis
   ]
 }
 
-async function lookForQuarantined({ sql, config }: LookDependencies): Promise<Condition[]> {
+/** Once an alert is open, half as many refusals keep it open: a rate about the limit would raise it again and again. */
+async function lookForQuarantined({ sql, config, open }: LookDependencies): Promise<Condition[]> {
   const most = config.alerts.quarantinedIn5Minutes
   const found = await sql<{ source: string; kept: number; counted: number }[]>`
     select source, kept.count as kept, dropped.count as counted
@@ -279,7 +280,11 @@ async function lookForQuarantined({ sql, config }: LookDependencies): Promise<Co
       from quarantine_dropped as d
       where d.source = source.value and recorded_at > now() - interval '5 minutes'
     ) as dropped
-    where kept.count + dropped.count > ${most}`
+    where kept.count + dropped.count > case
+      when source.value in (select json_array_elements_text(${json(open.map(({ subject }) => subject))}::json))
+      then ${most / 2}::float8
+      else ${most}
+    end`
   return found.map(({ source, kept, counted }) => ({
     kind: 'quarantine_filling',
     subject: source,
