@@ -1,11 +1,12 @@
--- 0024: refusals that one ingest has reported are not forgotten for an earlier acceptance that another reports later, and
--- the time of the last one does not go back. Adds a column to source_states, which has a row for each source.
+-- 0020: requests that were counted while a clock was ahead hide nothing that comes after them, refusals that one ingest has
+-- reported are not forgotten for an earlier acceptance that another reports later, and the time of the last one does not go
+-- back. Adds a column to source_states, which has a row for each source.
 
 alter table source_states add column refused_since timestamptz;
 
 comment on column source_states.refused_since is 'When the first of these was refused.';
 
--- As in 0020, with refused_since.
+-- As in 0004, with refused_since, and no time is later than now.
 create or replace function store_counts(counted json) returns void
 language plpgsql as $$
 declare
