@@ -25,10 +25,13 @@ test.each([
   expect(exitCode).toBe(code)
 })
 
-test('a terminal that is closed neither ends a process that logs nor keeps it from ending', async () => {
+test.each([
+  ['a terminal that is closed', 'EIO'],
+  ['a pipe whose reader has gone', 'EPIPE'],
+])('%s neither ends a process that logs nor keeps it from ending', async (_what, code) => {
   const child = run(`
     import fs from 'node:fs'
-    const closed = Object.assign(new Error('closed'), { code: 'EIO' })
+    const closed = Object.assign(new Error('closed'), { code: '${code}' })
     fs.write = (...args) => setImmediate(args.at(-1), closed)
     fs.writeSync = () => { throw closed }
     for (let n = 0; n < 10; n++) {
@@ -37,8 +40,8 @@ test('a terminal that is closed neither ends a process that logs nor keeps it fr
     }
     process.exit(3)`)
   try {
-    const [code] = await once(child, 'close')
-    expect(code).toBe(3)
+    const [exitCode] = await once(child, 'close')
+    expect(exitCode).toBe(3)
   } finally {
     child.kill('SIGKILL')
   }

@@ -32,11 +32,14 @@ export function createLogger(app: string, level: string, destination?: Destinati
 
 const ignore = () => true
 
-/** Ends in silence when its terminal is closed, as pino does by itself when the reader of its pipe has gone. */
+/** What a write says once the terminal is closed, or the reader of the pipe has gone. */
+const NOBODY_READS = ['EIO', 'EPIPE']
+
+/** Is silent from when its terminal is closed, or the reader of its pipe has gone. */
 function standardOutput(): DestinationStream {
   const stream = pino.destination({ dest: 1, maxLength: MAX_UNREAD_BYTES })
   stream.on('error', (error: NodeJS.ErrnoException) => {
-    if (error.code !== 'EIO') throw error
+    if (!NOBODY_READS.includes(error.code ?? '')) throw error
     // With flushSync as it is, a process that exits would try for ever to write the rest.
     Object.assign(stream, { write: ignore, end: ignore, flushSync: ignore, destroy: ignore })
   })
