@@ -28,12 +28,13 @@ test.each([
 test.each([
   ['a terminal that is closed', 'EIO'],
   ['a pipe whose reader has gone', 'EPIPE'],
+  ['a full disk', 'ENOSPC'],
 ])('%s neither ends a process that logs nor keeps it from ending', async (_what, code) => {
   const child = run(`
     import fs from 'node:fs'
-    const closed = Object.assign(new Error('closed'), { code: '${code}' })
-    fs.write = (...args) => setImmediate(args.at(-1), closed)
-    fs.writeSync = () => { throw closed }
+    const failure = Object.assign(new Error('not written'), { code: '${code}' })
+    fs.write = (...args) => setImmediate(args.at(-1), failure)
+    fs.writeSync = () => { throw failure }
     for (let n = 0; n < 10; n++) {
       log.info('line')
       await new Promise(setImmediate)
@@ -45,6 +46,24 @@ test.each([
   } finally {
     child.kill('SIGKILL')
   }
+})
+
+test('what a full disk did not take is printed once there is room, also if the process ends then', async () => {
+  const child = run(`
+    import fs from 'node:fs'
+    const { write } = fs
+    const failure = Object.assign(new Error('full'), { code: 'ENOSPC' })
+    fs.write = (...args) => setImmediate(args.at(-1), failure)
+    log.info('while it is full')
+    for (let n = 0; n < 10; n++) await new Promise(setImmediate)
+    fs.write = write
+    log.info('afterwards')
+    for (let n = 0; n < 10; n++) await new Promise((resolve) => setTimeout(resolve, 10))
+    log.info('last but one')
+    log.info('last')
+    process.exit()`)
+  const printed = (await text(child.stdout)).match(/(?<="msg":")[^"]+/g)
+  expect(printed?.toSorted()).toEqual(['afterwards', 'last', 'last but one', 'while it is full'])
 })
 
 test('a reader that does not read costs neither time nor more than some memory', async () => {

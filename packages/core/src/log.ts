@@ -35,14 +35,19 @@ const ignore = () => true
 /** What a write says once the terminal is closed, or the reader of the pipe has gone. */
 const NOBODY_READS = ['EIO', 'EPIPE']
 
-/** Is silent from when its terminal is closed, or the reader of its pipe has gone. */
+/**
+ * No write that fails ends the process. Lines that a full disk does not take wait for the next line, as they do for a slow
+ * reader; once nobody can read them any more, there are none.
+ */
 function standardOutput(): DestinationStream {
   const stream = pino.destination({ dest: 1, maxLength: MAX_UNREAD_BYTES })
-  stream.on('error', (error: NodeJS.ErrnoException) => {
-    if (!NOBODY_READS.includes(error.code ?? '')) throw error
+  const flushSync = stream.flushSync.bind(stream)
+  stream.on('error', ({ code = '' }: NodeJS.ErrnoException) => {
     // With flushSync as it is, a process that exits would try for ever to write the rest.
-    Object.assign(stream, { write: ignore, end: ignore, flushSync: ignore, destroy: ignore })
+    stream.flushSync = ignore
+    if (NOBODY_READS.includes(code)) Object.assign(stream, { write: ignore, end: ignore, destroy: ignore })
   })
+  stream.on('write', () => (stream.flushSync = flushSync))
   return stream
 }
 
