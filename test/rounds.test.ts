@@ -203,11 +203,13 @@ test('close waits for the round in hand, and leaves the others in the queue', as
   expect(waiting).toBeGreaterThan(0)
 })
 
-/** A process of its own that consumes until it comes to the job `deadly`, which kills it. */
-function mortalConsumer({ queue }: Database, deadly: string) {
+/** A process of its own that consumes until it comes to the job `deadly`, which kills it. Its clock may be behind. */
+function mortalConsumer({ queue }: Database, deadly: string, { behindMs = 0 } = {}) {
   const code = `
     import { createConsumer } from '@ringback/core/queue'
     import { createLogger } from '@ringback/core/log'
+    const { now } = Date
+    Date.now = () => now() - ${behindMs}
     const processRound = (jobs) => jobs.map(async ({ id }) => {
       if (id === ${JSON.stringify(deadly)}) process.kill(process.pid, 'SIGKILL')
     })
@@ -283,4 +285,42 @@ test('what was postponed while the clock was a day ahead comes again soon after 
     }),
   )
   await eventually(async () => expect(times).toBe(2))
+})
+
+/** When the queue looks for jobs of dead processes again, and when what is postponed is due, in ms since 1970. */
+async function timesOf({ queue, sql }: Database) {
+  if (queue.kind === 'postgres') {
+    const [times] = await sql<[{ check: number; due: number }]>`
+      select value::float8 as check, process_at_ms::float8 as due
+      from bullmq.meta, bullmq.job
+      where field = 'stalled-check' and state = 'delayed'`
+    return times
+  }
+  const redis = new Redis(queue.url)
+  const keys = `${queue.prefix}:store`
+  const [, score] = await redis.zrange(`${keys}:delayed`, '0', '0', 'WITHSCORES')
+  const check = await redis.pexpiretime(`${keys}:stalled-check`)
+  redis.disconnect()
+  return { check, due: Math.floor(Number(score) / 4096) }
+}
+
+test('a process whose clock is behind takes no time of the others for one that is ahead', async () => {
+  await using database = await freshDatabase()
+  await using _producer = await filledQueue(database, 1)
+  const consumer = await consume(database, (jobs) =>
+    jobs.map(async () => {
+      throw new PostponedError('later', 30_000)
+    }),
+  )
+  const { due } = await eventually(async () => {
+    const times = await timesOf(database)
+    expect(times.due).toBeGreaterThan(Date.now())
+    return times
+  })
+  await consumer.close()
+  await moveTimesAhead(database)
+  await using _behind = mortalConsumer(database, 'group-0', { behindMs: 120_000 })
+  // All times are corrected at once, so this one shows that the others were looked at.
+  await eventually(async () => expect((await timesOf(database)).check).toBeLessThan(Date.now() + DAY_MS / 2))
+  expect((await timesOf(database)).due).toBe(due)
 })
