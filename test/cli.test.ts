@@ -112,6 +112,9 @@ test('what a sender chose moves no cursor and ends no line where people read it,
   const { output } = await runCli(environment, 'events', 'show', event.id)
   expect(output.replaceAll('\n', '')).not.toMatch(/[\p{Cc}\p{Cf}\u2028]/u)
   expect(JSON.parse(output)).toMatchObject({ type, payload: { type } })
+  const failed = await runCli(environment, 'replay', event.id)
+  expect(failed.output).toContain('title')
+  expect(failed.output.replaceAll('\n', '')).not.toMatch(/[\p{Cc}\p{Cf}\u2028]/u)
   expect(JSON.parse((await runCli(environment, '--json', 'events')).output)).toMatchObject({ type })
 })
 

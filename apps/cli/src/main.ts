@@ -12,6 +12,7 @@ import { addQuarantineCommand } from './commands/quarantine.ts'
 import { addReplayCommand } from './commands/replay.ts'
 import { addSendCommand } from './commands/send.ts'
 import { addSpoolCommand } from './commands/spool.ts'
+import { asLines } from './output.ts'
 import packageJson from '../package.json' with { type: 'json' }
 
 const program = new Command('ringback')
@@ -41,6 +42,6 @@ try {
   await program.parseAsync()
 } catch (error) {
   const cause = error instanceof Error && error.cause instanceof Error ? `\n  because: ${error.cause.message}` : ''
-  console.error(`${error instanceof Error ? error.message : String(error)}${cause}`)
+  console.error(asLines(`${error instanceof Error ? error.message : String(error)}${cause}`))
   process.exitCode = 1
 }

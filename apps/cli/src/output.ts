@@ -7,7 +7,12 @@ export function wantsJson(command: Command): boolean {
 
 /** Prints a value as JSON on one line, or as text for people, of one line or more. */
 export function print(command: Command, value: unknown, text: string): void {
-  console.log(wantsJson(command) ? JSON.stringify(value) : text.split('\n').map(oneLine).join('\n'))
+  console.log(wantsJson(command) ? JSON.stringify(value) : asLines(text))
+}
+
+/** A text of one line or more, of which each is as {@link oneLine} has it. */
+export function asLines(text: string): string {
+  return text.split('\n').map(oneLine).join('\n')
 }
 
 /** Characters that move the cursor, change what is on the screen or in which direction it is read, or end a line. */
