@@ -44,7 +44,10 @@ export function createApp(deps: AppDependencies): Hono<IngestEnv> {
   app.all('/callbacks/:source', (c) => receiveOrProbe(c, c.req.param('source'), undefined))
   app.all('/callbacks/:source/:token', (c) => receiveOrProbe(c, c.req.param('source'), c.req.param('token')))
   // Counted and logged like an unknown source: it may be a callback URL that was entered wrong.
-  app.notFound((c) => receiveOrProbe(c, '', undefined))
+  app.notFound(async (c) => {
+    await receiveOrProbe(c, '', undefined)
+    return c.json({ error: 'not found' }, 404)
+  })
   app.onError((error, c) => {
     deps.log.error({ err: error }, 'request.crashed')
     return c.json({ error: 'internal error' }, 500)
