@@ -31,7 +31,7 @@ function start(
   dir: string,
   own: Spool,
   onAdd: (id: string) => void | Promise<void> = () => {},
-  { isDown = false, hasRoom = true } = {},
+  { isDown = false, hasRoom = true, neverCloses = false } = {},
 ) {
   const state = {
     isDown,
@@ -65,6 +65,7 @@ function start(
         },
         async close() {
           state.producers -= 1
+          if (neverCloses) await new Promise(() => {})
         },
       }
     },
@@ -103,6 +104,15 @@ test.each([
     await eventually(() => expect(state.added.toSorted()).toEqual(['left', 'own']))
   },
 )
+
+test('a queue whose connection is never closed holds up nothing that comes later', async () => {
+  const dir = await aFolder()
+  const own = await spoolWith(join(dir, '0'), 'first')
+  const { state } = start(dir, own, undefined, { neverCloses: true })
+  await eventually(() => expect(state.added).toEqual(['first']))
+  await own.append({ id: 'second', at: 1, job: {} })
+  await eventually(() => expect(state.added).toEqual(['first', 'second']))
+})
 
 test("an ingest's own spool goes before those that nobody holds, and each is told of once", async () => {
   const dir = await aFolder()

@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { StoreJob } from '@ringback/core/callback'
 import type { Logger } from '@ringback/core/log'
 import type { Producer } from '@ringback/core/queue'
+import { closeWithin } from '@ringback/core/service'
 import { holdsGroups, openSpool, spoolFolders } from '@ringback/core/spool'
 import type { Spool, SpooledGroup } from '@ringback/core/spool'
 
@@ -23,6 +24,8 @@ export interface DrainOptions {
 }
 
 const INTERVAL_MS = 1000
+/** How long closing a producer may take: on a dead connection nobody answers the good-bye. */
+const CLOSE_MS = 1000
 
 /**
  * Moves spooled groups to the queue from now on, whenever it is up and has room: one group at a time, so that new callbacks
@@ -51,7 +54,7 @@ export function drainSpools(options: DrainOptions): { close: () => Promise<void>
     } finally {
       // Nothing has left a spool whose only file cannot be read, and it is tried every second.
       if (drained > 0) log.info({ folder: spool.folder, drained, left: spool.usage().groups }, 'spool.drained')
-      await producer.close()
+      await closeWithin({ ms: CLOSE_MS, part: 'queue of the spool', log }, producer.close)
     }
   }
 

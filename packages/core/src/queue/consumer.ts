@@ -204,6 +204,7 @@ async function createPostgresConsumer(
       // A worker that runs before its server has answered once never recovers: it retries without end and without a pause.
       await worker.waitUntilReady()
       worker.run().catch(onError)
+      // The type of a worker does not say which backend it was made with.
       const { pool } = (worker.backend as unknown as PostgresQueueBackend).connection
       const stopCorrecting = keepCorrecting(() => correctInPostgres(pool, name), onError)
       return {
