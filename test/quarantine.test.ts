@@ -173,6 +173,28 @@ test('a digest that a sender writes by itself is no credential', async () => {
   expect(response.status).toBe(401)
 })
 
+test('what jsonb does not take is let in as well, as a worker would have stored it', async () => {
+  await using database = await freshDatabase()
+  await using ingest = await startIngest(database, { config: configOf({ SALT: 'wrong' }) })
+  await using _worker = await startWorker(database, { config: configOf({}) })
+  const body = Buffer.from(
+    `{"callbacks":[${[1, 2, 3].map((id) => JSON.stringify({ ...aCallback(id), note: `note ${id}` })).join(',')}]}`
+      .replace('note 1', String.raw`a\u0000b`)
+      .replace('note 2', String.raw`a\ud800b`)
+      .replace('note 3', 'a\u00ffb'),
+    'latin1',
+  )
+  expect((await post(ingest, body)).status).toBe(401)
+  await quarantined(database, 3)
+
+  expect(await releaseEverything(database, configOf({}))).toEqual(
+    [1, 2, 3].map(() => ({ kind: 'released', as: 'verified', stored: 1, duplicates: 0 })),
+  )
+  const stored = await database.sql`
+    select payload ->> 'note' as note, position(raw in ${body}::bytea) > 0 as is_raw from events order by callback_id`
+  expect(stored).toEqual([1, 2, 3].map(() => ({ note: 'a\ufffdb', is_raw: true })))
+})
+
 test('on trust what does not pass is let in, and both rows say so', async () => {
   await using database = await freshDatabase()
   const config = configOf({})

@@ -1,4 +1,4 @@
-import { queuedCallback } from '@ringback/core/callback'
+import { queuedCallback, withCleanPayload } from '@ringback/core/callback'
 import type { Config } from '@ringback/core/config'
 import { createMatch } from '@ringback/core/filter'
 import type { WhenFailed } from '@ringback/core/filter'
@@ -96,7 +96,10 @@ async function store(
     returning id`
   if (marked.length === 0) return { kind: 'released_before' }
   const { source, method, url, headers } = row
-  const queued = callbacks.map((callback) => queuedCallback(callback, { source, method, url, headers }))
+  // A worker cleans only what Postgres has refused, because it stores thousands; here there is one item.
+  const queued = callbacks.map((callback) =>
+    withCleanPayload(queuedCallback(callback, { source, method, url, headers })),
+  )
   const matched = queued.flatMap(createMatch(config.handlers, warnWhenFailed))
   const [result] = await sql<{ stored: { stored: number; duplicates: number; deliveries: { id: string }[] } }[]>`
     select store_callbacks(

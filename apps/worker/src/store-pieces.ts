@@ -1,5 +1,5 @@
+import { withCleanPayload } from '@ringback/core/callback'
 import type { Group, QueuedCallback, QueuedDrop, QueuedRefusal } from '@ringback/core/callback'
-import { cleanJson } from '@ringback/core/clean-json'
 import type { Logger } from '@ringback/core/log'
 import type { Sql, TransactionSql } from '@ringback/core/store/connect'
 import { sqlState } from './postgres-errors.ts'
@@ -104,11 +104,6 @@ async function call(
       ${JSON.stringify(callbacks)}, ${JSON.stringify(quarantined)}, ${JSON.stringify(dropped)}, ${JSON.stringify(matched)}, true
     ) as result`
   return row!.result
-}
-
-/** Bytes that are not UTF-8 become U+FFFD here; the column `raw` keeps them. */
-function withCleanPayload(callback: QueuedCallback): QueuedCallback {
-  return { ...callback, payload: cleanJson(callback.payload ?? Buffer.from(callback.raw, 'base64').toString('utf8')) }
 }
 
 function notStorable(callback: QueuedCallback, error: Error): QueuedRefusal {

@@ -166,6 +166,14 @@ function cleanedPayload(json: Buffer): string | undefined {
   return mayHaveLargeExponents(json) ? cleanJson(json.toString('utf8')) : undefined
 }
 
+/**
+ * A callback with a payload that Postgres takes as jsonb, whatever the provider sent. Bytes that are not UTF-8 become U+FFFD
+ * here; the column `raw` keeps them.
+ */
+export function withCleanPayload(callback: QueuedCallback): QueuedCallback {
+  return { ...callback, payload: cleanJson(callback.payload ?? Buffer.from(callback.raw, 'base64').toString('utf8')) }
+}
+
 /** The longest type or call id that is stored, in UTF-16 units: both are indexed, and Postgres limits an index entry. */
 const MAX_TEXT_LENGTH = 255
 
