@@ -4,7 +4,7 @@ import { expect, test } from 'vitest'
 import { connect } from '@ringback/core/store/connect'
 import { migrate, migrationProblem } from '@ringback/core/store/migrate'
 import * as schema from '@ringback/core/store/schema'
-import { freshDatabase } from './support/ringback.ts'
+import { eventually, freshDatabase } from './support/ringback.ts'
 
 test('the typed schema and a migrated database agree on every column', async () => {
   await using database = await freshDatabase()
@@ -67,6 +67,25 @@ test('a migration finds every partition attached, for one that is not would neve
   expect(await names()).toEqual(
     ['attempts', 'deliveries', 'duplicates', 'events', 'quarantine'].map((table) => `${table}_2025w02`),
   )
+})
+
+test('a migration that waits for somebody who reads lets everybody else go first', async () => {
+  await using database = await freshDatabase()
+  await database.sql`delete from ringback_migrations where name = '0014_limited.sql'`
+  await database.sql`alter table destinations drop column limited`
+  const dump = connect(database.url, { max: 1, applicationName: 'pg_dump' })
+  const worker = connect(database.url, { max: 1, applicationName: 'a worker' })
+  await dump.unsafe('begin; select from destinations')
+
+  const migrating = migrate(database.sql)
+  await eventually(async () => {
+    expect(await dump`select from pg_locks where relation = 'destinations'::regclass and not granted`).toHaveLength(1)
+  })
+  await worker`insert into destinations (handler) values ('crm')`
+
+  await dump.unsafe('commit')
+  expect(await migrating).toEqual(['0014_limited.sql'])
+  await Promise.all([dump.end(), worker.end()])
 })
 
 test('a database that a newer version has migrated is left alone', async () => {

@@ -1,4 +1,5 @@
 import { readFile, readdir } from 'node:fs/promises'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Sql, TransactionSql } from './connect.ts'
 import { ensurePartitions } from './partitions.ts'
 
@@ -6,6 +7,16 @@ const MIGRATIONS = new URL('../../../../migrations/', import.meta.url)
 
 /** An advisory lock's key: any number that nothing else in the database locks. */
 const LOCK_KEY = 7_274_255
+
+/**
+ * How long a migration waits for a lock at a time. Whoever comes after it waits too, even if its process has been killed, so
+ * somebody who reads a table for an hour, as pg_dump does, would otherwise hold up all who store.
+ */
+const LOCK_TIMEOUT = '2s'
+const LOCK_PAUSE_MS = 2000
+const LOCK_DEADLINE_MS = 1_200_000
+/** SQLSTATEs: a lock timeout, a deadlock. */
+const MUST_WAIT = new Set<unknown>(['55P03', '40P01'])
 
 /**
  * Applies the migrations that the database lacks, in order, each in a transaction of its own; several processes may call
@@ -37,13 +48,30 @@ export async function migrate(sql: Sql): Promise<string[]> {
   return done
 }
 
-/** Applies `name` unless another process has done so in the meantime. Returns whether it was missing. */
+/**
+ * Applies `name` unless another process has done so in the meantime. Returns whether it was missing. While others use what it
+ * changes, it tries again, for 20 minutes.
+ */
 async function apply(sql: Sql, name: string): Promise<boolean> {
+  const deadline = performance.now() + LOCK_DEADLINE_MS
+  for (;;) {
+    try {
+      return await applyOnce(sql, name)
+    } catch (error) {
+      const { code } = ((error as Error).cause ?? {}) as { code?: unknown }
+      if (!MUST_WAIT.has(code) || performance.now() > deadline) throw error
+      await sleep(LOCK_PAUSE_MS)
+    }
+  }
+}
+
+async function applyOnce(sql: Sql, name: string): Promise<boolean> {
   const text = await readFile(new URL(name, MIGRATIONS), 'utf8')
   return sql.begin(async (transaction) => {
     await lock(transaction)
     if ((await appliedMigrations(transaction)).includes(name)) return false
     try {
+      await transaction`select set_config('lock_timeout', ${LOCK_TIMEOUT}, true)`
       await attachWhatIsDetached(transaction)
       await transaction.unsafe(text).simple()
     } catch (cause) {
