@@ -94,6 +94,17 @@ test('what a wrong secret of ours refused is let in once the secret is right, an
   ])
 })
 
+test('what the first version refused, which did not say what of a request it kept, is let in too', async () => {
+  await using database = await freshDatabase()
+  await using ingest = await startIngest(database, { config: configOf({ SALT: 'wrong' }) })
+  await using _worker = await startWorker(database, { config: configOf({}) })
+  await postCallbacks(ingest, aCallback(1))
+  await quarantined(database, 1)
+  await database.sql`update quarantine set scope = null`
+
+  expect(await releaseEverything(database, configOf({}))).toMatchObject([{ kind: 'released', as: 'verified' }])
+})
+
 test('a signature and a password are verified again as of the time of receipt, though the password was not kept', async () => {
   await using database = await freshDatabase()
   const config = configOf({})

@@ -17,7 +17,7 @@ export function requestsOf(
   { origin, credentialDigest }: Pick<Config, 'origin' | 'credentialDigest'>,
 ): ProviderRequest[] {
   const header = (name: string) => row.headers[name]
-  const body = row.scope === 'callback' ? (source.envelope?.([row.body]) ?? row.body) : row.body
+  const body = isOfCallback(row) ? (source.envelope?.([row.body]) ?? row.body) : row.body
   const targets = source.urlTokens.length === 0 ? [row.url] : source.urlTokens.map((token) => withToken(row.url, token))
   return targets.map((target) => ({
     method: row.method,
@@ -31,6 +31,11 @@ export function requestsOf(
     // Without a key nothing can be compared: credentials are then stored as "[redacted]", which matches none.
     credentialDigest: credentialDigest ?? ((credential) => credential),
   }))
+}
+
+/** Whether the body is that of one callback. An item from before migration 0002 does not say so, and has its id. */
+function isOfCallback({ scope, callbackId }: Quarantined): boolean {
+  return scope === null ? callbackId !== null : scope === 'callback'
 }
 
 function urlSettings(source: Source, origin: Config['origin']): Config['origin'] {
