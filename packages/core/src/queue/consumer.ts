@@ -179,9 +179,10 @@ async function createPostgresConsumer(
   work: Work,
 ): Promise<Consumer> {
   const onError = createErrorLog(log, name)
+  const config = serverConfig(server.url)
   const connection = {
     Client: SafeClient,
-    ...serverConfig(server.url),
+    ...config,
     application_name: `ringback ${name} consumer`,
     max: consumerPool(concurrency),
     keepAlive: true,
@@ -191,7 +192,7 @@ async function createPostgresConsumer(
     // Makes a query that times out end its connection. BullMQ would try to listen for jobs on a dead one again and again.
     pipeline: true,
     // What a consumer writes need not be on disk at once: if the server loses it, the job comes once more.
-    options: '-c synchronous_commit=off',
+    options: `${config.options} -c synchronous_commit=off`,
   }
   for (;;) {
     const own = { ...settings, concurrency, connection }

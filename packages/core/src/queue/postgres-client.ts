@@ -14,7 +14,7 @@ export class SafeClient extends Client {
   }
 }
 
-/** The server, TLS and role of a DATABASE_URL as options of pg, with the first host only. Throws if it cannot be read. */
+/** The server, TLS and role of a DATABASE_URL, and its sessions, as options of pg, with the first host only. Throws if it cannot be read. */
 export function serverConfig(url: string) {
   const { hosts, username, password, database, tls } = parseDatabaseUrl(url)
   return {
@@ -23,5 +23,7 @@ export function serverConfig(url: string) {
     ...(username !== undefined && { user: username }),
     ...(password !== undefined && { password }),
     ...(database !== undefined && { database }),
+    // Whatever the server or the role sets: BullMQ expects to see what others have committed, and its connections idle.
+    options: '-c default_transaction_isolation=read\\ committed -c idle_session_timeout=0',
   }
 }

@@ -66,6 +66,12 @@ export function connect(url: string, options: ConnectOptions): Sql {
       TimeZone: 'UTC',
       // If the server or the role sets another style, days and months may change places.
       DateStyle: 'ISO',
+      // The driver reads no other format of bytes, and takes them for garbage.
+      bytea_output: 'hex',
+      // A statement has to see what others committed while it waited for a lock; by a snapshot, copies would be stored twice.
+      default_transaction_isolation: 'read committed',
+      // A pool's connections idle. The longest that there is: 0, for none, the driver would leave out.
+      idle_session_timeout: 2_147_483_647,
       // Statements are prepared once, perhaps while the tables are still small, and there is an index for each of them.
       // 'off' and not false, which the driver would leave out.
       enable_seqscan: 'off',
