@@ -122,3 +122,25 @@ test('a role for people reads everything and changes nothing', async () => {
     await expect(change).rejects.toThrow(/permission denied/)
   })
 })
+
+test('in a schema of its own that role reads the same, and nothing of others in public', async () => {
+  await using database = await freshDatabase()
+  await database.sql`drop schema public cascade`
+  await database.sql`create schema public`
+  await database.sql`create schema own`
+  await database.sql`create table public.customers (id integer)`
+  const sql = connect(`${database.url}?search_path=own`, { max: 1, applicationName: 'ringback tests' })
+  await migrate(sql)
+  await database.sql`grant usage on schema public to ringback_reader`
+  await database.sql`create table public.orders (id integer)`
+  await sql.begin(async (transaction) => {
+    await transaction`set local role ringback_reader`
+    expect(await transaction`select from own.events`).toHaveLength(0)
+    for (const table of ['public.customers', 'public.orders']) {
+      const look = transaction.savepoint((savepoint) => savepoint`select from ${savepoint(table)}`)
+      await expect(look).rejects.toThrow(/permission denied for table/)
+    }
+  })
+  await sql.end()
+})
+
