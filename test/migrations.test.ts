@@ -144,3 +144,15 @@ test('in a schema of its own that role reads the same, and nothing of others in 
   await sql.end()
 })
 
+test('a Postgres that is too old is left alone, and told of', async () => {
+  await using database = await freshDatabase()
+  await database.sql`drop schema public cascade`
+  await database.sql.unsafe(`
+    create schema old;
+    create function old.current_setting(name text) returns text language sql
+      return case name when 'server_version' then '17.5' when 'server_version_num' then '170005' end`)
+  const sql = connect(`${database.url}?search_path=old,pg_catalog`, { max: 1, applicationName: 'ringback tests' })
+  await expect(migrate(sql)).rejects.toThrow(/^This is Postgres 17\.5, and Ringback needs 18 or later/)
+  expect(await sql`select to_regclass('ringback_migrations') as made`).toEqual([{ made: null }])
+  await sql.end()
+})

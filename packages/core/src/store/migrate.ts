@@ -8,6 +8,9 @@ const MIGRATIONS = new URL('../../../../migrations/', import.meta.url)
 /** An advisory lock's key: any number that nothing else in the database locks. */
 const LOCK_KEY = 7_274_255
 
+/** The oldest Postgres that has what the migrations use, as `server_version_num`. */
+export const MINIMUM_VERSION = 180_000
+
 /**
  * How long a migration waits for a lock at a time. Whoever comes after it waits too, even if its process has been killed, so
  * somebody who reads a table for an hour, as pg_dump does, would otherwise hold up all who store.
@@ -21,9 +24,15 @@ const MUST_WAIT = new Set<unknown>(['55P03', '40P01'])
 /**
  * Applies the migrations that the database lacks, in order, each in a transaction of its own; several processes may call
  * it at once. Then makes the partitions of this week and the next two. Returns the names of those it applied. Throws if
- * the database has a migration that this version does not know.
+ * the server is too old, or the database has a migration that this version does not know.
  */
 export async function migrate(sql: Sql): Promise<string[]> {
+  const [server] = await sql<[{ version: string; number: number }]>`
+    select current_setting('server_version') as version, current_setting('server_version_num')::integer as number`
+  if (server.number < MINIMUM_VERSION)
+    throw new Error(
+      `This is Postgres ${server.version}, and Ringback needs 18 or later: upgrade it, or use another server`,
+    )
   await sql.begin(async (transaction) => {
     await lock(transaction)
     await transaction`

@@ -1,5 +1,5 @@
 import type { Sql } from './connect.ts'
-import { unknownMigrations } from './migrate.ts'
+import { MINIMUM_VERSION, unknownMigrations } from './migrate.ts'
 
 /** Something about a Postgres server that loses data, or stops Ringback one day. */
 export interface UnsafeSetting {
@@ -16,7 +16,6 @@ export interface UnsafeSettingsOptions {
   now?: () => number
 }
 
-const MINIMUM_VERSION = 180_000
 const MAX_SKEW_MS = 5000
 const MAX_KEPT_WAL_BYTES = 4 * 2 ** 30
 
