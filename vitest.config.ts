@@ -15,6 +15,7 @@ const WITHOUT_QUEUE = [
   'follow',
   'migrations',
   'run-deliveries',
+  'session-settings',
   'sql-book',
   'unsafe-settings',
 ].map((name) => `test/${name}.test.ts`)

@@ -64,6 +64,32 @@ test('pools that are larger than max_connections are found', async () => {
   expect(await problems({ connectionsPerWorker: 40, workerPool: 11 })).toMatch(/1 worker may open 40/)
 })
 
+/** A role without special rights, as shared servers give. */
+async function shopRole(name: string, limit: number): Promise<string> {
+  await query(
+    async (sql) =>
+      void (await sql.unsafe(
+        `create role ${name} login password 'x' connection limit ${limit} in role ringback_reader`,
+      )),
+  )
+  return server.url.replace('ringback:ringback', `${name}:x`)
+}
+
+test('pools that are larger than the limit of their role are found', async () => {
+  const url = await shopRole('limited', 6)
+  expect(await problems({ connectionsPerWorker: 6 }, url)).toBe('')
+  expect(await problems({ connectionsPerWorker: 7 }, url)).toMatch(/limited to 6 connections, and 1 worker may open 7/)
+})
+
+test('the connections of other roles are counted by a role that may not read what they do', async () => {
+  const url = await shopRole('modest', -1)
+  const others = connect(server.url, { max: 20, applicationName: 'a web shop' })
+  // Each query opens a connection, which stays.
+  await Promise.all(Array.from({ length: 20 }, () => others`select 1`))
+  expect(await problems({ connectionsPerWorker: 10 }, url)).toMatch(/1 worker may open 10 beside 20 of others/)
+  await others.end()
+})
+
 test('a clock that is wrong is found', async () => {
   expect(await problems({ now: () => Date.now() - 20_000 })).toMatch(/clocks .* are (19|20|21) s apart/)
   expect(await problems({ now: () => Date.now() + 3000 })).toBe('')

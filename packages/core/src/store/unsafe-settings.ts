@@ -150,7 +150,8 @@ async function connections(
       count(*) filter (where application_name = 'ringback worker')::integer as "ofWorkers",
       count(*) filter (where application_name not like 'ringback %')::integer as "ofOthers"
     from pg_stat_activity
-    where backend_type = 'client backend'`
+    -- Of the sessions of other roles, a role without special rights is not shown the type.
+    where backend_type = 'client backend' or backend_type is null and usesysid is not null and datid is not null`
   const workers = Math.max(1, Math.ceil(open.ofWorkers / workerPool))
   const needed = workers * connectionsPerWorker + open.ofOthers
   const mend = `raise max_connections, lower WORKER_CONCURRENCY, or run fewer workers`
@@ -159,6 +160,18 @@ async function connections(
       {
         problem: `max_connections leaves ${allowed}, and ${workers} worker${workers === 1 ? '' : 's'} may open ${workers * connectionsPerWorker} beside ${open.ofOthers} of others`,
         mend,
+      },
+    ]
+  }
+  const [limit] = await sql<{ connections: number | null }[]>`
+    select least(nullif(rolconnlimit, -1), nullif(datconnlimit, -1)) as connections
+    from pg_roles, pg_database
+    where rolname = session_user and datname = current_database()`
+  if (limit?.connections != null && workers * connectionsPerWorker > limit.connections) {
+    return [
+      {
+        problem: `the role or the database is limited to ${limit.connections} connections, and ${workers} worker${workers === 1 ? '' : 's'} may open ${workers * connectionsPerWorker}`,
+        mend: 'raise its connection limit, lower WORKER_CONCURRENCY, or run fewer workers',
       },
     ]
   }
