@@ -1,4 +1,4 @@
--- 0023: where search_path names another schema than public, ringback_reader reads the tables there, and none of others in public.
+-- 0022: where search_path names another schema than public, ringback_reader reads the tables there, and none of others in public.
 -- Changes rights alone.
 
 do $$
