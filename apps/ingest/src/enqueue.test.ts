@@ -99,6 +99,44 @@ test('after a pause a callback goes at once, and those right behind a job go tog
   await Promise.all(rest)
 })
 
+test('right behind a job, too, one job at a time is on its way', async () => {
+  vi.useFakeTimers({ toFake: ['performance'] })
+  const { enqueuer, adds, job } = controlledQueue()
+  const first = enqueuer.enqueue([part('a')])
+  adds[0]!.succeed()
+  await first
+  await setImmediate()
+  const behind = ['b', 'c'].map((name) => enqueuer.enqueue([part(name)]))
+  const second = await job(2)
+  await setImmediate()
+  const last = enqueuer.enqueue([part('d')])
+  await setImmediate()
+  await setImmediate()
+  expect(adds).toHaveLength(2)
+  second.succeed()
+  expect(callbacksIn((await job(3)).job)).toEqual(['d'])
+  adds[2]!.succeed()
+  await Promise.all([...behind, last])
+})
+
+test('right behind a job, more than a few gather as long as each turn of the event loop brings others', async () => {
+  vi.useFakeTimers({ toFake: ['performance'] })
+  const { enqueuer, adds, job } = controlledQueue()
+  const first = enqueuer.enqueue([part('a')])
+  adds[0]!.succeed()
+  await first
+  await setImmediate()
+  const names = Array.from({ length: 15 }, (_, index) => `c${index}`)
+  const rest: Promise<void>[] = []
+  for (const name of names) {
+    rest.push(enqueuer.enqueue([part(name)]))
+    if (rest.length % 5 === 0) await setImmediate()
+  }
+  expect(callbacksIn((await job(2)).job)).toEqual(names)
+  adds[1]!.succeed()
+  await Promise.all(rest)
+})
+
 test('nothing is acknowledged before its own job is durable', async () => {
   const { enqueuer, job } = controlledQueue()
   let isDurable = false
@@ -176,12 +214,17 @@ describe('when the queue fails', () => {
     const { enqueuer, adds, job } = controlledQueue()
     const travelling = expect(enqueuer.enqueue([part('a')])).rejects.toThrow('before the deadline')
     await job(1)
+    const waiting = expect(enqueuer.enqueue([part('b')])).rejects.toThrow('before the deadline')
+    await vi.advanceTimersByTimeAsync(1000)
+    await Promise.all([travelling, waiting])
+    const behind = expect(enqueuer.enqueue([part('c')])).rejects.toThrow('before the deadline')
     await vi.advanceTimersByTimeAsync(500)
-    const later = enqueuer.enqueue([part('b')])
+    const later = enqueuer.enqueue([part('d')])
     await vi.advanceTimersByTimeAsync(500)
-    await travelling
+    await behind
     adds[0]!.succeed()
-    ;(await job(2)).succeed()
+    expect(callbacksIn((await job(2)).job)).toEqual(['d'])
+    adds[1]!.succeed()
     await later
   })
 })
