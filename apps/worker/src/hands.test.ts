@@ -20,6 +20,17 @@ test('hands are full while each of them has a job within its time', async () => 
   expect(hands.isFree(now)).toBe(true)
 })
 
+test('a job that does not say how long it may take has the time that jobs have', async () => {
+  const hands = createHands(1, 60_000)
+  const now = performance.now()
+  const { promise, resolve } = Promise.withResolvers<void>()
+  const taken = hands.take(() => promise)
+  expect(hands.isFree(now + 59_000)).toBe(false)
+  expect(hands.isFree(now + 90_000)).toBe(true)
+  resolve()
+  await taken
+})
+
 test('whatever begins, ends, fails or has an answer is a move', async () => {
   const hands = createHands(1, 1000)
   const moved = async (work: () => unknown) => {

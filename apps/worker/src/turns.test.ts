@@ -54,4 +54,6 @@ test('a job that has ended, or has waited in vain, is no longer in hand', async 
   const next = turns.begin('a')
   turns.end('a')
   expect(await next).toBe(true)
+  for (const handler of ['b', 'c']) expect(await turns.begin(handler)).toBe(true)
+  expect(turns.isCrowded()).toBe(true)
 })
