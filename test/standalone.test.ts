@@ -8,7 +8,15 @@ import { connect } from '@ringback/core/store/connect'
 import { demoCredentials } from '@ringback/core/providers/voximplant'
 import { freePort } from './support/free-port.ts'
 import { configFile, ingestPort, npmStart, runApp, temporaryFolder } from './support/processes.ts'
-import { aCallback, eventually, freshDatabase, ownRedis, post, postCallbacks } from './support/ringback.ts'
+import {
+  aCallback,
+  environmentFor,
+  eventually,
+  freshDatabase,
+  ownRedis,
+  post,
+  postCallbacks,
+} from './support/ringback.ts'
 
 // `npm start` without its first half, which brings Node.js and the dependencies; .ci/run does that half for real.
 
@@ -36,6 +44,10 @@ test('with nothing installed and nothing set: the printed callback is stored, su
     const [, databaseUrl] = await ringback.prints(/psql (\S+)/)
     expect(ringback.output()).toContain('demo credentials, which are public')
     expect(url).toMatch(/^http:\/\/127\.0\.0\.1:/)
+    // Any address of this machine but the one: whoever knows the credentials comes from another.
+    await expect(fetch(url!.replace('127.0.0.1', '127.0.0.2'), { method: 'POST', body: body! })).rejects.toThrow(
+      'fetch failed',
+    )
     callback = (JSON.parse(body!) as { callbacks: Record<string, unknown>[] }).callbacks[0]!
     expect((await fetch(url!, { method: 'POST', body: body! })).status).toBe(200)
     const sql = connect(databaseUrl!, { max: 1, applicationName: 'ringback tests' })
@@ -65,6 +77,14 @@ test('with nothing installed and nothing set: the printed callback is stored, su
   expect((await postCallbacks({ port }, callback)).status).toBe(200)
   again.child.kill('SIGINT')
   expect(await again.ended).toBe(0)
+})
+
+test('an ingest by itself, too, listens to this machine only while its credentials are the public ones', async () => {
+  await using database = await freshDatabase()
+  await using ingest = runApp('ingest', { ...(await environmentFor(database)), PORT: '0' })
+  const port = await ingestPort(ingest)
+  expect((await fetch(`http://127.0.0.1:${port}/livez`)).status).toBe(200)
+  await expect(fetch(`http://127.0.0.2:${port}/livez`)).rejects.toThrow('fetch failed')
 })
 
 test('npm start that is stopped finishes what is in hand, and then stops its Postgres, whomever the signal reaches', async () => {

@@ -1,8 +1,8 @@
 import { resolveConfig } from '@ringback/core/config'
 import { createLogger } from '@ringback/core/log'
-import { voximplant } from '@ringback/core/providers/voximplant'
+import { demoCredentials, voximplant } from '@ringback/core/providers/voximplant'
 import { expect, test } from 'vitest'
-import { createIngest } from './ingest.ts'
+import { createIngest, safeHostname } from './ingest.ts'
 
 test.each([
   ['nobody', /ROOT_SOURCE names "nobody", which is no source that is on; those are: secret/],
@@ -24,3 +24,17 @@ test.each([
     await expect(starting).rejects.toThrow(text)
   },
 )
+
+test('with credentials that everybody knows only this machine may send, and the log says so', () => {
+  const { accountId, apiKey, salt } = demoCredentials
+  const demo = voximplant({ accounts: [{ accountId, apiKey, salts: [salt] }] })
+  const own = voximplant({ accounts: [{ accountId, apiKey: 'own', salts: ['own'] }] })
+  const lines: string[] = []
+  const log = createLogger('test', 'info', { write: (line) => void lines.push(line) })
+  expect(safeHostname(resolveConfig({ sources: { own } }, {}), '0.0.0.0', log)).toBe('0.0.0.0')
+  expect(lines).toEqual([])
+  expect(safeHostname(resolveConfig({ sources: { own, demo } }, {}), '0.0.0.0', log)).toBe('127.0.0.1')
+  expect(lines.map((line) => JSON.parse(line) as unknown)).toMatchObject([
+    { msg: 'credentials.demo', sources: ['demo'], hostname: '127.0.0.1' },
+  ])
+})
