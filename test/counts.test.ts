@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { freshDatabase, groupOf, queued, storeOneByOne } from './support/ringback.ts'
+import { eventually, freshDatabase, groupOf, queued, startWorker, storeOneByOne } from './support/ringback.ts'
 
 test('daily counts are those of the events, at every moment, while many workers store, repeat and fold', async () => {
   await using database = await freshDatabase()
@@ -36,6 +36,15 @@ test('daily counts are those of the events, at every moment, while many workers 
   await sql`select fold_event_counts()`
   expect(await sql`select from event_counts_appended`).toHaveLength(0)
   expect(await sql`select sum(events)::integer as events from event_counts`).toEqual([{ events: 1210 }])
+})
+
+test('a worker folds the counts of what was stored, so that those that are added up for a day stay few', async () => {
+  await using database = await freshDatabase()
+  const { sql } = database
+  await storeOneByOne(database)(groupOf([queued('1')]))
+  expect(await sql`select from event_counts_appended`).toHaveLength(1)
+  await using _worker = await startWorker(database)
+  await eventually(async () => expect(await sql`select from event_counts_appended`).toHaveLength(0))
 })
 
 test('everything in the schema says what it means', async () => {

@@ -2,7 +2,7 @@ import { expect, test } from 'vitest'
 import { connect } from '@ringback/core/store/connect'
 import { ensurePartitions } from '@ringback/core/store/partitions'
 import { databaseOn, ownPostgres } from './support/postgres-server.ts'
-import { freshDatabase, groupOf, idAt, queued, storeOneByOne } from './support/ringback.ts'
+import { eventually, freshDatabase, groupOf, idAt, queued, startWorker, storeOneByOne } from './support/ringback.ts'
 
 // Postgres lets a session overlook a partition that is attached while the session reads the list of a table's partitions.
 
@@ -54,6 +54,20 @@ test('partitions that are made ahead are announced once they are attached, and n
   const after = await changes()
   expect(after.attached).not.toBe(before.attached)
   expect(Number(after.announced)).toBeGreaterThan(Number(after.attached))
+})
+
+test('a worker makes the partitions of the next week before anything comes for them', async () => {
+  await using database = await freshDatabase()
+  const { sql } = database
+  const next = async () => {
+    const [row] = await sql<{ name: string; isThere: boolean }[]>`
+      select name, to_regclass(name) is not null as "isThere"
+      from to_char(now() at time zone 'UTC' + interval '7 days', '"events_"IYYY"w"IW') as name`
+    return row!
+  }
+  await sql`drop table ${sql((await next()).name)}`
+  await using _worker = await startWorker(database)
+  await eventually(async () => expect(await next()).toMatchObject({ isThere: true }))
 })
 
 test('partitions of every table are announced, so that deliveries are not lost from sight where events are found', async () => {

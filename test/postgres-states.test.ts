@@ -8,6 +8,7 @@ import { afterAll, beforeAll, expect, inject, test } from 'vitest'
 import type { Config } from '@ringback/core/config'
 import { code } from '@ringback/core/handlers'
 import { createLogger } from '@ringback/core/log'
+import { createRegistry } from '@ringback/core/metrics'
 import { createConsumer, createProducer, migrateQueue } from '@ringback/core/queue'
 import type { QueueJob, QueueServer } from '@ringback/core/queue'
 import { connect } from '@ringback/core/store/connect'
@@ -60,6 +61,7 @@ async function startAll(
     ],
   })
   const lines: string[] = []
+  const registry = createRegistry()
   const log = createLogger('test', 'info', { write: (line) => void lines.push(line) })
   const accepted: string[] = []
   let next = 0
@@ -71,6 +73,7 @@ async function startAll(
       databaseUrl,
       queue,
       log,
+      registry,
       longestStatementMs: LONGEST_STATEMENT_MS,
       ...(postponedMs !== undefined && { postponedMs }),
     }),
@@ -78,6 +81,7 @@ async function startAll(
   const resources = stack.move()
   return {
     worker,
+    registry,
     runs,
     accepted,
     hasSaid: async (text: string) => lines.some((line) => line.includes(text)),
@@ -244,6 +248,7 @@ test('what is locked, or monstrous, lets others go first; one that alone cannot 
   await using ringback = await startAll(database, { postponedMs: 200 })
   await ringback.send(1)
   await ringback.said('group.postponed')
+  expect(await ringback.registry.metrics()).toMatch(/^ringback_groups_postponed_total\{reason="not_stored"\} [1-9]/m)
   await ringback.send(10)
   await eventually(async () => expect(await database.sql`select from events`).toHaveLength(10))
   await eventually(async () => {

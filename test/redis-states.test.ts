@@ -4,6 +4,7 @@ import { code } from '@ringback/core/handlers'
 import type { HandledEvent } from '@ringback/core/handlers'
 import { createConsumer, createProducer, unsafeQueueSettings } from '@ringback/core/queue'
 import type { QueueJob, QueueServer } from '@ringback/core/queue'
+import { createLogger } from '@ringback/core/log'
 import { expect, test } from 'vitest'
 import { expectStored, startLoad, storesMore } from './support/load.ts'
 import { startRedis } from './support/redis-servers.ts'
@@ -287,15 +288,19 @@ test('a shard that takes nothing is left out until it does again, and nothing is
   expect((await producer.state()).oldestAgeMs).toBeGreaterThan(0)
 })
 
-test('a Redis that does not permit CONFIG is used, and its settings are asked for', async () => {
+test('a Redis that does not permit CONFIG is used, its settings are asked for, and ingest tells of it when it starts', async () => {
   await using redis = await startRedis()
   await redis.client.call('ACL', 'SETUSER', 'default', '-config')
   await using database = { ...(await freshDatabase()), queue: on(redis) }
-  await using ingest = await startIngest(database)
+  const lines: string[] = []
+  const telling = createLogger('test', 'warn', { write: (line) => void lines.push(line) })
+  await using ingest = await startIngest(database, { log: telling })
   await using _worker = await startWorker(database)
   const load = startLoad(ingest.port)
   await storesMore(database, load, 20)
   await load.end()
+  const told = () => lines.filter((line) => line.includes('"queue.unsafe"')).join()
+  await eventually(async () => expect(told()).toContain('its settings cannot be read'))
   const problems = await unsafeQueueSettings(database.queue)
   expect(problems).toContainEqual(expect.stringContaining('its settings cannot be read'))
   expect(problems).toContainEqual(expect.stringContaining('maxmemory is not set'))

@@ -1,12 +1,17 @@
 import { randomBytes } from 'node:crypto'
-import { mkdir, readFile, readdir, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { expect, test } from 'vitest'
+import { expect, onTestFinished, test } from 'vitest'
 import { storeJob } from '@ringback/core/callback'
+import { env } from '@ringback/core/config'
+import { createLogger } from '@ringback/core/log'
+import { createRegistry } from '@ringback/core/metrics'
+import { voximplant } from '@ringback/core/providers/voximplant'
 import { holdsGroups, openSpool } from '@ringback/core/spool'
 import { runCli, temporaryFolder } from './support/processes.ts'
 import {
   aCallback,
+  configWith,
   environmentFor,
   eventually,
   freshDatabase,
@@ -153,12 +158,40 @@ test('where the folder cannot be written ingest starts, and refuses only while t
   expect(await ingest.ready()).toBe(false)
 })
 
+test('ingest tells when it starts of a spool that does not last, and of sources that are off or take what is forged', async () => {
+  await using database = await freshDatabase()
+  const dir = await mkdtemp('/dev/shm/ringback-spool-')
+  onTestFinished(() => rm(dir, { recursive: true }))
+  const accounts = [{ accountId: '1', apiKey: 'key', salts: ['salt'] }]
+  const config = configWith({
+    sources: {
+      watched: voximplant({ accounts, shadow: true }),
+      unsigned: voximplant({ urlTokens: 'token' }),
+      unset: voximplant({ accounts: [{ accountId: env('NOT_SET'), apiKey: env('NOT_SET'), salts: [env('NOT_SET')] }] }),
+    },
+  })
+  const lines: string[] = []
+  const telling = createLogger('test', 'warn', { write: (line) => void lines.push(line) })
+  await using _ingest = await startIngest(database, { config, log: telling, spool: { dir, maxBytes: MAX_BYTES } })
+  const told = lines.map((line) => JSON.parse(line) as { msg: string; source?: string })
+  expect(told.map(({ msg, source }) => (source === undefined ? msg : `${msg} ${source}`)).toSorted()).toEqual([
+    'source.off unset',
+    'source.shadow watched',
+    'source.unsigned unsigned',
+    'spool.unsafe',
+  ])
+})
+
 test('a spool that is full refuses, and what it holds is kept', async () => {
   await using database = await freshDatabase()
   await using way = await proxyTo(database.queue.url)
   await using dir = await temporaryFolder()
   const queue = { ...database.queue, url: way.url }
-  await using ingest = await startIngest(database, { queue, spool: { dir: dir.path, maxBytes: 4000 } })
+  const registry = createRegistry()
+  await using ingest = await startIngest(database, { queue, spool: { dir: dir.path, maxBytes: 4000 }, registry })
+  const metric = async (name: string) =>
+    Number(new RegExp(`^ringback_spool_${name} (.+)$`, 'm').exec(await registry.metrics())?.[1])
+  expect([await metric('groups'), await metric('bytes'), await metric('oldest_age_seconds')]).toEqual([0, 0, 0])
   await way.cut()
   let accepted = 0
   await eventually(async () => {
@@ -168,6 +201,10 @@ test('a spool that is full refuses, and what it holds is kept', async () => {
   })
   expect(accepted).toBeGreaterThan(0)
   expect(await ingest.ready()).toBe(false)
+  expect(await metric('groups')).toBeGreaterThanOrEqual(accepted)
+  expect(await metric('bytes')).toBeGreaterThan(1000)
+  expect(await metric('bytes')).toBeLessThanOrEqual(4000)
+  expect(await metric('oldest_age_seconds')).toBeGreaterThan(0)
   await way.restore()
   await using _worker = await startWorker(database)
   await eventually(async () => expect((await postCallbacks(ingest, aCallback(accepted + 1))).status).toBe(200))

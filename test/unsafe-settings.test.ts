@@ -3,8 +3,10 @@ import { connect } from '@ringback/core/store/connect'
 import { migrate, unknownMigrations } from '@ringback/core/store/migrate'
 import { unsafeDatabaseSettings } from '@ringback/core/store/unsafe-settings'
 import type { UnsafeSettingsOptions } from '@ringback/core/store/unsafe-settings'
-import { ownPostgres } from './support/postgres-server.ts'
+import { createLogger } from '@ringback/core/log'
+import { databaseOn, ownPostgres } from './support/postgres-server.ts'
 import type { PostgresServer } from './support/postgres-server.ts'
+import { eventually, startWorker } from './support/ringback.ts'
 
 let server: PostgresServer
 
@@ -49,6 +51,20 @@ test.each(SETTINGS)('%s off is found', async (name, problem) => {
     await sql`select pg_reload_conf()`
   })
   await expect.poll(() => problems()).toBe('')
+})
+
+test('a worker tells of what is unsafe when it starts', async () => {
+  await using database = await databaseOn(server)
+  await query(
+    async (sql) =>
+      void (await sql.unsafe(`alter database ${database.sql.options.database} set synchronous_commit = off`)),
+  )
+  const lines: string[] = []
+  const log = createLogger('test', 'warn', { write: (line) => void lines.push(line) })
+  await using _worker = await startWorker(database, { log })
+  await eventually(async () =>
+    expect(lines.filter((line) => line.includes('"database.unsafe"')).join()).toContain('synchronous_commit is off'),
+  )
 })
 
 test('a database that takes no writes is found', async () => {
