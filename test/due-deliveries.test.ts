@@ -212,6 +212,7 @@ test('what no handler is there for is given ten minutes, and is not taken out of
   await buryWithoutHandler({ sql, handlers, onDead, log, signal })
   expect(await sql`select from deliveries where status = 'pending'`).toHaveLength(3)
   await buryWithoutHandler({ sql, handlers: [], onDead, log, signal })
+  await buryWithoutHandler({ sql, handlers: [], onDead, log, signal })
   expect(dead).toEqual(['all 1'])
   expect(
     await sql`

@@ -8,6 +8,16 @@ test('ready means that every part has answered', async () => {
   expect(await createReady([answers, fails], 1000)()).toBe(false)
 })
 
+test('a part that has answered is asked again the next time', async () => {
+  let isUp = true
+  const ready = createReady([() => (isUp ? Promise.resolve() : Promise.reject(new Error('no')))], 1000)
+  expect(await ready()).toBe(true)
+  isUp = false
+  expect(await ready()).toBe(false)
+  isUp = true
+  expect(await ready()).toBe(true)
+})
+
 test('a part that does not answer makes nobody wait, and is asked once until it does', async () => {
   let asked = 0
   const answer = Promise.withResolvers<void>()

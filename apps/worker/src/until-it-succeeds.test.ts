@@ -34,3 +34,15 @@ test('a worker that waits says why once, again when that changes, and else every
 test('what succeeds at once says nothing', async () => {
   expect(await tried([])).toEqual({ result: 'done', said: [] })
 })
+
+test('where the wait between two tries is given up, nothing more is tried', async () => {
+  let tries = 0
+  const pause = () => Promise.reject(new Error('stopping'))
+  const untilItSucceeds = createUntilItSucceeds({ log: { warn: () => {} }, pause })
+  const done = untilItSucceeds(async () => {
+    tries += 1
+    if (tries < 3) throw new Error('away')
+  })
+  await expect(done).rejects.toThrow('stopping')
+  expect(tries).toBe(1)
+})
