@@ -52,6 +52,7 @@ test.each<[string, object, RegExp]>([
   ['another scheme', { url: 'ftp://example.com' }, /url must begin with https/],
   ['a file', { url: 'file:///etc/passwd' }, /url must begin with https/],
   ['no URL', { url: 'https://' }, /url is no URL/],
+  ['a user in the URL', { url: 'https://hush@example.com' }, /use basicAuth/],
   ['a password in the URL', { url: 'https://user:hush@example.com' }, /use basicAuth/],
   [
     'a private address',
@@ -67,6 +68,7 @@ test.each<[string, object, RegExp]>([
   ['an unknown form', { url, as: 'xml' }, /as: Invalid option/],
   ['two kinds of authorization', { url, bearerToken: 'a', headers: { Authorization: 'b' } }, /exclude each other/],
   ['a header of the connection', { url, headers: { Host: 'a' } }, /host is written by forward itself/],
+  ['a name that no header has', { url, headers: { 'a b': 'hush' } }, /headers: "a b" is no name of a header/],
   ['a header with a line end', { url, headers: { a: 'hush\r\nb: c' } }, /headers\.a has characters/],
   ['a signing secret that is none', { url, sign: { secrets: 'hush' } }, /sign\.secrets: a secret is "whsec_"/],
   ['no signing secret', { url, sign: { secrets: [env('SECRET')] } }, /none of them is set/],
