@@ -5,7 +5,7 @@ export interface RetryPolicy {
   /** Wait before the second attempt; doubled before each further one. */
   firstDelayMs: number
   maxDelayMs: number
-  /** Waits before the second attempt, the third and so on, in place of doubled ones; the last one repeats. */
+  /** Waits before the second attempt, the third and so on, in place of doubled ones, at least one; the last one repeats. */
   delaysMs?: number[] | undefined
   /** How long after the event was stored another attempt still makes sense. Unlimited where it is left out. */
   maxAgeMs?: number | undefined
@@ -63,7 +63,7 @@ function askedFor(retryAfterMs = 0): number {
 }
 
 function baseDelayMs({ firstDelayMs, maxDelayMs, delaysMs }: RetryPolicy, attempt: number): number {
-  if (delaysMs !== undefined && delaysMs.length > 0) return delaysMs[Math.min(attempt, delaysMs.length) - 1]!
+  if (delaysMs !== undefined) return delaysMs[Math.min(attempt, delaysMs.length) - 1]!
   // 2 ** 1023 is the last finite power; the far end is Infinity and maxDelayMs wins.
   return Math.min(firstDelayMs * 2 ** (attempt - 1), maxDelayMs)
 }
