@@ -127,6 +127,16 @@ test("an ingest's own spool goes before those that nobody holds, and each is tol
   expect(state.producers).toBe(0)
 })
 
+test('a spool that another process holds is left to it, and nothing is said of that', async () => {
+  const dir = await aFolder()
+  const own = await spoolWith(join(dir, '0'))
+  const held = await spoolWith(join(dir, '1'), 'held')
+  onTestFinished(held.close)
+  const { state } = start(dir, own)
+  await looked(state)
+  expect(state).toMatchObject({ added: [], lines: [] })
+})
+
 test('the log says how many groups the queue was given, also where others came to the spool meanwhile', async () => {
   const dir = await aFolder()
   const own = await spoolWith(join(dir, '0'), 'a')
