@@ -31,7 +31,7 @@ function start(
   dir: string,
   own: Spool,
   onAdd: (id: string) => void | Promise<void> = () => {},
-  { isDown = false, hasRoom = true, neverCloses = false } = {},
+  { isDown = false, hasRoom = true, neverCloses = false, intervalMs = 5 } = {},
 ) {
   const state = {
     isDown,
@@ -73,7 +73,7 @@ function start(
       state.looks += 1
       return state.isDown
     },
-    intervalMs: 5,
+    intervalMs,
   })
   onTestFinished(async () => {
     await drains.close()
@@ -125,6 +125,18 @@ test("an ingest's own spool goes before those that nobody holds, and each is tol
   await sleep(50)
   expect(state.lines).toEqual(lines)
   expect(state.producers).toBe(0)
+})
+
+test('between two looks at the spools there is a pause, which ends when ingest does', async () => {
+  const dir = await aFolder()
+  const own = await spoolWith(join(dir, '0'))
+  await (await spoolWith(join(dir, '1'), 'left')).close()
+  const { state, close } = start(dir, own, undefined, { intervalMs: 60_000 })
+  await eventually(() => expect(state.lines).toEqual(['spool.adopted', 'spool.drained']))
+  await (await spoolWith(join(dir, '2'), 'later')).close()
+  await sleep(50)
+  expect(state.added).toEqual(['left'])
+  await close()
 })
 
 test('a spool that another process holds is left to it, and nothing is said of that', async () => {

@@ -303,7 +303,9 @@ test('counts of what is not kept are sent once, under the same id until they arr
   vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
   const { enqueuer, adds } = controlledQueue()
   for (let index = 0; index < 5; index++) enqueuer.countDropped('voximplant', 'hash_mismatch')
+  enqueuer.countDropped('voximplant', 'too_large')
   await vi.advanceTimersByTimeAsync(1000)
+  expect(adds).toHaveLength(1)
   enqueuer.countDropped('voximplant', 'hash_mismatch')
   adds[0]!.fail(new Error('timed out, perhaps applied'))
   await vi.advanceTimersByTimeAsync(1000)
@@ -311,7 +313,7 @@ test('counts of what is not kept are sent once, under the same id until they arr
   adds[1]!.succeed()
   await vi.advanceTimersByTimeAsync(1000)
   const counts = [adds[1]!, adds[2]!].flatMap(({ job }) => JSON.parse(job.dropped) as QueuedDrop[])
-  expect(counts.map(({ count }) => count)).toEqual([5, 1])
+  expect(counts.map(({ count }) => count)).toEqual([5, 1, 1])
 })
 
 test('what is counted when ingest ends is sent before the queue is closed', async () => {

@@ -67,8 +67,8 @@ test('the header that carries signatures by configuration is kept, whatever they
   })
 })
 
-test('a header that is to be kept is kept where it belongs to the connection', () => {
-  const rules = { keptHeaders: ['host'], credentialHeaders: [] }
+test('a header that is to be kept is kept where it belongs to the connection, and only if it came', () => {
+  const rules = { keptHeaders: ['host', 'x-not-sent'], credentialHeaders: [] }
   expect(headersToKeep({ host: 'h', connection: 'close' }, rules, redact, 8192)).toEqual({ host: 'h' })
 })
 
