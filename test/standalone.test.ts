@@ -1,5 +1,5 @@
 import { once } from 'node:events'
-import { chmod, mkdir, stat, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, readFile, stat, writeFile } from 'node:fs/promises'
 import { connect as connectTo, createServer } from 'node:net'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
@@ -85,6 +85,23 @@ test('an ingest by itself, too, listens to this machine only while its credentia
   const port = await ingestPort(ingest)
   expect((await fetch(`http://127.0.0.1:${port}/livez`)).status).toBe(200)
   await expect(fetch(`http://127.0.0.2:${port}/livez`)).rejects.toThrow('fetch failed')
+})
+
+test('a Postgres that has ended by itself is started again, and what came meanwhile is stored', async () => {
+  await using folder = await temporaryFolder()
+  await chmod(folder.path, 0o755)
+  const data = join(folder.path, 'data')
+  await using ringback = runApp('standalone', await environmentIn(data))
+  const port = await ingestPort(ringback)
+  const [, databaseUrl] = await ringback.prints(/psql (\S+)/)
+  const [pid] = (await readFile(join(data, 'postgres/postmaster.pid'), 'utf8')).split('\n')
+  process.kill(Number(pid), 'SIGQUIT') // an immediate shutdown
+  expect((await postCallbacks({ port }, aCallback(1))).status).toBe(200)
+  const sql = connect(databaseUrl!, { max: 1, applicationName: 'ringback tests' })
+  await eventually(async () => expect(await sql`select from events`).toHaveLength(1))
+  await sql.end()
+  ringback.child.kill('SIGTERM')
+  expect(await ringback.ended).toBe(0)
 })
 
 test('npm start that is stopped finishes what is in hand, and then stops its Postgres, whomever the signal reaches', async () => {

@@ -30,6 +30,8 @@ export interface EmbeddedPostgresOptions {
   /** The folder, made if need be. Default: `.ringback`, or one under /var/lib if the server's account cannot enter that. */
   dataDir?: string | undefined
   port: number
+  /** Whether a server that ends by itself, as on a full disk, is started again until that succeeds. */
+  keepsRunning?: boolean
   /** Server settings as `name=value`, besides those that suit a small machine. */
   settings?: string[]
 }
@@ -53,6 +55,7 @@ const SHARED_DIR = '/var/lib/ringback'
 export async function startPostgres({
   dataDir: wantedDir,
   port,
+  keepsRunning = false,
   settings = [],
 }: EmbeddedPostgresOptions): Promise<EmbeddedPostgres> {
   const account = serverAccount()
@@ -61,7 +64,7 @@ export async function startPostgres({
   const starting = lockDataDir(dataDir)
   if (starting === undefined) throw usedByAnother(dataDir)
   try {
-    return await startIn(dataDir, account, { port, settings })
+    return await startIn(dataDir, account, { port, keepsRunning, settings })
   } finally {
     starting.unlock()
   }
@@ -70,7 +73,7 @@ export async function startPostgres({
 async function startIn(
   dataDir: string,
   account: Account,
-  { port, settings }: { port: number; settings: string[] },
+  { port, keepsRunning, settings }: { port: number; keepsRunning: boolean; settings: string[] },
 ): Promise<EmbeddedPostgres> {
   const programs = await reachablePrograms(await findPrograms(), account)
   const cluster = join(dataDir, 'postgres')
@@ -82,14 +85,32 @@ async function startIn(
     await (await hold(runningOn, dataDir)).end()
     await stop()
   }
-  const session =
-    runningOn === port
-      ? await hold(port, dataDir)
-      : await start(programs, cluster, account, { dataDir, port, settings })
+  const startAnew = () => start(programs, cluster, account, { dataDir, port, settings })
+  let session = runningOn === port ? await hold(port, dataDir) : await startAnew()
+  const stopping = new AbortController()
+  const { signal } = stopping
+
+  async function keepRunning(): Promise<void> {
+    while (!signal.aborted) {
+      await sleep(CHECK_INTERVAL_MS, undefined, { signal }).catch(() => undefined)
+      const answers = await session`select`.then(
+        () => true,
+        () => false,
+      )
+      if (answers || signal.aborted || (await runningPort(programs, cluster, account)) !== undefined) continue
+      await session.end()
+      // What hinders it is in the server's log; the next turn tries again.
+      session = await startAnew().catch(() => session)
+    }
+  }
+  const kept = keepsRunning ? keepRunning() : undefined
+
   return {
     url: embeddedDatabaseUrl(port),
     dataDir,
     async stop() {
+      stopping.abort()
+      await kept
       await session.end()
       await stop()
     },
@@ -228,6 +249,7 @@ async function runningPort(programs: Programs, cluster: string, account: Account
 }
 
 const START_DEADLINE_MS = 60_000
+const CHECK_INTERVAL_MS = 1000
 
 async function start(
   programs: Programs,

@@ -72,6 +72,7 @@ await runService(async (stopping) => {
       const postgres = await startPostgres({
         dataDir: environment.RINGBACK_DATA_DIR,
         port: environment.EMBEDDED_POSTGRES_PORT,
+        keepsRunning: true,
       })
       started.push({ close: postgres.stop })
       databaseUrl = postgres.url
