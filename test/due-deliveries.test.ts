@@ -88,15 +88,32 @@ test('what is not due yet, what is in somebody’s hand and what another scanner
   expect(row).toEqual({ callback_id: '4' })
 })
 
-test('nothing is taken while the workers have enough to do, nor for a handler that has as many jobs as it may', async () => {
+test('what is due for a handler that has as many jobs as it may is run here, one job at a time', async () => {
+  await using database = await freshDatabase()
+  await dueDeliveries(database, 251)
+  const ran: number[] = []
+  const { promise: isOver, resolve: end } = Promise.withResolvers<void>()
+  const { scan, finish } = scanner(database, {
+    isFull: (handler) => handler === 'all',
+    runDeliveries({ deliveries }) {
+      ran.push(deliveries.length)
+      return isOver
+    },
+  })
+  for (let times = 0; times < 3; times++) expect(await scan()).toMatchObject({ taken: 0 })
+  expect(ran).toEqual([250])
+  end()
+  await finish()
+  expect(await scan()).toEqual({ taken: 0, more: false })
+  expect(ran).toEqual([250, 1])
+})
+
+test('nothing is taken while the workers have enough to do', async () => {
   await using database = await freshDatabase()
   await dueDeliveries(database, 1)
   const busy = scanner(database, { waitingJobs: async () => 1001 })
-  const full = scanner(database, { isFull: (handler) => handler === 'all' })
-  for (const { scan, jobs } of [busy, full]) {
-    expect(await scan()).toEqual({ taken: 0, more: false })
-    expect(jobs).toEqual([])
-  }
+  expect(await busy.scan()).toEqual({ taken: 0, more: false })
+  expect(busy.jobs).toEqual([])
   expect(await scanner(database, { waitingJobs: async () => 1000 }).scan()).toMatchObject({ taken: 1 })
 })
 

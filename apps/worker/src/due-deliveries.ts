@@ -8,11 +8,11 @@ export interface ScanDependencies {
   sql: Sql
   handlers: readonly Handler[]
   enqueueDeliveries: (job: DeliveriesJob) => Promise<void>
-  /** Runs a job without the queue, just as a worker that takes it from the queue. */
+  /** Runs a job without the queue, like a worker that takes it from the queue, but with the handler's next turn. */
   runDeliveries: (job: DeliveriesJob) => Promise<void>
   /** Resolves to how many deliveries jobs wait for a worker. */
   waitingJobs: () => Promise<number>
-  /** Whether a handler has as many jobs in hand as this worker allows. What is due for it then stays in Postgres. */
+  /** Whether a handler has as many jobs in hand as this worker allows. */
   isFull: (handler: string) => boolean
   /** Called for dead letters that the scanner makes. */
   onDead: (handler: string, count: number) => void
@@ -39,19 +39,18 @@ const GRACE_FOR_UNKNOWN_HANDLERS = '10 minutes'
  * The scanner: enqueues deliveries that are due and in nobody's hand. These are retries, what a crash left between
  * commit and enqueue, and attempts whose worker was not heard of again. Any number of workers may scan at once.
  *
- * While the queue does not accept them, it runs them itself, at most one job of each handler at a time: that bounds what it
- * holds, and a slow handler delays no other. An add that failed but was applied does no harm, because each attempt is
- * claimed.
+ * While the queue does not accept them, or this worker has as many jobs of the handler in hand as it may, it runs them itself,
+ * at most one job of each handler at a time: that bounds what it holds, and a slow handler delays no other. Such a job is next
+ * in turn, so that new deliveries, which come one by one, do not keep what is due out for as long as they come. An add that
+ * failed but was applied does no harm, because each attempt is claimed.
  */
 export function createScanner(deps: ScanDependencies): Scanner {
   const { log } = deps
   /** By handler. */
   const ownRuns = new Map<string, Promise<void>>()
-  const isFull = (handler: string) => ownRuns.has(handler) || deps.isFull(handler)
 
-  function runHere(job: DeliveriesJob, cause: Error): void {
-    const { handler, deliveries } = job
-    log.warn({ handler, count: deliveries.length, error: cause.message }, 'deliveries.run_without_queue')
+  function runHere(job: DeliveriesJob): void {
+    const { handler } = job
     const run = deps
       .runDeliveries(job)
       // What it has not done is due again when the lease has run out.
@@ -66,7 +65,7 @@ export function createScanner(deps: ScanDependencies): Scanner {
       let failure: Error | undefined
       const waiting = await deps.waitingJobs().catch((error: Error) => void (failure = error))
       if (waiting !== undefined && waiting > ENOUGH_WAITING_JOBS) return { more: false }
-      const { due, dead } = await takeDue({ ...deps, isFull })
+      const { due, dead } = await takeDue({ ...deps, isInHand: (handler) => ownRuns.has(handler) })
       for (const { handler } of dead) deps.onDead(handler, 1)
       for (const [handler, own] of Map.groupBy(due, (delivery) => delivery.handler)) {
         const deliveries = own.map(({ id, attempts, receivedAt }) => ({
@@ -75,8 +74,12 @@ export function createScanner(deps: ScanDependencies): Scanner {
           receivedAt,
         }))
         const job: DeliveriesJob = { version: '1', handler, deliveries }
-        if (failure === undefined) await deps.enqueueDeliveries(job).catch((error: Error) => (failure = error))
-        if (failure !== undefined) runHere(job, failure)
+        const isFull = deps.isFull(handler)
+        if (failure === undefined && !isFull)
+          await deps.enqueueDeliveries(job).catch((error: Error) => (failure = error))
+        if (failure !== undefined)
+          log.warn({ handler, count: own.length, error: failure.message }, 'deliveries.run_without_queue')
+        if (failure !== undefined || isFull) runHere(job)
       }
       return { more: due.length >= BATCH }
     },
@@ -101,10 +104,13 @@ interface Due {
 async function takeDue({
   sql,
   handlers,
-  isFull,
+  isInHand,
   log,
-}: Pick<ScanDependencies, 'sql' | 'handlers' | 'isFull' | 'log'>): Promise<{ due: Due[]; dead: Due[] }> {
-  const names = handlers.map(({ name }) => name).filter((name) => !isFull(name))
+}: Pick<ScanDependencies, 'sql' | 'handlers' | 'log'> & { isInHand: (handler: string) => boolean }): Promise<{
+  due: Due[]
+  dead: Due[]
+}> {
+  const names = handlers.map(({ name }) => name).filter((name) => !isInHand(name))
   return sql.begin(async (transaction) => {
     // Skips what another worker's scanner is taking at this moment. Rows of the same time come in any order.
     const due = await transaction<(Due & { attemptsAtReplay: number })[]>`

@@ -48,10 +48,11 @@ export interface FinishedAttempt {
 export interface DeliveryRunner {
   /**
    * Processes the data of a deliveries job: one attempt of each delivery in it, unless it was made already. Whenever
-   * attempts begin, it calls `mayTake` with the time that they may take, in ms.
+   * attempts begin, it calls `mayTake` with the time that they may take, in ms. A job that goes first has the handler's next
+   * turn.
    */
-  process: (data: unknown, mayTake?: (ms: number) => void) => Promise<void>
-  /** Whether a handler has as many jobs in hand as it may: what is due for it can stay in Postgres. */
+  process: (data: unknown, mayTake?: (ms: number) => void, goesFirst?: boolean) => Promise<void>
+  /** Whether a handler has as many jobs in hand as it may. */
   isFull: (handler: string) => boolean
   /** How many attempts are running. */
   running: () => number
@@ -87,13 +88,14 @@ export async function createRunDeliveries(deps: RunDependencies): Promise<Delive
     deps.config.handlers.filter(({ limits }) => limits !== undefined).map(({ name }) => name),
   )
 
-  async function process(data: unknown, mayTake?: (ms: number) => void): Promise<void> {
+  async function process(data: unknown, mayTake?: (ms: number) => void, goesFirst?: boolean): Promise<void> {
     const { handler: name, deliveries } = DeliveriesJob.parse(data)
     const handler = handlers.get(name)
     const runner = runners.get(name)
     // Another version of the configuration may know the handler. The scanner settles what stays without one.
     if (handler === undefined || runner === undefined) return
-    if (!(await turns.begin(name))) return deferDeliveries(deps.sql, deliveries, BUSY_WAIT_MS * (1 + deps.random()))
+    if (!(await turns.begin(name, goesFirst)))
+      return deferDeliveries(deps.sql, deliveries, BUSY_WAIT_MS * (1 + deps.random()))
     try {
       await runAll({ handler, runner }, deliveries, mayTake)
     } catch (error) {

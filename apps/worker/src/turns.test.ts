@@ -33,6 +33,21 @@ test('none waits where so many jobs are in hand that others might find no room',
   expect(await turns.begin('c')).toBe(true)
 })
 
+test('a job that goes first has the next turn, however many wait or are in hand', async () => {
+  const turns = createTurns(limits)
+  for (const handler of ['a', 'a', 'b']) expect(await turns.begin(handler)).toBe(true)
+  const order: string[] = []
+  const begun = [
+    turns.begin('a').then(() => order.push('one')),
+    turns.begin('a').then(() => order.push('another')),
+    turns.begin('a', true).then(() => order.push('first')),
+  ]
+  expect(turns.isCrowded()).toBe(true)
+  for (let ended = 0; ended < 3; ended++) turns.end('a')
+  await Promise.all(begun)
+  expect(order).toEqual(['first', 'one', 'another'])
+})
+
 test('a turn that does not come in time is given up, and never handed out twice', async () => {
   const turns = createTurns({ ...limits, perHandler: 1, maxWaitMs: 10 })
   expect(await turns.begin('a')).toBe(true)

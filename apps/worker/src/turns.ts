@@ -12,8 +12,8 @@ export interface TurnLimits {
 
 /** Decides whose job may run: a few of each handler, while some more wait for their turn. */
 export interface Turns {
-  /** Resolves to whether the job may run; if so, `end` must follow. */
-  begin: (handler: string) => Promise<boolean>
+  /** Resolves to whether the job may run; if so, `end` must follow. One that goes first has the next turn, crowded or not. */
+  begin: (handler: string, goesFirst?: boolean) => Promise<boolean>
   end: (handler: string) => void
   /** Whether another job of the handler would have to wait. */
   isFull: (handler: string) => boolean
@@ -24,19 +24,19 @@ export interface Turns {
 /** Makes the turns for the jobs of one process. */
 export function createTurns({ perHandler, crowd, maxWaitMs }: TurnLimits): Turns {
   const running = new Map<string, number>()
-  /** By handler, in the order in which they came. */
+  /** By handler, in the order of their turns. */
   const waiting = new Map<string, Set<(mayRun: boolean) => void>>()
   let inHand = 0
 
   const isFull = (handler: string) => (running.get(handler) ?? 0) >= perHandler
   const isCrowded = () => inHand >= crowd
 
-  async function begin(handler: string): Promise<boolean> {
-    if (isFull(handler) && isCrowded()) return false
+  async function begin(handler: string, goesFirst = false): Promise<boolean> {
+    if (isFull(handler) && isCrowded() && !goesFirst) return false
     inHand += 1
     if (isFull(handler)) {
       // A job that ends passes its turn on.
-      const mayRun = await turnOf(handler)
+      const mayRun = await turnOf(handler, goesFirst)
       if (!mayRun) inHand -= 1
       return mayRun
     }
@@ -44,12 +44,14 @@ export function createTurns({ perHandler, crowd, maxWaitMs }: TurnLimits): Turns
     return true
   }
 
-  function turnOf(handler: string): Promise<boolean> {
+  function turnOf(handler: string, goesFirst: boolean): Promise<boolean> {
     const own = waiting.get(handler) ?? new Set()
     waiting.set(handler, own)
     const { promise, resolve } = Promise.withResolvers<boolean>()
     const timer = setTimeout(() => resolve(own.delete(resolve) && false), maxWaitMs)
-    own.add(resolve)
+    const behind = goesFirst ? [...own] : []
+    for (const each of behind) own.delete(each)
+    for (const each of [resolve, ...behind]) own.add(each)
     return promise.finally(() => clearTimeout(timer))
   }
 

@@ -165,12 +165,13 @@ async function startWorker(options: WorkerOptions): Promise<Worker> {
   const deliveryRunner = await untilItSucceeds(() =>
     createRunDeliveries({ sql: deliveriesSql, config, random: Math.random, log, signal, onAttempt, tracing }),
   )
-  const runDeliveries = (data: unknown) => hands.deliveries.take((mayTake) => deliveryRunner.process(data, mayTake))
+  const runDeliveries = (data: unknown, goesFirst = false) =>
+    hands.deliveries.take((mayTake) => deliveryRunner.process(data, mayTake, goesFirst))
   const scanner = createScanner({
     sql,
     handlers: config.handlers,
     enqueueDeliveries,
-    runDeliveries,
+    runDeliveries: (job) => runDeliveries(job, true),
     waitingJobs: deliveriesQueue.waiting,
     isFull: deliveryRunner.isFull,
     onDead: metrics.onDead,
