@@ -70,6 +70,20 @@ test('what is due is taken once, the oldest first, until half a minute has passe
   expect(leased).toHaveLength(251)
 })
 
+test('a job holds no more of large events than one may be large, so that no backlog of them fills the memory', async () => {
+  await using database = await freshDatabase()
+  await dueDeliveries(database, 5)
+  // The oldest is the last.
+  const kib = [1, 2048, 400, 400, 600]
+  await database.sql`
+    update events set raw = decode(repeat('00', 1024 * (${JSON.stringify(kib)}::json ->> callback_id::integer - 1)::integer), 'hex')`
+  const { scan } = scanner(database)
+  expect(await scan()).toEqual({ taken: 2, more: true })
+  expect(await scan()).toEqual({ taken: 1, more: true })
+  expect(await scan()).toEqual({ taken: 1, more: true })
+  expect(await scan()).toEqual({ taken: 1, more: false })
+})
+
 test('what is not due yet, what is in somebody’s hand and what another scanner is taking is left', async () => {
   await using database = await freshDatabase()
   await dueDeliveries(database, 4)

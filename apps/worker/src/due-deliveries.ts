@@ -29,6 +29,12 @@ export interface Scanner {
 /** How many deliveries of each handler are taken at once, so that a backlog of one holds up no other. */
 const BATCH = 250
 
+/**
+ * How much a job holds of events, by their own bytes, unless it is a single one: as much as the largest callback. With its
+ * payload as text and as an object and what is sent of it, an event takes several times its bytes in a worker's memory.
+ */
+const MAX_JOB_BYTES = 1024 * 1024
+
 /** With more jobs waiting than this, workers have enough to do, and what is due may be among them already. */
 const ENOUGH_WAITING_JOBS = 1000
 
@@ -65,7 +71,7 @@ export function createScanner(deps: ScanDependencies): Scanner {
       let failure: Error | undefined
       const waiting = await deps.waitingJobs().catch((error: Error) => void (failure = error))
       if (waiting !== undefined && waiting > ENOUGH_WAITING_JOBS) return { more: false }
-      const { due, dead } = await takeDue({ ...deps, isInHand: (handler) => ownRuns.has(handler) })
+      const { due, dead, isCut } = await takeDue({ ...deps, isInHand: (handler) => ownRuns.has(handler) })
       for (const { handler } of dead) deps.onDead(handler, 1)
       for (const [handler, own] of Map.groupBy(due, (delivery) => delivery.handler)) {
         const deliveries = own.map(({ id, attempts, receivedAt }) => ({
@@ -81,7 +87,7 @@ export function createScanner(deps: ScanDependencies): Scanner {
           log.warn({ handler, count: own.length, error: failure.message }, 'deliveries.run_without_queue')
         if (failure !== undefined || isFull) runHere(job)
       }
-      return { more: due.length >= BATCH }
+      return { more: due.length >= BATCH || isCut }
     },
     finish: async () => void (await Promise.all(ownRuns.values())),
   }
@@ -92,6 +98,20 @@ interface Due {
   handler: string
   attempts: number
   receivedAt: string
+}
+
+interface Found extends Due {
+  attemptsAtReplay: number
+  /** The size of its event. */
+  bytes: number
+}
+
+/** The first deliveries of each handler, as many as one job may hold. */
+function forOneJob(found: readonly Found[]): Found[] {
+  return [...Map.groupBy(found, ({ handler }) => handler).values()].flatMap((own) => {
+    let total = 0
+    return own.filter(({ bytes }, index) => (total += bytes) <= MAX_JOB_BYTES || index === 0)
+  })
 }
 
 /**
@@ -109,13 +129,16 @@ async function takeDue({
 }: Pick<ScanDependencies, 'sql' | 'handlers' | 'log'> & { isInHand: (handler: string) => boolean }): Promise<{
   due: Due[]
   dead: Due[]
+  /** Whether more of a handler is due than one job may hold. */
+  isCut: boolean
 }> {
   const names = handlers.map(({ name }) => name).filter((name) => !isInHand(name))
   return sql.begin(async (transaction) => {
     // Skips what another worker's scanner is taking at this moment. Rows of the same time come in any order.
-    const due = await transaction<(Due & { attemptsAtReplay: number })[]>`
+    const found = await transaction<Found[]>`
       select
-        d.id, d.handler, d.attempts, d.attempts_at_replay as "attemptsAtReplay", d.event_received_at::text as "receivedAt"
+        d.id, d.handler, d.attempts, d.attempts_at_replay as "attemptsAtReplay", d.event_received_at::text as "receivedAt",
+        (select octet_length(raw) from events as e where e.id = d.event_id and e.received_at = d.event_received_at) as bytes
       from json_array_elements_text(${JSON.stringify(names)}::json) as handler
       cross join lateral (
         select *
@@ -128,7 +151,8 @@ async function takeDue({
         limit ${BATCH}
         for update skip locked
       ) as d`
-    if (due.length === 0) return { due: [], dead: [] }
+    if (found.length === 0) return { due: [], dead: [], isCut: false }
+    const due = forOneJob(found)
     const ids = JSON.stringify(due.map(({ id, attempts, receivedAt }) => ({ id, attempts, receivedAt })))
     const unrecorded = transaction`
       from json_to_recordset(${ids}::json) as d (id uuid, attempts integer, "receivedAt" timestamptz)
@@ -168,7 +192,8 @@ async function takeDue({
         as taken (id uuid, "receivedAt" timestamptz, "isExhausted" boolean)
       where d.id = taken.id and d.event_received_at = taken."receivedAt" and d.id = any(${uuidArray(taken)}::text::uuid[])`
     const isDead = ({ id }: Due) => exhausted.has(id)
-    return { due: taken.filter((delivery) => !isDead(delivery)), dead: taken.filter(isDead) }
+    const isCut = taken.length > 0 && due.length < found.length
+    return { due: taken.filter((delivery) => !isDead(delivery)), dead: taken.filter(isDead), isCut }
   })
 }
 
