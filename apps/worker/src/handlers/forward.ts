@@ -6,7 +6,7 @@ import type { AttemptReport, HandledEvent, HandlerContext } from '@ringback/core
 import type { Source } from '@ringback/core/providers/provider'
 import { valueAt } from '@ringback/core/value-at'
 import { eventFields } from './event-fields.ts'
-import { keptOf, MIN_SECRET_LENGTH, secretsOf, secretValuesOf } from './mask-secrets.ts'
+import { MIN_SECRET_LENGTH, secretsOf, secretValuesOf } from './mask-secrets.ts'
 import { createOutgoingHttp } from './outgoing-http.ts'
 import type { OutgoingHttp, OutgoingRequest } from './outgoing-http.ts'
 import type { Runner, StoredRequest } from './runner.ts'
@@ -52,11 +52,7 @@ async function deliver(
   const send = async (to: string, signal: AbortSignal, limitMs: number) => {
     const request = createRequest(action, to, forwarded, { ...context, now: new Date() })
     const timeoutMessage = `not done within ${Math.round(limitMs)} ms`
-    const secrets = secretsIn(action, request.url)
-    const answer = await http.send(request, { signal, timeoutMessage }).catch((error: unknown) => {
-      throw error instanceof HandlerError ? withMaskedResponse(error, secrets) : error
-    })
-    return { ...answer, response: keptOf(answer.response, secrets) }
+    return http.send(request, { signal, timeoutMessage, secrets: secretsIn(action, request.url) })
   }
   if (fallbackUrl === undefined) return send(url, context.signal, timeoutMs)
   const primaryMs = timeoutMs * PRIMARY_SHARE
@@ -81,12 +77,6 @@ function callsForFallback({ retryable, statusCode }: HandlerError): boolean {
 function bothFailed({ message, statusCode, response, retryAfterMs }: HandlerError, fallback: Error): HandlerError {
   const both = `${message}; fallbackUrl: ${fallback.message}`
   return new HandlerError(both, { retryable: true, statusCode, response, retryAfterMs, cause: fallback })
-}
-
-function withMaskedResponse(error: HandlerError, secrets: string[]): HandlerError {
-  const { message, retryable, statusCode, retryAfterMs, isGone, cause } = error
-  const response = error.response === undefined ? undefined : keptOf(error.response, secrets)
-  return new HandlerError(message, { retryable, statusCode, response, retryAfterMs, isGone, cause })
 }
 
 /** What to mask: credentials, the configured URLs, and `sentTo`, the URL with its tokens filled in. */

@@ -1,7 +1,7 @@
 import { HandlerError } from '@ringback/core/handlers'
-import type { AttemptReport, HandledEvent, PagerDutyAction, WebhookAction } from '@ringback/core/handlers'
+import type { HandledEvent, PagerDutyAction, WebhookAction } from '@ringback/core/handlers'
 import { discordMessage } from './discord.ts'
-import { keptOf, secretsOf, secretValuesOf } from './mask-secrets.ts'
+import { secretsOf, secretValuesOf } from './mask-secrets.ts'
 import { alertOf } from './message.ts'
 import type { Message } from './message.ts'
 import { createOutgoingHttp } from './outgoing-http.ts'
@@ -30,6 +30,7 @@ export function createNotify(
     clientCertificate: undefined,
     certificateOrigins: new Set(),
   })
+  const options = { timeoutMessage: `not done within ${timeoutMs} ms`, secrets: secretsIn(action) }
   return {
     timeoutMs,
     needsRequest: false,
@@ -41,11 +42,9 @@ export function createNotify(
       }
       const { url, headers, body } = messageOf(action, event)
       const request = { method: 'POST', url: new URL(url), headers, body: Buffer.from(body), credentialHeaders: NONE }
-      try {
-        return masked(action, await http.send(request, { signal, timeoutMessage: `not done within ${timeoutMs} ms` }))
-      } catch (error) {
-        throw error instanceof HandlerError ? failureOf(action, error) : error
-      }
+      return http.send(request, { signal, ...options }).catch((error: HandlerError) => {
+        throw FINAL_STATUSES.has(error.statusCode ?? 0) ? notRetryable(error) : error
+      })
     },
   }
 }
@@ -68,19 +67,12 @@ function messageOf(action: WebhookAction | PagerDutyAction, event: HandledEvent)
 /** With these a service says that it does not understand the message or finds it too large. Another try is no use. */
 const FINAL_STATUSES = new Set([400, 413])
 
-function failureOf(action: WebhookAction | PagerDutyAction, error: HandlerError): HandlerError {
-  const { message, statusCode, retryAfterMs, isGone, cause } = error
-  const retryable = error.retryable && !FINAL_STATUSES.has(statusCode ?? 0)
-  const { response } = masked(action, error)
-  return new HandlerError(message, { retryable, statusCode, response, retryAfterMs, isGone, cause })
+function notRetryable({ message, statusCode, response, cause }: HandlerError): HandlerError {
+  return new HandlerError(message, { retryable: false, statusCode, response, cause })
 }
 
-/** A report whose response is without the secret. */
-function masked(
-  action: WebhookAction | PagerDutyAction,
-  { statusCode, response }: AttemptReport,
-): { statusCode: number | undefined; response: string | undefined } {
+function secretsIn(action: WebhookAction | PagerDutyAction): string[] {
+  if (action.kind === 'pagerduty') return [action.routingKey]
   const url = new URL(action.url)
-  const secrets = action.kind === 'pagerduty' ? [action.routingKey] : [...secretsOf(url), ...secretValuesOf(url)]
-  return { statusCode, response: response === undefined ? undefined : keptOf(response, secrets) }
+  return [...secretsOf(url), ...secretValuesOf(url)]
 }

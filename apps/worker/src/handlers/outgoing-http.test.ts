@@ -50,7 +50,8 @@ function startHttp({ allow = ['127.0.0.1'], ...options }: SendOptions = {}) {
     send(request: Partial<OutgoingRequest> & { url: URL }, timeoutMs = 5000): Promise<Answer> {
       const defaults = { method: 'POST', headers: {}, body: Buffer.from('hello'), credentialHeaders: new Set<string>() }
       const signal = AbortSignal.timeout(timeoutMs)
-      return http.send({ ...defaults, ...request }, { signal, timeoutMessage: `not done within ${timeoutMs} ms` })
+      const timeoutMessage = `not done within ${timeoutMs} ms`
+      return http.send({ ...defaults, ...request }, { signal, timeoutMessage, secrets: [] })
     },
     [Symbol.asyncDispose]: http.close,
   }
@@ -148,9 +149,7 @@ describe('a destination that', () => {
       more()
     })
     await using http = startHttp()
-    const { response } = await http.send({ url: server.url })
-    expect(response.length).toBeGreaterThanOrEqual(64 * 1024)
-    expect(response.length).toBeLessThan(192 * 1024)
+    expect((await http.send({ url: server.url })).response).toHaveLength(2000)
     expect(await cut).toBeLessThan(16 * 1024 * 1024) // what the sockets' buffers hold, not what it has to say
   })
 

@@ -9,6 +9,7 @@ import { mayConnect, refusalOf } from '@ringback/core/outgoing-addresses'
 import type { AddressList } from '@ringback/core/providers/access'
 import { Agent, buildConnector } from 'undici'
 import { MAX_ATTEMPTS } from '../turns.ts'
+import { keptOf } from './mask-secrets.ts'
 
 // HTTP to a destination that may be slow, hostile, or moved elsewhere by its DNS. What it can cost us is bounded.
 
@@ -39,16 +40,24 @@ export interface OutgoingHttpOptions {
 /** A success. */
 export interface Answer {
   statusCode: number
-  /** The body up to about 64 KiB. */
+  /** The beginning of the body, without secrets. */
   response: string
+}
+
+export interface SendOptions {
+  signal: AbortSignal
+  /** What the error says when `signal` fires first. */
+  timeoutMessage: string
+  /** What nothing that is kept of an answer may hold. */
+  secrets: readonly string[]
 }
 
 export interface OutgoingHttp {
   /**
-   * Sends a request and takes 2xx for success. Throws a HandlerError that says what came instead, or `timeoutMessage`
-   * when `signal` fires first. Errors hold nothing of the URL, which may be a secret.
+   * Sends a request and takes 2xx for success. Throws a HandlerError that says what came instead. Errors hold nothing of
+   * the URL, which may be a secret.
    */
-  send: (request: OutgoingRequest, options: { signal: AbortSignal; timeoutMessage: string }) => Promise<Answer>
+  send: (request: OutgoingRequest, options: SendOptions) => Promise<Answer>
   close: () => Promise<void>
 }
 
@@ -62,13 +71,11 @@ export function createOutgoingHttp(options: OutgoingHttpOptions): OutgoingHttp {
   const agentWithCertificate = clientCertificate && createAgent(options, clientCertificate)
   const agentOf = ({ origin }: URL) => (certificateOrigins.has(origin) ? agentWithCertificate : undefined) ?? agent
 
-  async function send(
-    first: OutgoingRequest,
-    { signal, timeoutMessage }: { signal: AbortSignal; timeoutMessage: string },
-  ): Promise<Answer> {
+  async function send(first: OutgoingRequest, sendOptions: SendOptions): Promise<Answer> {
+    const { signal, timeoutMessage } = sendOptions
     let request = first
     for (let redirects = 0; ; redirects++) {
-      const response = await exchange(agentOf(request.url), request, signal).catch((error: unknown) => {
+      const response = await exchange(agentOf(request.url), request, sendOptions).catch((error: unknown) => {
         throw signal.aborted ? new HandlerError(timeoutMessage, { retryable: true, ...reportOf(error) }) : error
       })
       const { statusCode } = response
@@ -145,14 +152,14 @@ function refused(address: string): HandlerError {
 
 interface Response {
   statusCode: number
-  /** The beginning of the body. */
+  /** The beginning of the body, without secrets. */
   text: string
   retryAfter: string | undefined
   /** Only of a redirect. */
   location: string | undefined
 }
 
-async function exchange(agent: Agent, request: OutgoingRequest, signal: AbortSignal): Promise<Response> {
+async function exchange(agent: Agent, request: OutgoingRequest, { signal, secrets }: SendOptions): Promise<Response> {
   const { method, url, target, headers, body } = request
   const answer = await agent
     .request({
@@ -172,7 +179,12 @@ async function exchange(agent: Agent, request: OutgoingRequest, signal: AbortSig
   const text = await readStart(answer.body).catch((error: unknown) => {
     throw connectionError(`answered ${statusCode} and broke off`, error, statusCode)
   })
-  return { statusCode, text, retryAfter: header('retry-after'), location: isRedirect ? header('location') : undefined }
+  return {
+    statusCode,
+    text: keptOf(text, secrets),
+    retryAfter: header('retry-after'),
+    location: isRedirect ? header('location') : undefined,
+  }
 }
 
 /** Reads the body up to a limit; where there is more, the connection is dropped. */
