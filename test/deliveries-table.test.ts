@@ -28,7 +28,6 @@ const succeeded = ({ id, receivedAt }: QueuedDelivery, attempt: number): EndedAt
   durationMs: 1,
   ok: true,
   error: undefined,
-  report: {},
   next: { kind: 'succeeded' },
 })
 

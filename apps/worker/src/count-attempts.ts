@@ -1,8 +1,7 @@
 import { emptyHistogram, observe } from '@ringback/core/histogram'
-import { storableText } from '@ringback/core/storable-text'
 import type { Sql } from '@ringback/core/store/connect'
-import { MAX_TEXT_LENGTH } from './deliveries-table.ts'
-import type { FinishedAttempt } from './run-deliveries.ts'
+import { keptText } from './deliveries-table.ts'
+import type { FinishedAttempt } from './run-attempt.ts'
 
 /** A row of `delivery_minutes`. */
 interface AttemptCounts {
@@ -120,10 +119,7 @@ function follow(first: Outcomes | undefined, second: Outcomes): Outcomes {
 }
 
 async function write(sql: Sql, rows: AttemptCounts[], outcomes: Outcomes[]): Promise<void> {
-  const storable = outcomes.map(({ lastError, ...own }) => ({
-    ...own,
-    lastError: lastError === null ? null : storableText(lastError, MAX_TEXT_LENGTH),
-  }))
+  const storable = outcomes.map((own) => ({ ...own, lastError: keptText(own.lastError) }))
   await sql.begin(async (transaction) => {
     await transaction`
       insert into delivery_minutes (minute, source, type, handler, attempts, failures, dead, duration_ms)

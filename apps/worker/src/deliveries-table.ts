@@ -135,18 +135,21 @@ export async function deferDeliveries(
       and d.next_attempt_at is not null and d.attempts = w.attempt - 1`
 }
 
-/** How much is kept of a text that an attempt leaves for people, in characters. */
-export const MAX_TEXT_LENGTH = 2000
+const MAX_TEXT_LENGTH = 2000
+
+/** What is kept of a text that an attempt leaves for people: its beginning, as Postgres takes it. */
+export function keptText(text: string | null | undefined): string | null {
+  return typeof text === 'string' ? storableText(text, MAX_TEXT_LENGTH) : null
+}
 
 /** An attempt that is over. */
-export interface EndedAttempt {
+export interface EndedAttempt extends AttemptReport {
   id: string
   eventReceivedAt: string
   attempt: number
   durationMs: number
   ok: boolean
   error: string | undefined
-  report: AttemptReport
   next: NextStep
 }
 
@@ -159,18 +162,20 @@ export async function recordAttempts<Attempt extends EndedAttempt>(
   sql: Sql | TransactionSql,
   finished: Attempt[],
 ): Promise<Attempt[]> {
-  const rows = finished.map(({ id, eventReceivedAt, attempt: number, durationMs, ok, error, report, next }) => ({
-    id,
-    receivedAt: eventReceivedAt,
-    number,
-    durationMs,
-    error: error === undefined ? null : storableText(error, MAX_TEXT_LENGTH),
-    statusCode: report.statusCode ?? null,
-    response: report.response === undefined ? null : storableText(report.response, MAX_TEXT_LENGTH),
-    outcome: ok ? 'succeeded' : 'failed',
-    status: next.kind === 'retry' ? 'pending' : next.kind,
-    delayMs: next.kind === 'retry' ? next.delayMs : null,
-  }))
+  const rows = finished.map(
+    ({ id, eventReceivedAt, attempt: number, durationMs, ok, error, statusCode, response, next }) => ({
+      id,
+      receivedAt: eventReceivedAt,
+      number,
+      durationMs,
+      error: keptText(error),
+      statusCode: statusCode ?? null,
+      response: keptText(response),
+      outcome: ok ? 'succeeded' : 'failed',
+      status: next.kind === 'retry' ? 'pending' : next.kind,
+      delayMs: next.kind === 'retry' ? next.delayMs : null,
+    }),
+  )
   const { from, to } = bounds(finished.map(({ eventReceivedAt }) => eventReceivedAt))
   const ended = await sql<{ id: string }[]>`
     with finished as materialized (

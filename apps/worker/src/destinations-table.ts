@@ -1,6 +1,5 @@
 import type { Sql, TransactionSql } from '@ringback/core/store/connect'
-import { storableText } from '@ringback/core/storable-text'
-import { MAX_TEXT_LENGTH } from './deliveries-table.ts'
+import { keptText } from './deliveries-table.ts'
 import type { Destination } from './destination.ts'
 
 // The table `destinations`: one row for each handler with limits, locked while a decision depends on it. Rows of handlers
@@ -89,6 +88,6 @@ export async function noteOutcomes(
     set
       last_success_at = case when ${hasSucceeded} then now() else last_success_at end,
       last_failure_at = case when ${error !== undefined} then now() else last_failure_at end,
-      last_error = coalesce(${error === undefined ? null : storableText(error, MAX_TEXT_LENGTH)}, last_error)
+      last_error = coalesce(${keptText(error)}, last_error)
     where handler = ${handler}`
 }

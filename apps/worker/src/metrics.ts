@@ -4,7 +4,7 @@ import type { QueueState } from '@ringback/core/queue'
 import type { Sql } from '@ringback/core/store/connect'
 import { addCanaryAge } from './canary.ts'
 import type { Destination } from './destination.ts'
-import type { FinishedAttempt } from './run-deliveries.ts'
+import type { FinishedAttempt } from './run-attempt.ts'
 
 /** The outcome of one transaction with groups. */
 export interface StoredGroups {

@@ -1,48 +1,24 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { DeliveriesJob } from '@ringback/core/callback'
-import type { Config, Handler } from '@ringback/core/config'
-import { HandlerError } from '@ringback/core/handlers'
-import type { AttemptReport, HandledEvent, HandlerContext } from '@ringback/core/handlers'
-import type { Logger } from '@ringback/core/log'
-import { parsePayload } from '@ringback/core/parse-payload'
-import { nextStep } from '@ringback/core/retry'
-import type { NextStep } from '@ringback/core/retry'
+import type { Config } from '@ringback/core/config'
 import type { Sql } from '@ringback/core/store/connect'
-import { framesOf, messageOf, textOf } from '@ringback/core/thrown'
-import type { Tracing } from '@ringback/core/tracing'
-import { claimDeliveries, deferDeliveries, recordAttempts, renewLeases } from './deliveries-table.ts'
-import type { Claimed, ClaimOptions, EndedAttempt, QueuedDelivery } from './deliveries-table.ts'
-import { admit, settle } from './destination.ts'
-import { addDestinations, countRunning, lockDestination, noteOutcomes, saveDestination } from './destinations-table.ts'
+import { claimDeliveries, deferDeliveries, renewLeases } from './deliveries-table.ts'
+import type { Claimed, ClaimOptions, QueuedDelivery } from './deliveries-table.ts'
+import { admit } from './destination.ts'
+import { addDestinations, countRunning, lockDestination, saveDestination } from './destinations-table.ts'
 import { createRunner } from './handlers/runner.ts'
-import type { Runner, StoredRequest } from './handlers/runner.ts'
-import { verdictOn } from './postgres-errors.ts'
+import type { Runner } from './handlers/runner.ts'
+import { finishEach, recordAsTheyEnd } from './record-attempts.ts'
+import { runAttempt } from './run-attempt.ts'
+import type { AttemptDependencies, Finished, OwnHandler } from './run-attempt.ts'
 import { createTurns, MAX_ATTEMPTS } from './turns.ts'
 import type { TurnLimits } from './turns.ts'
 
-export interface RunDependencies {
+export interface RunDependencies extends AttemptDependencies {
   sql: Sql
   config: Pick<Config, 'sources' | 'handlers'>
-  random: () => number
-  log: Logger
   /** Fires when the process is to end: deliveries that have not begun are left to the next worker. */
   signal: AbortSignal
-  /** Called for each attempt when it is over. */
-  onAttempt: (attempt: FinishedAttempt) => void
-  tracing?: Tracing | undefined
-}
-
-/** What is counted of an attempt. */
-export interface FinishedAttempt {
-  source: string
-  type: string
-  handler: string
-  ok: boolean
-  /** Undefined if it succeeded. */
-  error: string | undefined
-  durationMs: number
-  /** What became of the delivery. */
-  next: NextStep['kind']
 }
 
 export interface DeliveryRunner {
@@ -62,8 +38,6 @@ export interface DeliveryRunner {
 
 /** The crowd is half of the jobs that a worker takes at once. A job waits for less time than its deliveries are leased. */
 const TURNS: TurnLimits = { perHandler: 4, crowd: 32, maxWaitMs: 5000 }
-/** How long an attempt that is over may wait to be recorded, however long the others of its job take. */
-const RECORD_INTERVAL_MS = 1000
 /** How long deliveries wait in Postgres after their job has failed, or has got no turn: then up to twice that, at random. */
 const BUSY_WAIT_MS = 1000
 /** How long a job in hand may wait for its destination: in all, and in one pause. Else its deliveries wait in Postgres. */
@@ -126,7 +100,7 @@ export async function createRunDeliveries(deps: RunDependencies): Promise<Delive
       mayTake?.(leaseMs(own.runner))
       // One signal for all that begin now: each timer keeps what it holds in memory until the time limit.
       const signal = AbortSignal.timeout(own.runner.timeoutMs)
-      const attempts = leased.map((delivery) => counted(attempt(deps, own, delivery, signal)))
+      const attempts = leased.map((delivery) => counted(runAttempt(deps, own, delivery, signal)))
       const unrecorded = await recordAsTheyEnd(deps, own.handler, attempts)
       if (unrecorded.length > 0) return finishEach(deps.sql, own.handler, { attempts: unrecorded, rest })
     }
@@ -143,11 +117,6 @@ export async function createRunDeliveries(deps: RunDependencies): Promise<Delive
     running: () => running,
     close: async () => void (await Promise.all([...runners.values()].map((runner) => runner.close()))),
   }
-}
-
-interface OwnHandler {
-  handler: Handler
-  runner: Runner
 }
 
 const leaseMs = ({ timeoutMs }: Runner) => timeoutMs + LEASE_MARGIN_MS
@@ -194,248 +163,4 @@ async function leasedFromNow(
   const now = performance.now()
   if (claimed.length === 0 || now - askedAt < LEASE_MARGIN_MS / 2) return claimed
   return leasedFromNow(sql, await renewLeases(sql, claimed, ms), { ms, askedAt: now })
-}
-
-interface Finished extends EndedAttempt {
-  startedAt: Date
-  isGone: boolean
-}
-
-/** How long a delivery waits for a disabled destination. Enabling the destination makes it due. */
-const GONE_WAIT_MS = 3_600_000
-
-async function attempt(
-  deps: RunDependencies,
-  own: OwnHandler,
-  delivery: Claimed,
-  signal: AbortSignal,
-): Promise<Finished> {
-  const { handler } = own
-  const beganAt = performance.now()
-  const span = deps.tracing?.attempt(delivery.traceparent)
-  const result = await runHandler(deps, own, delivery, { signal, traceparent: span?.traceparent })
-  const durationMs = Math.round(performance.now() - beganAt)
-  const { id, eventReceivedAt, source, type, attempt: number, startedAt } = delivery
-  const { ok, report } = result
-  const error = result.ok ? undefined : result.error
-  // Only a handler with limits has a destination that can be disabled.
-  const isGone = !result.ok && result.isGone && handler.limits !== undefined
-  const next: NextStep = isGone
-    ? { kind: 'retry', delayMs: GONE_WAIT_MS }
-    : nextStep(
-        handler.retry,
-        { attempt: number - delivery.attemptsAtReplay, ageMs: delivery.ageMs },
-        result,
-        deps.random,
-      )
-  deps.log[next.kind === 'dead' ? 'error' : next.kind === 'retry' ? 'warn' : 'info'](
-    {
-      eventId: delivery.eventId,
-      deliveryId: id,
-      handler: handler.name,
-      attempt: number,
-      maxAttempts: handler.retry.maxAttempts,
-      outcome: ok ? 'succeeded' : 'failed',
-      ...(report.statusCode !== undefined && { statusCode: report.statusCode }),
-      ...(!ok && { error, ...(result.stack !== undefined && { stack: result.stack }), next: next.kind }),
-      ...(next.kind === 'retry' && { retryInMs: next.delayMs }),
-      durationMs,
-    },
-    'attempt.finished',
-  )
-  span?.end(attributesOf(handler.name, delivery, result), { failed: !ok })
-  deps.onAttempt({ source, type, handler: handler.name, ok, error, durationMs, next: next.kind })
-  return { id, eventReceivedAt, attempt: number, startedAt, durationMs, ok, isGone, error, report, next }
-}
-
-function attributesOf(handler: string, { id, eventId, source, attempt: number }: Claimed, { ok, report }: Result) {
-  return {
-    'ringback.handler': handler,
-    'ringback.source': source,
-    'ringback.event': eventId,
-    'ringback.delivery': id,
-    'ringback.attempt': number,
-    'ringback.outcome': ok ? 'succeeded' : 'failed',
-    'http.response.status_code': report.statusCode,
-  }
-}
-
-type Result =
-  | { ok: true; report: AttemptReport }
-  | {
-      ok: false
-      report: AttemptReport
-      error: string
-      /** Where it was thrown, unless a HandlerError says all there is. */
-      stack?: string | undefined
-      retryable: boolean
-      isGone: boolean
-      statusCode?: number | undefined
-      retryAfterMs?: number | undefined
-    }
-
-/** As `payload_text` in migrations/0021_payload_text.sql has it. */
-const UNPRINTABLE = "the event's payload is more than 4 MiB as text; its bytes are in events.raw"
-
-/** Runs the handler once. Never throws. */
-async function runHandler(
-  deps: RunDependencies,
-  { handler, runner }: OwnHandler,
-  delivery: Claimed,
-  { signal, traceparent }: { signal: AbortSignal; traceparent: string | undefined },
-): Promise<Result> {
-  const { id, attempt: number, attemptsAtReplay, eventId, source, type } = delivery
-  let log: Logger | undefined
-  const context: HandlerContext = {
-    signal,
-    // A replay is meant to act again, so it has a key of its own.
-    idempotencyKey: attemptsAtReplay === 0 ? id : `${id}-replay-${attemptsAtReplay}`,
-    attempt: number,
-    ...(traceparent !== undefined && { traceparent }),
-    // Made only for handlers that log: it costs about as much as a line.
-    get log() {
-      return (log ??= deps.log.child({ eventId, deliveryId: id, handler: handler.name, attempt: number }))
-    },
-  }
-  try {
-    if (delivery.payload === null) throw new HandlerError(UNPRINTABLE, { retryable: false })
-    const payload = parsePayload(delivery.payload)
-    const event: HandledEvent = {
-      id: eventId,
-      receivedAt: delivery.receivedAt,
-      source,
-      accountId: delivery.accountId,
-      callbackId: delivery.callbackId,
-      type,
-      callId: delivery.callId,
-      verifiedBy: delivery.verifiedBy,
-      occurredAt: delivery.occurredAt,
-      payload,
-      details: deps.config.sources.get(source)?.details(type, payload),
-    }
-    const report = await runner.run(event, context, storedRequest(delivery), delivery.payload)
-    return { ok: true, report: report ?? {} }
-  } catch (error) {
-    return failureOf(error)
-  }
-}
-
-/** What a handler threw as the result of its attempt. Never throws, whatever a user's own function has thrown. */
-function failureOf(thrown: unknown): Result {
-  const message = messageOf(thrown)
-  try {
-    if (!(thrown instanceof HandlerError)) {
-      return { ok: false, report: {}, error: message, stack: framesOf(thrown), retryable: true, isGone: false }
-    }
-    const { retryable, isGone } = thrown
-    // It may have put anything into them.
-    const statusCode = isStatusCode(thrown.statusCode) ? thrown.statusCode : undefined
-    const retryAfterMs = typeof thrown.retryAfterMs === 'number' ? thrown.retryAfterMs : undefined
-    const response = thrown.response === undefined ? undefined : textOf(thrown.response)
-    return { ok: false, report: { statusCode, response }, error: message, retryable, isGone, statusCode, retryAfterMs }
-  } catch {
-    return { ok: false, report: {}, error: message, retryable: true, isGone: false }
-  }
-}
-
-function isStatusCode(value: unknown): value is number {
-  return Number.isInteger(value) && Math.abs(value as number) < 2 ** 31
-}
-
-function storedRequest({ method, url, headers, raw }: Claimed): StoredRequest | undefined {
-  if (method === undefined || url === undefined || headers === undefined || raw === undefined) return undefined
-  return { method, url, headers: JSON.parse(headers) as Record<string, string>, raw }
-}
-
-/** Whether `work` is done within `ms` and before `signal` fires. */
-function doneWithin(ms: number, signal: AbortSignal, work: Promise<unknown>): Promise<boolean> {
-  const { promise, resolve, reject } = Promise.withResolvers<boolean>()
-  const giveUp = () => resolve(false)
-  signal.addEventListener('abort', giveUp)
-  if (signal.aborted) giveUp()
-  const timer = setTimeout(giveUp, ms)
-  work.then(() => resolve(true), reject)
-  return promise.finally(() => {
-    clearTimeout(timer)
-    signal.removeEventListener('abort', giveUp)
-  })
-}
-
-/**
- * Records attempts when they are over: all together, or, while some take long, every second those that are over. An attempt
- * that is not recorded when a worker is killed is made again. Resolves to the attempts that are still running when the
- * process is to end.
- */
-async function recordAsTheyEnd(
-  deps: RunDependencies,
-  handler: Handler,
-  attempts: Promise<Finished>[],
-): Promise<Promise<Finished>[]> {
-  let open = attempts
-  const over = new Map<Promise<Finished>, Finished>()
-  const all = Promise.all(attempts.map(async (attempted) => over.set(attempted, await attempted)))
-  while (open.length > 0) {
-    const isDone = await doneWithin(RECORD_INTERVAL_MS, deps.signal, all)
-    if (!isDone && deps.signal.aborted) break
-    const finished = [...over.values()]
-    open = open.filter((attempted) => !over.has(attempted))
-    over.clear()
-    await untilRecorded(deps, () => end(deps.sql, handler, finished))
-  }
-  return open
-}
-
-/**
- * When the process is to end, records each attempt as soon as it is over, and hands back at once what has not begun.
- * Otherwise one attempt that takes longer than there is time would make all the others run again, or wait.
- */
-async function finishEach(
-  sql: Sql,
-  handler: Handler,
-  { attempts, rest }: { attempts: Promise<Finished>[]; rest: QueuedDelivery[] },
-): Promise<void> {
-  await Promise.all([
-    rest.length === 0 ? undefined : deferDeliveries(sql, rest, 0),
-    ...attempts.map(async (attempted) => end(sql, handler, [await attempted])),
-  ])
-}
-
-/** How long recording is tried: as long as a lease may be. After that another attempt has been made. */
-const RECORD_FOR_MS = 600_000
-
-/**
- * Tries to record until Postgres accepts it, so that an outage makes no handler run twice. A result that comes too late or
- * twice changes nothing. Rejects when the process is to end, or when Postgres refuses it; another attempt is made then.
- */
-async function untilRecorded({ log, signal }: RunDependencies, record: () => Promise<void>): Promise<void> {
-  const deadline = performance.now() + RECORD_FOR_MS
-  for (let pauseMs = 100; ; pauseMs = Math.min(pauseMs * 2, 500)) {
-    try {
-      return await record()
-    } catch (error) {
-      if (verdictOn(error) === 'refused' || signal.aborted || performance.now() > deadline) throw error
-      log.warn({ error: (error as Error).message, retryInMs: pauseMs }, 'attempts.not_recorded')
-      await sleep(pauseMs, undefined, { signal }).catch(() => undefined) // ends the pause, not the last try
-    }
-  }
-}
-
-/**
- * Records attempts that are over, and what they say of their destination. Those that were recorded before, because the answer
- * was lost, say nothing again.
- */
-async function end(sql: Sql, { name, limits }: Handler, finished: Finished[]): Promise<void> {
-  if (finished.length === 0) return
-  if (limits === undefined) return void (await recordAttempts(sql, finished))
-  await sql.begin(async (transaction) => {
-    const { destination, now } = await lockDestination(transaction, name)
-    const ended = await recordAttempts(transaction, finished)
-    if (ended.length === 0) return
-    const after = settle(limits.breaker ?? false, destination, ended, now)
-    await saveDestination(transaction, name, destination, after)
-    await noteOutcomes(transaction, name, {
-      hasSucceeded: ended.some(({ ok }) => ok),
-      error: ended.findLast(({ ok }) => !ok)?.error,
-    })
-  })
 }
