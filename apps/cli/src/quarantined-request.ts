@@ -1,6 +1,6 @@
 import type { Config } from '@ringback/core/config'
 import type { ProviderRequest, Source } from '@ringback/core/providers/provider'
-import { publicUrl } from '@ringback/core/providers/request-origin'
+import { urlToVerify } from '@ringback/core/providers/request-origin'
 import type { quarantine } from '@ringback/core/store/schema'
 
 /** A row of the table `quarantine`. */
@@ -21,9 +21,7 @@ export function requestsOf(
   const targets = source.urlTokens.length === 0 ? [row.url] : source.urlTokens.map((token) => withToken(row.url, token))
   return targets.map((target) => ({
     method: row.method,
-    url: source.needsUrl
-      ? publicUrl(urlSettings(source, origin), { target, header, remoteAddress: undefined })
-      : target,
+    url: urlToVerify(source, origin, { target, header, remoteAddress: undefined }),
     body,
     header,
     remoteAddress: row.remoteAddress ?? undefined,
@@ -36,10 +34,6 @@ export function requestsOf(
 /** Whether the body is that of one callback. An item from before migration 0002 does not say so, and has its id. */
 function isOfCallback({ scope, callbackId }: Quarantined): boolean {
   return scope === null ? callbackId !== null : scope === 'callback'
-}
-
-function urlSettings(source: Source, origin: Config['origin']): Config['origin'] {
-  return source.publicBaseUrl === undefined ? origin : { ...origin, publicBaseUrl: source.publicBaseUrl }
 }
 
 /** Puts a token into a stored URL as it is: tokens have only characters that need no escape in a path. */

@@ -3,7 +3,7 @@ import { queuedCallback } from '@ringback/core/callback'
 import type { GroupPart, QueuedRefusal } from '@ringback/core/callback'
 import { includesInConstantTime } from '@ringback/core/providers/access'
 import type { Answer, Source } from '@ringback/core/providers/provider'
-import { clientAddress, publicUrl } from '@ringback/core/providers/request-origin'
+import { clientAddress, urlToVerify } from '@ringback/core/providers/request-origin'
 import type { OriginSettings } from '@ringback/core/providers/request-origin'
 import type { Allowance } from './allowance.ts'
 import type { Enqueuer } from './enqueue.ts'
@@ -72,38 +72,31 @@ export async function receiveRequest(deps: ReceiveDependencies, request: Incomin
 
   const header = (name: string) => [request.headers[name]].flat()[0]
   const inner = { target: request.url, header, remoteAddress: request.remoteAddress }
-  const from: Origin = {
-    source,
-    request,
-    remoteAddress: clientAddress(deps.origin, inner),
-    share: SHARED_BYTES,
-  }
+  const remoteAddress = clientAddress(deps.origin, inner)
   const reading = source.read({
     method: request.method,
-    url: source.needsUrl
-      ? publicUrl({ ...deps.origin, ...(source.publicBaseUrl && { publicBaseUrl: source.publicBaseUrl }) }, inner)
-      : request.url,
+    url: urlToVerify(source, deps.origin, inner),
     body: body.bytes,
     header,
-    remoteAddress: from.remoteAddress,
+    remoteAddress,
     receivedAt: deps.now(),
   })
+  const share = SHARED_BYTES / (reading.kind === 'read' ? reading.callbacks.length : 1)
+  const from: Origin = { source, request, remoteAddress, share }
   if (reading.kind === 'refused') {
     const { as, reason, body: bytes } = reading
     const parts = quarantine(deps, from, { scope: 'request', reason, bytes })
     return makeDurable(deps, parts, refusal(source, as, { refused: 1, reasons: [reason] }))
   }
 
-  from.share = SHARED_BYTES / reading.callbacks.length
   const parts: GroupPart[] = []
   const count = { genuine: 0, forged: 0, unreadable: 0 }
   const reasons = new Set<string>()
-  const kept =
-    reading.callbacks.length > 0 ? { ...whatIsKept(from, redact), traceparent: request.traceparent } : undefined
+  const kept = { ...whatIsKept(from, redact), traceparent: request.traceparent }
   for (const callback of reading.callbacks) {
     count[callback.kind] += 1
     if (callback.kind === 'genuine')
-      parts.push({ kind: 'callbacks', json: JSON.stringify(queuedCallback(callback, kept!)) })
+      parts.push({ kind: 'callbacks', json: JSON.stringify(queuedCallback(callback, kept)) })
     else {
       reasons.add(callback.reason)
       parts.push(...quarantine(deps, from, { ...callback, scope: 'callback', bytes: callback.raw }))

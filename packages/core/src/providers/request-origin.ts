@@ -1,4 +1,5 @@
 import type { AddressList } from './access.ts'
+import type { Source } from './provider.ts'
 
 // Who called, and by which URL. Behind proxies, ingest itself sees neither.
 
@@ -28,6 +29,16 @@ export function publicUrl({ publicBaseUrl, trustedProxies }: OriginSettings, req
   const scheme = last(header('x-forwarded-proto'))
   const host = last(header('x-forwarded-host')) ?? header('host')
   return scheme === undefined || host === undefined ? target : `${scheme}://${host}${target}`
+}
+
+/** The URL by which a source verifies a request: the one that its provider called, if it needs that, else the target. */
+export function urlToVerify(
+  { needsUrl, publicBaseUrl }: Pick<Source, 'needsUrl' | 'publicBaseUrl'>,
+  origin: OriginSettings,
+  request: InnerRequest,
+): string {
+  if (!needsUrl) return request.target
+  return publicUrl(publicBaseUrl === undefined ? origin : { ...origin, publicBaseUrl }, request)
 }
 
 /**
