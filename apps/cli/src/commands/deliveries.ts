@@ -7,7 +7,7 @@ import type { Sql } from '@ringback/core/store/connect'
 import { changeDeliveries, countDeliveries } from '../change-deliveries.ts'
 import type { Change, Changed, Counted, Which } from '../change-deliveries.ts'
 import { fieldValue, fromDeliveries, STATUSES } from '../delivery-filter.ts'
-import type { DeliveryFilter, FieldValue, Status } from '../delivery-filter.ts'
+import type { DeliveryFilter, Status } from '../delivery-filter.ts'
 import { withDatabase, withSql } from '../environment.ts'
 import { assertNotOnlyKept } from '../kept.ts'
 import { idFrom, timeOrAge, wholeNumber } from '../options.ts'
@@ -49,15 +49,8 @@ export function addDeliveriesCommand(program: Command): void {
     .action((ids: string[], options: BulkOptions, self: Command) => change('cancel', ids, options, self))
 }
 
-interface FilterOptions {
-  source?: string
-  type?: string
-  handler?: string
+interface FilterOptions extends Omit<DeliveryFilter, 'status'> {
   status?: Status
-  since?: Date
-  until?: Date
-  field?: FieldValue[]
-  error?: string
 }
 
 type BulkOptions = FilterOptions & { yes?: boolean; rate?: number; after?: string }
@@ -142,11 +135,7 @@ async function show(database: PostgresJsDatabase, id: string) {
     .where(eq(deliveries.id, id))
   if (found === undefined) return showKept(database, id)
   const runs = await database.select().from(attempts).where(eq(attempts.deliveryId, id)).orderBy(asc(attempts.number))
-  return {
-    ...found.delivery,
-    event: found.event,
-    runs: runs.map(({ deliveryId: _delivery, eventReceivedAt: _event, ...run }) => run),
-  }
+  return { ...found.delivery, event: found.event, runs: runs.map(withoutDelivery) }
 }
 
 /** The kept copy of a dead letter whose partition has been dropped. */
@@ -166,11 +155,11 @@ async function showKept(database: PostgresJsDatabase, id: string) {
     .from(keptAttempts)
     .where(eq(keptAttempts.deliveryId, id))
     .orderBy(asc(keptAttempts.number))
-  return {
-    ...found.delivery,
-    event: found.event,
-    runs: runs.map(({ deliveryId: _delivery, eventReceivedAt: _event, ...run }) => run),
-  }
+  return { ...found.delivery, event: found.event, runs: runs.map(withoutDelivery) }
+}
+
+function withoutDelivery({ deliveryId: _delivery, eventReceivedAt: _event, ...run }: typeof attempts.$inferSelect) {
+  return run
 }
 
 async function change(name: Change, ids: string[], options: BulkOptions, self: Command): Promise<void> {

@@ -89,7 +89,7 @@ function matching(options: ListOptions) {
     options.callId === undefined ? undefined : eq(events.callId, options.callId),
     options.since === undefined ? undefined : gt(events.receivedAt, options.since),
     options.until === undefined ? undefined : lt(events.receivedAt, options.until),
-    options.before === undefined ? undefined : before({ id: events.id, receivedAt: events.receivedAt }, options.before),
+    options.before === undefined ? undefined : before(events, options.before),
   )
 }
 
@@ -129,10 +129,11 @@ async function show(database: PostgresJsDatabase, id: string) {
     .where(eq(deliveries.eventId, id))
     .orderBy(asc(deliveries.handler))
   const ids = ofEvent.map((delivery) => delivery.id)
-  const runs =
-    ids.length === 0
-      ? []
-      : await database.select().from(attempts).where(inArray(attempts.deliveryId, ids)).orderBy(asc(attempts.number))
+  const runs = await database
+    .select()
+    .from(attempts)
+    .where(inArray(attempts.deliveryId, ids))
+    .orderBy(asc(attempts.number))
   const repetitions = await database
     .select()
     .from(duplicates)

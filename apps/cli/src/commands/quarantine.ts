@@ -84,15 +84,14 @@ interface Page {
 }
 
 function newest(database: PostgresJsDatabase, options: Filter & Page): Promise<Quarantined[]> {
-  const { id, receivedAt } = quarantine
   const { before: cursor, limit, ...filter } = options
   return (
     database
       .select()
       .from(quarantine)
-      .where(and(matching(filter), cursor === undefined ? undefined : before({ id, receivedAt }, cursor)))
+      .where(and(matching(filter), cursor === undefined ? undefined : before(quarantine, cursor)))
       // The id is a UUIDv7, so its order is that of receipt, and that of the primary key.
-      .orderBy(desc(id))
+      .orderBy(desc(quarantine.id))
       .limit(limit)
   )
 }

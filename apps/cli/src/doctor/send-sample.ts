@@ -14,7 +14,6 @@ export const USER_AGENT = 'ringback-doctor/'
 /** What was sent, and how it was answered. */
 export interface SentSample {
   request: OutgoingRequest
-  sentAt: Date
   /** Undefined if there was no answer. */
   answer: { status: number; isRingbacks: boolean } | undefined
   /** What the source would store of it; undefined if it would refuse it. */
@@ -31,10 +30,10 @@ export async function sendSample(
   const profile: SchemeProfile | undefined = providers.find(({ name }) => name === source.provider)?.schemes[
     source.scheme
   ]
-  const sentAt = new Date()
-  const request = profile && sampleOf(profile, source, { url, at: sentAt, secret, report })
+  const at = new Date()
+  const request = profile && sampleOf(profile, source, { url, at, secret, report })
   if (profile === undefined || request === undefined) return undefined
-  const { callback, isSigned } = readBack(source, request, sentAt)
+  const { callback, isSigned } = readBack(source, request, at)
   if (!isSigned) {
     report(
       'note',
@@ -56,10 +55,10 @@ export async function sendSample(
     const { status } = response
     const isRingbacks = status === 200 ? body === source.answer.body : isRingbacksError(body)
     reportAnswer({ name, status, ms, isSigned, isRingbacks, body, timeoutMs: profile.delivery.timeoutMs }, report)
-    return { request, sentAt, answer: { status, isRingbacks }, callback, isSigned }
+    return { request, answer: { status, isRingbacks }, callback, isSigned }
   } catch (error) {
     report('problem', `${name} was not answered: ${networkAdvice(error as Error)}`)
-    return { request, sentAt, answer: undefined, callback, isSigned }
+    return { request, answer: undefined, callback, isSigned }
   }
 }
 

@@ -52,7 +52,7 @@ export function makeRequests(plan: PlannedRequest[], options: MakeOptions): (() 
 }
 
 /** Whether signing puts a proof into each callback, so that genuine and forged ones can come in one request. */
-export function provesEach({ source, sample, url, secret, now }: Omit<MakeOptions, 'wrongContentType'>): boolean {
+export function provesEach({ source, sample, url, secret, now }: MakeOptions): boolean {
   if (source.envelope === undefined) return false
   const unsigned = unsignedRequest([fillSample(sample, now())], url, source)
   return !source.sign(unsigned, { at: now(), secret }).body.equals(unsigned.body)
@@ -62,26 +62,25 @@ export function provesEach({ source, sample, url, secret, now }: Omit<MakeOption
  * Throws if nothing that the source accepts can be signed: if it knows only public keys, the provider's private key is
  * needed. A given secret may be wrong on purpose, but it must be usable, and there must be something to sign.
  */
-export function checkSecret(sourceName: string, options: Omit<MakeOptions, 'wrongContentType'>): void {
-  const { source, sample, secret, now } = options
+export function checkSecret(sourceName: string, options: MakeOptions): void {
+  const { source, secret, now } = options
   if (secret !== undefined && !carriesSignature(options)) {
     throw new Error(`What is sent to source "${sourceName}" carries no signature: leave out --secret`)
   }
-  const at = now()
   let request: OutgoingRequest | undefined
   try {
-    request = signed([fillSample(sample, at)], [false], false, options)
+    request = oneSigned(options)
   } catch (cause) {
     if (secret !== undefined) throw new Error('Nothing can be signed with this --secret', { cause })
   }
-  if (secret !== undefined || (request !== undefined && !isRefused(source, request, at))) return
+  if (secret !== undefined || (request !== undefined && !isRefused(source, request, now()))) return
   throw new Error(
     `What is configured for source "${sourceName}" verifies signatures but makes none: pass the private key as --secret`,
   )
 }
 
 /** Whether another secret would change what is sent. It would not if only a password or the URL lets it in. */
-function carriesSignature({ source, sample, url, now }: Omit<MakeOptions, 'wrongContentType'>): boolean {
+function carriesSignature({ source, sample, url, now }: MakeOptions): boolean {
   const at = now()
   const unsigned = unsignedRequest([fillSample(sample, at)], url, source)
   const sign = () => source.sign(unsigned, { at, secret: randomBytes(32).toString('base64') })
@@ -89,20 +88,16 @@ function carriesSignature({ source, sample, url, now }: Omit<MakeOptions, 'wrong
 }
 
 /** Whether the source refuses what was signed an hour ago. It does not if no time is signed. */
-export function refusesStale(options: Omit<MakeOptions, 'wrongContentType'>): boolean {
-  const { source, sample, now } = options
-  const request = signed([fillSample(sample, signingTime(true, now))], [false], true, options)
-  const reading = readBy(source, request, now())
+export function refusesStale(options: MakeOptions): boolean {
+  const reading = readBy(options.source, oneSigned(options, { isStale: true }), options.now())
   return reading.kind === 'refused' || reading.callbacks.some((one) => one.kind !== 'genuine' || 'wouldRefuse' in one)
 }
 
 /** Whether the signature covers a nonce but not the body. Repetitions and retries are then the same request again. */
 function signsNonce(options: MakeOptions): boolean {
-  const { source, sample, now } = options
   // Batches are composed anew, and none of them signs a nonce.
-  if (source.envelope !== undefined) return false
-  const at = now()
-  const reading = readBy(source, signed([fillSample(sample, at)], [false], false, options), at)
+  if (options.source.envelope !== undefined) return false
+  const reading = readBy(options.source, oneSigned(options), options.now())
   return reading.kind === 'read' && reading.callbacks.some((callback) => 'nonces' in callback)
 }
 
@@ -189,11 +184,17 @@ export function unsignedRequest(
   }
 }
 
+/** A genuine request with one callback. */
+function oneSigned(options: MakeOptions, { isStale } = { isStale: false }): OutgoingRequest {
+  const filled = fillSample(options.sample, signingTime(isStale, options.now))
+  return signed([filled], [false], isStale, options)
+}
+
 function signed(
   filled: FilledSample[],
   isForged: boolean[],
   isStale: boolean,
-  { source, url, publicBaseUrl, secret, now }: Omit<MakeOptions, 'wrongContentType'>,
+  { source, url, publicBaseUrl, secret, now }: MakeOptions,
 ): OutgoingRequest {
   const at = signingTime(isStale, now)
   const sign = (samples: FilledSample[], forged: boolean) =>
