@@ -79,6 +79,14 @@ async function storeEventsAt(database: Database, ...events: (Partial<QueuedCallb
 
 const minutesAgo = (minutes: number) => new Date(Date.now() - minutes * 60_000)
 
+/** Stores what an ingest has counted of one source. Resolves to how many refusals in a row there are then. */
+async function storeCounts({ sql }: Database, fields: Record<string, unknown>): Promise<number> {
+  const counts = [{ minute: minutesAgo(0), source: 'vobiz', outcomes: {}, ackMs: [], refusedInARow: 0, ...fields }]
+  await sql`select store_counts(${JSON.stringify(counts)})`
+  const [state] = await sql<{ n: number }[]>`select refused_in_a_row::integer as n from source_states`
+  return state!.n
+}
+
 test('both sides have the same histogram', async () => {
   await using database = await freshDatabase()
   const [row] = await database.sql`
@@ -167,13 +175,7 @@ describe('what comes in', () => {
 
   test('refusals of several ingests add up, and an acceptance by any of them ends the row', async () => {
     await using database = await freshDatabase()
-    const { sql } = database
-    const report = async (fields: Record<string, unknown>) => {
-      const counts = [{ minute: minutesAgo(0), source: 's', outcomes: {}, ackMs: [], refusedInARow: 0, ...fields }]
-      await sql`select store_counts(${JSON.stringify(counts)})`
-      const [state] = await sql<{ n: number }[]>`select refused_in_a_row::integer as n from source_states`
-      return state!.n
-    }
+    const report = (fields: Record<string, unknown>) => storeCounts(database, fields)
     expect(await report({ refusedInARow: 2, refusedSince: 1000 })).toBe(2)
     expect(await report({ refusedInARow: 3, refusedSince: 2000 })).toBe(5)
     expect(await report({ lastAcceptedAt: 5000, refusedInARow: 1, refusedSince: 5001 })).toBe(1)
@@ -186,8 +188,7 @@ describe('what comes in', () => {
   test('an acceptance of which one ingest tells late resolves no alert of refusals that another had after it', async () => {
     await using database = await freshDatabase()
     const report = async (fields: Record<string, unknown>) => {
-      const counts = [{ minute: minutesAgo(0), source: 'vobiz', outcomes: {}, ackMs: [], refusedInARow: 0, ...fields }]
-      await database.sql`select store_counts(${JSON.stringify(counts)})`
+      await storeCounts(database, fields)
       await look(database)
     }
     await report({ refusedInARow: 5, refusedSince: 2000, lastRefusedAt: 3000 })
@@ -223,13 +224,9 @@ describe('what comes in', () => {
 
   test('says when a source last accepted and last refused, in whatever order ingests tell of it', async () => {
     await using database = await freshDatabase()
-    const report = async (fields: Record<string, unknown>) => {
-      const counts = [{ minute: minutesAgo(0), source: 's', outcomes: {}, ackMs: [], refusedInARow: 0, ...fields }]
-      await database.sql`select store_counts(${JSON.stringify(counts)})`
-    }
-    await report({ lastAcceptedAt: 5000, lastRefusedAt: 6000, refusedInARow: 1, refusedSince: 6000 })
-    await report({ lastAcceptedAt: 4000, lastRefusedAt: 3000 })
-    await report({})
+    await storeCounts(database, { lastAcceptedAt: 5000, lastRefusedAt: 6000, refusedInARow: 1, refusedSince: 6000 })
+    await storeCounts(database, { lastAcceptedAt: 4000, lastRefusedAt: 3000 })
+    await storeCounts(database, {})
     expect(await database.sql`select last_accepted_at, last_refused_at from source_states`).toEqual([
       { last_accepted_at: new Date(5000), last_refused_at: new Date(6000) },
     ])
@@ -239,12 +236,9 @@ describe('what comes in', () => {
     await using database = await freshDatabase()
     const { sql } = database
     const report = async (fields: Record<string, unknown>) => {
-      const counts = [{ minute: minutesAgo(0), source: 's', outcomes: {}, ackMs: [], refusedInARow: 0, ...fields }]
-      await sql`select store_counts(${JSON.stringify(counts)})`
-      const [state] = await sql<{ n: number; isLater: boolean }[]>`
-        select refused_in_a_row::integer as n, last_accepted_at > now() or last_refused_at > now() as "isLater" from source_states`
-      expect(state).toMatchObject({ isLater: false })
-      return state!.n
+      const inARow = await storeCounts(database, fields)
+      expect(await sql`select from source_states where last_accepted_at > now() or last_refused_at > now()`).toEqual([])
+      return inARow
     }
     const tomorrow = minutesAgo(-1440).getTime()
     // Of an ingest. What it reports next is of a second later at least.
