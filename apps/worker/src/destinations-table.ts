@@ -1,3 +1,4 @@
+import { textList } from '@ringback/core/store/connect'
 import type { Sql, TransactionSql } from '@ringback/core/store/connect'
 import { keptText } from './deliveries-table.ts'
 import type { Destination } from './destination.ts'
@@ -18,7 +19,7 @@ export async function forgetLimits(sql: Sql, handlers: string[]): Promise<void> 
   await sql`
     update destinations
     set limited = false, state = 'closed', state_since = now(), open_until = null, openings = 0
-    where limited and handler in (select json_array_elements_text(${JSON.stringify(handlers)}::json))`
+    where limited and handler in ${textList(sql, handlers)}`
 }
 
 /**

@@ -1,4 +1,5 @@
 import type { Logger } from '@ringback/core/log'
+import { textList } from '@ringback/core/store/connect'
 import type { Sql } from '@ringback/core/store/connect'
 import { announcePartitions } from '@ringback/core/store/partitions'
 import type { Retention } from './retention.ts'
@@ -95,8 +96,7 @@ export function createDropPartitions(retention: Retention, log: Logger): (sql: S
           ? await transaction<{ kept: number }[]>`select keep_dead_letters(${week})::float8 as kept`
           : []
       await transaction.unsafe(`drop table ${found.map(({ name }) => name).join(', ')}`)
-      await transaction`
-        delete from partitions_made where name in (select json_array_elements_text(${JSON.stringify(names)}::json))`
+      await transaction`delete from partitions_made where name in ${textList(transaction, names)}`
       return row?.kept ?? 0
     })
     if (keptDeadLetters === undefined) return

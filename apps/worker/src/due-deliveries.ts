@@ -1,7 +1,7 @@
 import type { DeliveriesJob } from '@ringback/core/callback'
 import type { Handler } from '@ringback/core/config'
 import type { Logger } from '@ringback/core/log'
-import { uuidArray } from '@ringback/core/store/connect'
+import { textList, uuidArray } from '@ringback/core/store/connect'
 import type { Sql } from '@ringback/core/store/connect'
 
 export interface ScanDependencies {
@@ -219,12 +219,13 @@ export async function buryWithoutHandler({
   log,
   signal,
 }: Pick<ScanDependencies, 'sql' | 'handlers' | 'onDead' | 'log'> & { signal: AbortSignal }): Promise<void> {
+  const names = handlers.map(({ name }) => name)
   const gone = await sql<{ handler: string }[]>`
     select distinct handler
     from deliveries
     where status = 'pending'
       and next_attempt_at < now() - ${GRACE_FOR_UNKNOWN_HANDLERS}::text::interval
-      and handler not in (select json_array_elements_text(${JSON.stringify(handlers.map(({ name }) => name))}::json))`
+      and handler not in ${textList(sql, names)}`
   for (const { handler } of gone) {
     for (let count = BURIED_AT_ONCE; count === BURIED_AT_ONCE && !signal.aborted;) {
       count = await buryBatch(sql, handler)

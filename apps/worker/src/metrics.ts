@@ -1,6 +1,7 @@
 import { Counter, Gauge, Histogram, readForScrape, SECONDS } from '@ringback/core/metrics'
 import type { Registry } from '@ringback/core/metrics'
 import type { QueueState } from '@ringback/core/queue'
+import { textList } from '@ringback/core/store/connect'
 import type { Sql } from '@ringback/core/store/connect'
 import { addCanaryAge } from './canary.ts'
 import type { Destination } from './destination.ts'
@@ -118,7 +119,7 @@ function addDestinationStates(registry: Registry, sql: Sql, handlers: string[]):
     () =>
       sql<{ handler: string; state: Destination['state'] }[]>`
         select handler, state from destinations
-        where limited and handler in (select json_array_elements_text(${JSON.stringify(handlers)}::json))`,
+        where limited and handler in ${textList(sql, handlers)}`,
   )
   const state: Gauge<'handler' | 'state'> = new Gauge({
     name: 'ringback_destination_state',

@@ -1,6 +1,7 @@
 import type { AlertKind } from '@ringback/core/alerts'
 import type { Config } from '@ringback/core/config'
 import { OWN_SOURCE, letsAlertsThrough } from '@ringback/core/filter'
+import { textList } from '@ringback/core/store/connect'
 import type { TransactionSql } from '@ringback/core/store/connect'
 import type { Condition, OpenAlert } from './transitions.ts'
 import { watchCalls } from './watch-calls.ts'
@@ -11,8 +12,8 @@ import { watchCalls } from './watch-calls.ts'
 export interface LookDependencies {
   sql: TransactionSql
   config: Pick<Config, 'sources' | 'handlers' | 'alerts'>
-  /** The open alerts of the kind that is looked for. */
-  open: readonly OpenAlert[]
+  /** The subjects of the open alerts of the kind that is looked for. */
+  openSubjects: readonly string[]
   /** How long the oldest callbacks in the queue have waited there. */
   queueAgeMs: () => Promise<number>
 }
@@ -67,7 +68,6 @@ const MOST_COUNTED = 1000
 /** What destinations answered is for people to read, not to store once more. */
 const MAX_ERROR_LENGTH = 300
 
-const json = (value: unknown) => JSON.stringify(value)
 const atLeast = (count: number) => (count >= MOST_COUNTED ? `${MOST_COUNTED} or more` : String(count))
 
 /**
@@ -87,7 +87,7 @@ async function lookForFailures({ sql, config }: LookDependencies): Promise<Condi
       last_success_at as "lastSuccessAt"
     from destinations
     where consecutive_failures >= ${config.alerts.consecutiveFailures}
-      and handler in (select json_array_elements_text(${json(watchedHandlers(config))}::json))`
+      and handler in ${textList(sql, watchedHandlers(config))}`
   return found.map(({ handler, failures, ...details }) => ({
     kind: 'destination_failing',
     subject: handler,
@@ -106,8 +106,8 @@ async function lookForState(
     select handler, state_since as since, left(last_error, ${MAX_ERROR_LENGTH}) as "lastError"
     from destinations
     where limited
-      and state in (select json_array_elements_text(${json(states)}::json))
-      and handler in (select json_array_elements_text(${json(watchedHandlers(config))}::json))`
+      and state in ${textList(sql, states)}
+      and handler in ${textList(sql, watchedHandlers(config))}`
   return found.map(({ handler, ...details }) => ({
     kind,
     subject: handler,
@@ -121,7 +121,7 @@ async function lookForState(
 }
 
 /** Dead letters of the last hour by handler, also of handlers that have left the configuration, but not those of alerts. */
-async function lookForDeadLetters({ sql, open }: LookDependencies): Promise<Condition[]> {
+async function lookForDeadLetters({ sql, openSubjects }: LookDependencies): Promise<Condition[]> {
   const found = await sql<{ handler: string; count: number; lastError: string | null; eventIds: string[] }[]>`
     with recent as materialized (
       select handler
@@ -133,7 +133,7 @@ async function lookForDeadLetters({ sql, open }: LookDependencies): Promise<Cond
         limit ${MOST_COUNTED}
       ) as newest
       union
-      select json_array_elements_text(${json(open.map(({ subject }) => subject))}::json)
+      ${textList(sql, openSubjects)}
     )
     select
       recent.handler, count(*)::integer as count,
@@ -166,7 +166,7 @@ async function lookForRefusals({ sql, config }: LookDependencies): Promise<Condi
     select source, refused_in_a_row::integer as refused, last_accepted_at as "lastAcceptedAt"
     from source_states
     where refused_in_a_row >= ${config.alerts.consecutiveFailures}
-      and source in (select json_array_elements_text(${json([...config.sources.keys()])}::json))`
+      and source in ${textList(sql, [...config.sources.keys()])}`
   return found.map(({ source, refused, ...details }) => ({
     kind: 'source_refusing',
     subject: source,
@@ -181,7 +181,7 @@ async function lookForRefusals({ sql, config }: LookDependencies): Promise<Condi
  * as far as these are known. A source that is younger than a day usually has requests if it had them in each of the three
  * hours before its last one. Once an alert is open, the source stays quiet until its next accepted request.
  */
-async function lookForSilence({ sql, config, open }: LookDependencies): Promise<Condition[]> {
+async function lookForSilence({ sql, config, openSubjects }: LookDependencies): Promise<Condition[]> {
   const { quietMinutes, busyPerMinute } = config.alerts
   const found = await sql<{ source: string; lastAcceptedAt: Date }[]>`
     select s.source, s.last_accepted_at as "lastAcceptedAt"
@@ -217,9 +217,9 @@ async function lookForSilence({ sql, config, open }: LookDependencies): Promise<
       ) >= ${busyPerMinute * 60}::float8
     ) as hours
     where s.last_accepted_at < now() - ${quietMinutes} * interval '1 minute'
-      and s.source in (select json_array_elements_text(${json([...config.sources.keys()])}::json))
+      and s.source in ${textList(sql, [...config.sources.keys()])}
       and (
-        s.source in (select json_array_elements_text(${json(open.map(({ subject }) => subject))}::json))
+        s.source in ${textList(sql, openSubjects)}
         or (
           case when days.known > 0 then days.busy * 2 > days.known and days.a_week_ago else hours.busy = 3 end
           and ${isKnownSince(sql, quietMinutes)}
@@ -260,11 +260,11 @@ async function lookForLag({ sql, config, queueAgeMs }: LookDependencies): Promis
 }
 
 /** Once an alert is open, half as many refusals keep it open: a rate about the limit would raise it again and again. */
-async function lookForQuarantined({ sql, config, open }: LookDependencies): Promise<Condition[]> {
+async function lookForQuarantined({ sql, config, openSubjects }: LookDependencies): Promise<Condition[]> {
   const most = config.alerts.quarantinedIn5Minutes
   const found = await sql<{ source: string; kept: number; counted: number }[]>`
     select source, kept.count as kept, dropped.count as counted
-    from json_array_elements_text(${json([...config.sources.keys()])}::json) as source
+    from json_array_elements_text(${JSON.stringify([...config.sources.keys()])}::json) as source
     cross join lateral (
       select count(*)::integer as count
       from (
@@ -281,7 +281,7 @@ async function lookForQuarantined({ sql, config, open }: LookDependencies): Prom
       where d.source = source.value and recorded_at > now() - interval '5 minutes'
     ) as dropped
     where kept.count + dropped.count > case
-      when source.value in (select json_array_elements_text(${json(open.map(({ subject }) => subject))}::json))
+      when source.value in ${textList(sql, openSubjects)}
       then ${most / 2}::float8
       else ${most}
     end`

@@ -72,7 +72,8 @@ export function createEvaluateAlerts({ sql, config, queueAgeMs, log }: AlertDepe
       try {
         const found = await transaction.savepoint(async (savepoint) => {
           await savepoint`select set_config('statement_timeout', ${LOOK_TIMEOUT}, true)`
-          return looks[kind]({ sql: savepoint, config, queueAgeMs, open: open.filter((alert) => alert.kind === kind) })
+          const openSubjects = open.filter((alert) => alert.kind === kind).map(({ subject }) => subject)
+          return looks[kind]({ sql: savepoint, config, queueAgeMs, openSubjects })
         })
         conditions.push(...found)
       } catch (error) {

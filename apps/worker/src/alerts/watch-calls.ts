@@ -1,4 +1,5 @@
 import type { CallEnd } from '@ringback/core/providers/provider'
+import { textList } from '@ringback/core/store/connect'
 import type { TransactionSql } from '@ringback/core/store/connect'
 import type { LookDependencies } from './conditions.ts'
 import type { Condition } from './transitions.ts'
@@ -89,13 +90,8 @@ async function findUnended(sql: TransactionSql, source: string, callEnd: CallEnd
 }
 
 function ends(sql: TransactionSql, callEnd: CallEnd) {
-  const byType =
-    'types' in callEnd
-      ? sql`e.type in (select json_array_elements_text(${JSON.stringify(callEnd.types)}::json))`
-      : sql`false`
+  const byType = 'types' in callEnd ? sql`e.type in ${textList(sql, callEnd.types)}` : sql`false`
   const byField =
-    'field' in callEnd
-      ? sql`e.payload ->> ${callEnd.field} in (select json_array_elements_text(${JSON.stringify(callEnd.values)}::json))`
-      : sql`false`
+    'field' in callEnd ? sql`e.payload ->> ${callEnd.field} in ${textList(sql, callEnd.values)}` : sql`false`
   return sql`(${byType} or ${byField})`
 }

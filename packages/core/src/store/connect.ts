@@ -17,6 +17,11 @@ export function uuidArray(rows: readonly { id: string }[]): string {
   return `{${rows.map(({ id }) => id).join(',')}}`
 }
 
+/** A list of texts for SQL's `in`. It is one parameter, so the statement is the same for any number of them. */
+export function textList(sql: Sql | TransactionSql, texts: readonly string[]) {
+  return sql`(select json_array_elements_text(${JSON.stringify(texts)}::json))`
+}
+
 export interface ConnectOptions {
   /** The size of the pool. */
   max: number
