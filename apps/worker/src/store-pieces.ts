@@ -107,18 +107,7 @@ async function call(
 }
 
 function notStorable(callback: QueuedCallback, error: Error): QueuedRefusal {
-  const { id, source, method, url, headers, raw, callbackId } = callback
-  const scope = 'callback'
-  return {
-    id,
-    source,
-    reason: 'not_storable',
-    scope,
-    method,
-    url,
-    headers,
-    body: raw,
-    callbackId,
-    error: error.message,
-  }
+  const { id, source, method, url, headers, raw: body, callbackId } = callback
+  const why = { reason: 'not_storable', scope: 'callback', error: error.message } as const
+  return { id, source, ...why, method, url, headers, body, callbackId }
 }

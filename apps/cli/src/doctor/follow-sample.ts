@@ -140,29 +140,19 @@ async function reportNothing(
   { status, isRingbacks }: NonNullable<SentSample['answer']>,
   { waitMs, report }: FollowOptions,
 ): Promise<void> {
-  if (status !== 200) {
-    if (status === 400 || status === 401) {
-      report(
-        'problem',
-        isRingbacks
-          ? 'It is not in the quarantine of this database: DATABASE_URL here is not that of the worker, or no worker runs'
-          : 'It never came to Ringback: something before it answered',
-      )
-    }
-    return
-  }
-  const within = `within ${waitMs / 1000} s`
-  if (await hasWorker(database)) {
+  if (status === 400 || status === 401) {
     report(
       'problem',
-      `It was acknowledged and is not stored ${within}, though a worker is connected to this database: it is far behind, or takes from another queue than the one that ingest fills (REDIS_URL)`,
+      isRingbacks
+        ? 'It is not in the quarantine of this database: DATABASE_URL here is not that of the worker, or no worker runs'
+        : 'It never came to Ringback: something before it answered',
     )
-    return
   }
-  report(
-    'problem',
-    `It was acknowledged and is not stored ${within}, and no worker is connected to this database: start one, or set DATABASE_URL here to the database of yours`,
-  )
+  if (status !== 200) return
+  const why = (await hasWorker(database))
+    ? 'though a worker is connected to this database: it is far behind, or takes from another queue than the one that ingest fills (REDIS_URL)'
+    : 'and no worker is connected to this database: start one, or set DATABASE_URL here to the database of yours'
+  report('problem', `It was acknowledged and is not stored within ${waitMs / 1000} s, ${why}`)
 }
 
 async function hasWorker(database: PostgresJsDatabase): Promise<boolean> {
