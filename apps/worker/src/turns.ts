@@ -25,7 +25,7 @@ export interface Turns {
 export function createTurns({ perHandler, crowd, maxWaitMs }: TurnLimits): Turns {
   const running = new Map<string, number>()
   /** By handler, in the order of their turns. */
-  const waiting = new Map<string, Set<(mayRun: boolean) => void>>()
+  const waiting = new Map<string, ((mayRun: boolean) => void)[]>()
   let inHand = 0
 
   const isFull = (handler: string) => (running.get(handler) ?? 0) >= perHandler
@@ -45,26 +45,22 @@ export function createTurns({ perHandler, crowd, maxWaitMs }: TurnLimits): Turns
   }
 
   function turnOf(handler: string, goesFirst: boolean): Promise<boolean> {
-    const own = waiting.get(handler) ?? new Set()
-    waiting.set(handler, own)
+    const own = waiting.getOrInsertComputed(handler, () => [])
     const { promise, resolve } = Promise.withResolvers<boolean>()
-    const timer = setTimeout(() => resolve(own.delete(resolve) && false), maxWaitMs)
-    const behind = goesFirst ? [...own] : []
-    for (const each of behind) own.delete(each)
-    for (const each of [resolve, ...behind]) own.add(each)
+    if (goesFirst) own.unshift(resolve)
+    else own.push(resolve)
+    const timer = setTimeout(() => {
+      own.splice(own.indexOf(resolve), 1)
+      resolve(false)
+    }, maxWaitMs)
     return promise.finally(() => clearTimeout(timer))
   }
 
   function end(handler: string): void {
     inHand -= 1
-    const own = waiting.get(handler)
-    const [next] = own ?? []
-    if (next === undefined) {
-      running.set(handler, running.get(handler)! - 1)
-      return
-    }
-    own!.delete(next)
-    next(true)
+    const next = waiting.get(handler)?.shift()
+    if (next === undefined) running.set(handler, running.get(handler)! - 1)
+    else next(true)
   }
 
   return { begin, end, isFull, isCrowded }
