@@ -8,7 +8,7 @@ test('a thing is made once, when it is first used, and again where that failed',
     if (made === 1) throw new Error('away')
     return made
   })
-  expect(thing.current()).toBeUndefined()
+  expect(await thing.current()).toBeUndefined()
   await expect(thing.get()).rejects.toThrow('away')
   expect(await Promise.all([thing.get(), thing.get()])).toEqual([2, 2])
   expect(await thing.get()).toBe(2)

@@ -1,9 +1,12 @@
-/** Makes something at its first use, and again after a failure, for what failed once never recovers. */
-export function lazily<Thing>(make: () => Promise<Thing>): {
+/** Something that is made at its first use. */
+export interface Lazy<Thing> {
   get: () => Promise<Thing>
-  /** What has been made or is being made, if anything. */
-  current: () => Promise<Thing> | undefined
-} {
+  /** What has been made or is being made; undefined if nothing is, or making it fails. Never rejects. */
+  current: () => Promise<Thing | undefined>
+}
+
+/** Makes something at its first use, and again after a failure, for what failed once never recovers. */
+export function lazily<Thing>(make: () => Promise<Thing>): Lazy<Thing> {
   let making: Promise<Thing> | undefined
   return {
     get() {
@@ -13,6 +16,6 @@ export function lazily<Thing>(make: () => Promise<Thing>): {
       })
       return making
     },
-    current: () => making,
+    current: async () => making?.catch(() => undefined),
   }
 }

@@ -22,7 +22,7 @@ export function createQueue(action: QueueAction): Runner {
         context.signal,
         action.timeoutMs,
       ),
-    close: async () => (await connection.current()?.catch(() => undefined))?.close(),
+    close: async () => (await connection.current())?.close(),
   }
 }
 

@@ -69,7 +69,7 @@ export function createPostgresProducer<Data extends object>(
     identity: () => within(({ identity }) => identity()),
     waiting: () => within(({ queue }) => queue.getWaitingCount()),
     state: () => within(({ queue, oldestAddedAt }) => stateOf(queue, oldestAddedAt)),
-    close: async () => (await connected.current()?.catch(() => undefined))?.close(),
+    close: async () => (await connected.current())?.close(),
   }
 }
 

@@ -1,5 +1,6 @@
 import { withTimeout } from '../with-timeout.ts'
 import { lazily } from '../lazily.ts'
+import type { Lazy } from '../lazily.ts'
 import { createFastClient } from './redis-client.ts'
 import type { Producer, QueueState, ProducerOptions } from './producer.ts'
 import { queueOptions, stateOf } from './producer.ts'
@@ -9,10 +10,7 @@ import { shardCount, shardPrefix } from './server.ts'
 import type { QueueName, QueueServer } from './server.ts'
 
 /** A shard, connected at its first use. */
-interface LazyShard {
-  connected: () => Promise<RedisShard>
-  /** What has been connected or is being connected, if anything: to close. */
-  current: () => Promise<RedisShard> | undefined
+interface LazyShard extends Lazy<RedisShard> {
   /** Whether the last operation on it failed. */
   isDown: boolean
 }
@@ -46,7 +44,7 @@ export function createRedisProducer<Data extends object>(
   let rechecking: NodeJS.Timeout | undefined
 
   function createShard(number: number): LazyShard {
-    const { get, current } = lazily(async () =>
+    const shard = lazily(async () =>
       connectRedisShard({
         client: await client.get(),
         name,
@@ -57,7 +55,7 @@ export function createRedisProducer<Data extends object>(
         onError,
       }),
     )
-    return { connected: get, current, isDown: false }
+    return { ...shard, isDown: false }
   }
 
   const tooSlow = `the ${name} queue did not answer within ${timeoutMs} ms`
@@ -65,7 +63,7 @@ export function createRedisProducer<Data extends object>(
 
   type Work = (shard: RedisShard) => Promise<void>
   /** Does the work on the only shard. Nearly every installation has just one. */
-  const onOnly = (work: Work) => within(shards[0]!.connected().then(work), timeoutMs)
+  const onOnly = (work: Work) => within(shards[0]!.get().then(work), timeoutMs)
 
   /** Does the work on the next shard in turn that is not down, and if that fails on the one after, while time is left. */
   async function onNext(work: Work): Promise<void> {
@@ -78,7 +76,7 @@ export function createRedisProducer<Data extends object>(
       const leftMs = deadline - performance.now()
       if (leftMs <= 0) break
       try {
-        await within(shard.connected().then(work), Math.min(tryMs, leftMs))
+        await within(shard.get().then(work), Math.min(tryMs, leftMs))
         shard.isDown = false
         return
       } catch (error) {
@@ -104,7 +102,7 @@ export function createRedisProducer<Data extends object>(
     }
     for (const shard of down) {
       within(
-        shard.connected().then((connected) => connected.probe()),
+        shard.get().then(({ probe }) => probe()),
         tryMs,
       ).then(
         () => (shard.isDown = false),
@@ -114,7 +112,7 @@ export function createRedisProducer<Data extends object>(
   }
 
   const onAll = <Result>(work: (shard: RedisShard) => Promise<Result>) =>
-    within(Promise.all(shards.map((shard) => shard.connected().then(work))), timeoutMs)
+    within(Promise.all(shards.map((shard) => shard.get().then(work))), timeoutMs)
 
   return {
     add: (id, data) => onOne((shard) => shard.add(id, data)),
@@ -134,9 +132,8 @@ export function createRedisProducer<Data extends object>(
       ),
     async close() {
       clearInterval(rechecking)
-      const closing = shards.map(async ({ current }) => (await current()?.catch(() => undefined))?.close())
-      await Promise.allSettled(closing)
-      const made = await client.current()?.catch(() => undefined)
+      await Promise.allSettled(shards.map(async ({ current }) => (await current())?.close()))
+      const made = await client.current()
       made?.disconnect()
     },
   }
