@@ -11,10 +11,13 @@ interface Count {
 }
 
 /**
- * Makes a function that increments this process's counter, and resolves to a sentence for people if writes were lost since
- * its last call. `increment` resolves to the new count, or rejects, and so does the function.
+ * Makes a function that increments this process's counter, and resolves to a sentence for people if `server` has lost writes
+ * since its last call. `increment` resolves to the new count, or rejects, and so does the function.
  */
-export function createLossDetector(increment: () => Promise<Count>): () => Promise<string | undefined> {
+export function createLossDetector(
+  server: 'Redis' | 'Postgres',
+  increment: () => Promise<Count>,
+): () => Promise<string | undefined> {
   let last: Count | undefined
   let asking: Promise<string | undefined> | undefined
 
@@ -25,7 +28,7 @@ export function createLossDetector(increment: () => Promise<Count>): () => Promi
     // A count that has grown by more than one is no loss: increments whose answer did not arrive have counted too. After
     // half of its time to live the counter may simply have expired.
     if (before === undefined || count > before.count || at - before.at > COUNTER_TTL_MS / 2) return undefined
-    return `it had counted to ${before.count} for this process ${Math.round((at - before.at) / 1000)} s ago, and after that to ${count}: writes that it had acknowledged are gone`
+    return `${server} has lost writes: it had counted to ${before.count} for this process ${Math.round((at - before.at) / 1000)} s ago, and after that to ${count}: writes that it had acknowledged are gone`
   }
 
   return () => {

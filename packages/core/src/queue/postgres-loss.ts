@@ -31,11 +31,7 @@ export function createPostgresLossDetector(pool: Pool): () => Promise<string | u
     )
     return { count: Number(rows[0]!.count), at: rows[0]!.at }
   }
-  const detect = createLossDetector(increment)
-  return async () => {
-    const loss = await detect()
-    return loss === undefined ? undefined : `Postgres has lost writes: ${loss}`
-  }
+  return createLossDetector('Postgres', increment)
 }
 
 /** A name for the server's data and this database. It changes after initdb, and when the database is created anew. */

@@ -74,7 +74,6 @@ export async function connectRedisShard(options: RedisShardOptions): Promise<Red
     )
     return { count, at: Number(seconds) * 1000 }
   }
-  const detect = createLossDetector(increment)
 
   return {
     queue,
@@ -94,10 +93,7 @@ export async function connectRedisShard(options: RedisShardOptions): Promise<Red
       await fullness.refresh()
       return fullness.hasRoom()
     },
-    async detectLoss() {
-      const loss = await detect()
-      return loss === undefined ? undefined : `Redis has lost writes: ${loss}`
-    },
+    detectLoss: createLossDetector('Redis', increment),
     async identity() {
       const key = `${prefix}:identity`
       await client.set(key, randomBytes(16).toString('hex'), 'NX')
