@@ -27,43 +27,36 @@ const CERTIFICATE = /CERT|UNABLE_TO_VERIFY/
  */
 export function explainPostgresError(thrown: unknown, url: string, { isNamed = true } = {}): unknown {
   // Drizzle's own error shows only the query.
-  const error = thrown instanceof DrizzleQueryError ? (thrown.cause ?? thrown) : thrown
-  const { code = '', message } = error as Error & { code?: string }
+  const cause = thrown instanceof DrizzleQueryError ? (thrown.cause ?? thrown) : thrown
+  const explanation = explain(cause as Error & { code?: string }, placeOf(url), isNamed)
+  return explanation === undefined ? cause : new Error(explanation, { cause })
+}
+
+function explain(
+  { code = '', message }: { code?: string; message: string },
+  place: string,
+  isNamed: boolean,
+): string | undefined {
   if (LACKS_MIGRATIONS.has(code)) {
-    return new Error('The database lacks migrations of this version: run "ringback migrate"', { cause: error })
+    return 'The database lacks migrations of this version: run "ringback migrate"'
   }
-  const place = placeOf(url)
   if (REFUSES.test(code)) {
-    return new Error(
-      `Postgres at ${place} refuses: ${message}; ${isNamed ? 'DATABASE_URL says where it is' : 'set DATABASE_URL to yours'}`,
-      {
-        cause: error,
-      },
-    )
+    return `Postgres at ${place} refuses: ${message}; ${isNamed ? 'DATABASE_URL says where it is' : 'set DATABASE_URL to yours'}`
   }
   if (/^permission denied for (database|schema) /.test(message)) {
-    return new Error(
-      `Postgres at ${place} refuses: ${message}; to migrate, the role needs CREATE on schema public, and for a queue in Postgres on the database ("grant create on database ... to ...")`,
-      { cause: error },
-    )
+    return `Postgres at ${place} refuses: ${message}; to migrate, the role needs CREATE on schema public, and for a queue in Postgres on the database ("grant create on database ... to ...")`
   }
   if (message.startsWith('unsupported startup parameter')) {
-    return new Error(
-      `What answers at ${place} is a connection pooler (${message}): DATABASE_URL must lead to Postgres itself, for Ringback sets its sessions up and keeps them`,
-      { cause: error },
-    )
+    return `What answers at ${place} is a connection pooler (${message}): DATABASE_URL must lead to Postgres itself, for Ringback sets its sessions up and keeps them`
   }
   if (CERTIFICATE.test(code)) {
-    return new Error(
-      `The certificate of Postgres at ${place} is refused: ${message}; docs/configuration.md tells of sslmode and sslrootcert`,
-      { cause: error },
-    )
+    return `The certificate of Postgres at ${place} is refused: ${message}; docs/configuration.md tells of sslmode and sslrootcert`
   }
-  if (!DOES_NOT_ANSWER.has(code)) return error
+  if (!DOES_NOT_ANSWER.has(code)) return undefined
   const question = isNamed
     ? 'is it running, and is DATABASE_URL right?'
     : 'is `npm start` running? For another database, set DATABASE_URL'
-  return new Error(`Postgres does not answer at ${place}: ${question}`, { cause: error })
+  return `Postgres does not answer at ${place}: ${question}`
 }
 
 function placeOf(url: string): string {
