@@ -143,3 +143,9 @@ export function parseInfo(text: string): Map<string, string> {
     }),
   )
 }
+
+/** Whether the server is of this version or a later one. */
+export function isAtLeast(info: Map<string, string>, major: number, minor: number): boolean {
+  const [ownMajor = 0, ownMinor = 0] = (info.get('redis_version') ?? '').split('.').map(Number)
+  return ownMajor > major || (ownMajor === major && ownMinor >= minor)
+}

@@ -4,7 +4,7 @@ import type { JobJson, QueueOptions } from 'bullmq'
 import type { Redis } from 'ioredis'
 import { createFullness, memoryUsage } from './fullness.ts'
 import { COUNTER_TTL_MS, createLossDetector } from './loss.ts'
-import { connectionTo, parseInfo } from './redis-client.ts'
+import { connectionTo, isAtLeast, parseInfo } from './redis-client.ts'
 import type { RedisClient } from './redis-client.ts'
 
 /** A queue, or one shard of it, on one Redis server. */
@@ -110,9 +110,7 @@ type CountAcks = (connection: Redis, wanted: number, ms: number) => Promise<numb
 
 /** WAITAOF (on replicas' disks) if the server has it and keeps an append-only file itself, else WAIT (in their memory). */
 function ackCounter(info: Map<string, string>, waitReplicas: number): CountAcks {
-  const [major = 0, minor = 0] = (info.get('redis_version') ?? '').split('.').map(Number)
-  const hasWaitAof = major > 7 || (major === 7 && minor >= 2)
-  if (waitReplicas > 0 && hasWaitAof && info.get('aof_enabled') === '1') {
+  if (waitReplicas > 0 && isAtLeast(info, 7, 2) && info.get('aof_enabled') === '1') {
     return async (connection, wanted, ms) => ((await connection.call('WAITAOF', 1, wanted, ms)) as [number, number])[1]
   }
   return (connection, wanted, ms) => connection.wait(wanted, ms)

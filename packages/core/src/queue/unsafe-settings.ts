@@ -1,13 +1,12 @@
 import type { Redis } from 'ioredis'
 import { withTimeout } from '../with-timeout.ts'
 import { memoryUsage } from './fullness.ts'
-import { createFastClient, masters, parseInfo } from './redis-client.ts'
+import { createFastClient, isAtLeast, masters, parseInfo } from './redis-client.ts'
 import type { QueueServer } from './server.ts'
 
 const TIMEOUT_MS = 1000
 const CONNECT_TIMEOUT_MS = 2000
 const CROWDED_FROM = 0.7
-const OLDEST_VERSION = [6, 2] as const
 
 /**
  * What is unsafe about each Redis server that takes writes, one sentence with its mend for each setting; empty for Postgres.
@@ -75,8 +74,6 @@ function* stateProblems(info: Map<string, string>): Generator<string> {
     yield 'it is a read-only replica, so nothing can be accepted: let REDIS_URL name the master, or the sentinels (redis+sentinel://)'
   if (info.get('aof_last_write_status') === 'err')
     yield 'its last write to the log failed, so it accepts nothing: give its disk room, and see to the log of Redis'
-  const version = info.get('redis_version') ?? ''
-  const [major = 0, minor = 0] = version.split('.').map(Number)
-  if (major < OLDEST_VERSION[0] || (major === OLDEST_VERSION[0] && minor < OLDEST_VERSION[1]))
-    yield `it is version ${version}, older than ${OLDEST_VERSION.join('.')}: use Redis 7 or newer`
+  if (!isAtLeast(info, 6, 2))
+    yield `it is version ${info.get('redis_version') ?? ''}, older than 6.2: use Redis 7 or newer`
 }
