@@ -111,6 +111,7 @@ async function createRedisConsumer(
   const client = createPatientClient(server.url)
   client.on('error', onError)
   const shards = shardCount(server, name)
+  const keyOf = (shard: number) => `${shardPrefix(server.prefix, shard)}:${name}`
   const workers = new Map<number, Worker>()
   let isClosing = false
 
@@ -134,12 +135,12 @@ async function createRedisConsumer(
   const look = () => void consumeFormerShards().catch(onError)
   const looking = name === 'store' ? setInterval(look, FORMER_SHARDS_INTERVAL_MS) : undefined
   if (looking !== undefined) look()
-  const correct = (shard: number) => correctInRedis(client, `${shardPrefix(server.prefix, shard)}:${name}`)
+  const correct = (shard: number) => correctInRedis(client, keyOf(shard))
   const stopCorrecting = keepCorrecting(() => Promise.all([...workers.keys()].map(correct)), onError)
 
   async function consumeFormerShards(): Promise<void> {
     for (let shard = shards; shard < MAX_STORE_SHARDS; shard++) {
-      if (workers.has(shard) || !(await hasWork(client, `${shardPrefix(server.prefix, shard)}:${name}`))) continue
+      if (workers.has(shard) || !(await hasWork(client, keyOf(shard)))) continue
       if (isClosing) return
       log.warn({ queue: name, shard, storeShards: shards }, 'queue.former_shard')
       consume(shard)
@@ -229,7 +230,7 @@ const onFailed = (log: Logger, name: QueueName) => (job: { id?: string } | undef
   log.error({ queue: name, jobId: job?.id, error: error.message }, 'job.failed')
 
 /** Finishes the jobs in hand, unless the server is down: then none can be finished, and another worker runs them again. */
-async function closeWorker(worker: Pick<Worker, 'close'>, serverIsThere: boolean): Promise<void> {
+async function closeWorker(worker: Worker, serverIsThere: boolean): Promise<void> {
   if (serverIsThere) await Promise.race([worker.close(), sleep(FINISH_DEADLINE_MS, undefined, { ref: false })])
   // On a dead connection Postgres never answers the good-bye, hence the limit.
   await Promise.race([worker.close(true), sleep(FORCED_CLOSE_MS, undefined, { ref: false })])
