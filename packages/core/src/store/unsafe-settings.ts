@@ -76,66 +76,61 @@ export async function clockAheadMs(sql: Sql, now: () => number): Promise<number>
   return clock.ms - (askedAt + now()) / 2
 }
 
-function durability(server: Server): UnsafeSetting[] {
-  const found: UnsafeSetting[] = []
+function* durability(server: Server): Generator<UnsafeSetting> {
   if (server.fsync === 'off') {
-    found.push({
+    yield {
       problem: 'fsync is off, so a crash of the machine may destroy the database, with all that was stored',
       mend: 'set "fsync = on"',
-    })
+    }
   }
   if (server.fullPageWrites === 'off') {
-    found.push({
+    yield {
       problem: 'full_page_writes is off, so a crash of the machine may leave pages half written',
       mend: 'set "full_page_writes = on", unless the file system writes pages as a whole (ZFS)',
-    })
+    }
   }
   if (server.synchronousCommit === 'off') {
-    found.push({
+    yield {
       problem:
         'synchronous_commit is off, so a crash loses the last moments of what was stored, and the queue has forgotten it',
       mend: 'set "synchronous_commit = on", for the server, the database and the role',
-    })
+    }
   }
   if (server.isStandby) {
-    found.push({
+    yield {
       problem: 'the database is a standby, which takes no writes: the worker waits until it is promoted',
       mend: 'let DATABASE_URL lead to the primary',
-    })
+    }
   } else if (server.isReadOnly) {
-    found.push({
+    yield {
       problem: 'default_transaction_read_only is on: the worker waits until it is off',
       mend: 'set "default_transaction_read_only = off", for the server, the database and the role',
-    })
+    }
   }
-  return found
 }
 
-function versionAndEncoding({ version, versionNumber, encoding }: Server): UnsafeSetting[] {
-  const found: UnsafeSetting[] = []
+function* versionAndEncoding({ version, versionNumber, encoding }: Server): Generator<UnsafeSetting> {
   if (versionNumber < MINIMUM_VERSION) {
-    found.push({
+    yield {
       problem: `this is Postgres ${version}, and Ringback needs 18`,
       mend: 'upgrade to Postgres 18 or later',
-    })
+    }
   }
   if (encoding !== 'UTF8') {
-    found.push({
+    yield {
       problem: `the database's encoding is ${encoding}, so texts are not compared as characters`,
       mend: 'create the database with encoding UTF8',
-    })
+    }
   }
-  return found
 }
 
-function clocks(skewMs: number): UnsafeSetting[] {
-  if (skewMs <= MAX_SKEW_MS) return []
-  return [
-    {
+function* clocks(skewMs: number): Generator<UnsafeSetting> {
+  if (skewMs > MAX_SKEW_MS) {
+    yield {
       problem: `the clocks of this machine and of the database are ${Math.round(skewMs / 1000)} s apart, so times of events, retries and leases are wrong`,
       mend: 'keep both in step by NTP',
-    },
-  ]
+    }
+  }
 }
 
 /** Whether all present workers could open as many connections as they may, and whether the server has nearly run out. */
