@@ -235,40 +235,38 @@ function resolveMessage(
 const LOOPBACK = new Set(['localhost', '127.0.0.1', '::1'])
 
 function resolveSmtp(options: z.output<typeof emailOptions>, resolve: ResolveAction): SmtpServer {
-  const { problem } = resolve
-  const { requireTls } = options
-  const text = resolve.required('smtpUrl', options.smtpUrl)
+  const url = resolve.required('smtpUrl', options.smtpUrl)
   const ca = options.ca === undefined ? undefined : resolve.required('ca', options.ca)
-  const server = parseSmtpUrl(text)
+  const server = parseSmtpUrl(url, options.requireTls)
   if (server === undefined) {
-    if (text !== '') {
-      problem('smtpUrl must be smtps://user:password@host:465 or smtp://user:password@host:587, percent-encoded')
+    if (url !== '') {
+      resolve.problem(
+        'smtpUrl must be smtps://user:password@host:465 or smtp://user:password@host:587, percent-encoded',
+      )
     }
     return { host: '', port: 0, credentials: undefined, tls: 'required', ca }
   }
-  const tls = server.isImplicit ? 'implicit' : requireTls ? 'required' : 'offered'
-  if (tls === 'offered' && server.credentials !== undefined && !LOOPBACK.has(server.host)) {
-    problem('smtpUrl has a password, which requireTls: false would send in the open: leave requireTls out')
+  if (server.tls === 'offered' && server.credentials !== undefined && !LOOPBACK.has(server.host)) {
+    resolve.problem('smtpUrl has a password, which requireTls: false would send in the open: leave requireTls out')
   }
-  return { host: server.host, port: server.port, credentials: server.credentials, tls, ca }
+  return { ...server, ca }
 }
 
 /** Accepts only these parts of a URL: a query could switch off the check of certificates, unseen. */
-function parseSmtpUrl(
-  text: string,
-): (Pick<SmtpServer, 'host' | 'port' | 'credentials'> & { isImplicit: boolean }) | undefined {
+function parseSmtpUrl(text: string, requireTls: boolean): Omit<SmtpServer, 'ca'> | undefined {
   const url = URL.parse(text)
   if (url === null || !['smtp:', 'smtps:'].includes(url.protocol) || url.hostname === '') return undefined
   if (url.search !== '' || url.hash !== '' || !['', '/'].includes(url.pathname)) return undefined
   const isImplicit = url.protocol === 'smtps:'
+  const startTls = requireTls ? 'required' : 'offered'
   try {
     const user = decodeURIComponent(url.username)
     const password = decodeURIComponent(url.password)
     return {
       host: decodeURIComponent(url.hostname).replace(/^\[(.*)\]$/, '$1'),
-      port: url.port === '' ? (isImplicit ? 465 : 587) : Number(url.port),
+      port: Number(url.port || (isImplicit ? 465 : 587)),
       credentials: user === '' ? undefined : { user, password },
-      isImplicit,
+      tls: isImplicit ? 'implicit' : startTls,
     }
   } catch {
     return undefined // a "%" that encodes nothing
