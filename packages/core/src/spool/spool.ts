@@ -69,11 +69,13 @@ export async function openSpool(folder: string, { maxBytes, log }: SpoolOptions)
   const lock = lockFolder(folder)
   if (lock === undefined) return undefined
 
-  const sealed = await findSegments(folder).catch((error: unknown) => {
+  const found = await findSegments(folder).catch((error: unknown) => {
     lock.unlock()
     throw error
   })
-  let nextNumber = sealed.length === 0 ? 1 : numberOf(sealed.at(-1)!.path) + 1
+  /** Those that nothing more is written to, the oldest first. */
+  const sealed = new Set(found)
+  let nextNumber = found.length === 0 ? 1 : numberOf(found.at(-1)!.path) + 1
   let active: { file: FileHandle; segment: Segment } | undefined
   /** The size of the last group that fits into `maxBytes` at all: without room for another such group, the spool is full. */
   let lastBytes = 1
@@ -86,7 +88,7 @@ export async function openSpool(folder: string, { maxBytes, log }: SpoolOptions)
     return result
   }
 
-  const segments = () => (active === undefined ? sealed : [...sealed, active.segment])
+  const segments = () => (active === undefined ? [...sealed] : [...sealed, active.segment])
   const bytesInUse = () => usageOf(segments()).bytes
 
   async function write(group: SpooledGroup): Promise<void> {
@@ -141,7 +143,7 @@ export async function openSpool(folder: string, { maxBytes, log }: SpoolOptions)
     if (active === undefined) return
     const { file, segment } = active
     active = undefined
-    sealed.push(segment)
+    sealed.add(segment)
     await file.close()
   }
 
@@ -197,15 +199,14 @@ export async function openSpool(folder: string, { maxBytes, log }: SpoolOptions)
     async drain(add) {
       await inTurn(seal)
       const unreadable: string[] = []
-      while (sealed.length > unreadable.length) {
-        const segment = sealed[unreadable.length]!
+      for (const segment of sealed) {
         const content = await contentOf(segment)
         if (content === undefined) {
           unreadable.push(segment.path)
           continue
         }
         await drainSegment(segment, content, add)
-        sealed.splice(unreadable.length, 1)
+        sealed.delete(segment)
       }
       if (unreadable.length > 0) throw new Error(`not drained, for they cannot be read: ${unreadable.join(', ')}`)
     },
