@@ -27,12 +27,7 @@ export interface Filter {
 }
 
 /** What a filter can be tested on without the payload. */
-export interface Filterable {
-  source: string
-  accountId: string
-  type: string
-  verifiedBy: VerifiedBy
-}
+type Filterable = Pick<QueuedCallback, 'source' | 'accountId' | 'type' | 'verifiedBy'>
 
 /** The source of Ringback's own events, its alerts. No configured source has this name. */
 export const OWN_SOURCE = 'ringback'
