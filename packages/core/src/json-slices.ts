@@ -69,7 +69,7 @@ export function elementsOf(json: Buffer, key?: string, memberKey?: string): Elem
   const { start, end } = documentSlice(json)
   let found: Element[] = []
   if (key === undefined) {
-    if (json[start] === OPEN_BRACKET) eachElement(json, start, end, found, memberKey)
+    if (json[start] === OPEN_BRACKET) collectElements(json, start, end, found, memberKey)
     return found
   }
   let at = skipSpace(json, start + 1, end)
@@ -79,7 +79,7 @@ export function elementsOf(json: Buffer, key?: string, memberKey?: string): Elem
     const isKept = isKey(json, at, keyEnd, key)
     if (isKept) found = []
     const isArray = isKept && json[value] === OPEN_BRACKET
-    const valueStop = isArray ? eachElement(json, value, end, found, memberKey) : valueEnd(json, value, end)
+    const valueStop = isArray ? collectElements(json, value, end, found, memberKey) : valueEnd(json, value, end)
     at = skipSpace(json, skipSpace(json, valueStop, end) + 1, end)
   }
   return found
@@ -124,7 +124,7 @@ export function withoutMembers(json: Buffer, keys: ReadonlySet<string>): Buffer 
 function collectCuts(json: Buffer, slice: Slice, keys: ReadonlySet<string>, cuts: Slice[]): void {
   if (json[slice.start] === OPEN_BRACKET) {
     const inner: Slice[] = []
-    eachElement(json, slice.start, slice.end, inner)
+    collectElements(json, slice.start, slice.end, inner)
     for (const element of inner) collectCuts(json, element, keys, cuts)
   }
   const all = members(json, slice)
@@ -146,7 +146,7 @@ function collectCuts(json: Buffer, slice: Slice, keys: ReadonlySet<string>, cuts
 }
 
 /** Collects the elements of the array whose bracket stands at `from`. Returns the offset after its closing bracket. */
-function eachElement(json: Buffer, from: number, limit: number, found: Element[], memberKey?: string): number {
+function collectElements(json: Buffer, from: number, limit: number, found: Element[], memberKey?: string): number {
   let at = from + 1
   while (at < limit) {
     const start = skipSpace(json, at, limit)
