@@ -1,6 +1,7 @@
 import type { Context, Link, SpanContext, SpanKind } from '@opentelemetry/api'
 import type * as Sdk from '@opentelemetry/sdk-trace'
 import type { Logger } from './log.ts'
+import { withTimeout } from './with-timeout.ts'
 
 // OpenTelemetry traces, from the request to the attempts. Only this file uses OpenTelemetry, and it loads it only if tracing
 // is on. Everything else gets a Tracing, or undefined.
@@ -87,12 +88,10 @@ export async function startTracing(serviceName: string, log: Logger): Promise<Tr
         ...(context !== undefined && { links: [{ context }] }),
       })
     },
-    async close() {
-      const { promise: late, resolve } = Promise.withResolvers<void>()
-      const timer = setTimeout(resolve, CLOSE_TIMEOUT_MS)
-      await Promise.race([provider.shutdown().catch((error: unknown) => complain(String(error))), late])
-      clearTimeout(timer)
-    },
+    close: () =>
+      withTimeout(provider.shutdown(), CLOSE_TIMEOUT_MS, `not all was sent within ${CLOSE_TIMEOUT_MS} ms`).catch(
+        (error: unknown) => complain(String(error)),
+      ),
   }
 }
 
