@@ -12,7 +12,7 @@ const programs = {
   CLI: variablesOf('apps/cli/src/environment.ts'),
 }
 const ofConfigFile = namesIn(textOf('ringback.config.ts'), /env\('([A-Z_]+)'\)/g)
-const ofEveryConfig = namesIn(textOf('packages/core/src/config.ts'), /read\(environment, '([A-Z_]+)'/g)
+const ofEveryConfig = namesIn(textOf('packages/core/src/config.ts'), /readVariable\(environment, '([A-Z_]+)'/g)
 const ofTracing = namesIn(textOf('docs/metrics.md'), /`(OTEL_[A-Z_]+)/g)
 
 const table = rowsOf(textOf('docs/configuration.md'))

@@ -1,8 +1,9 @@
-import { ConfigError, parseEnvironment, rootSourceProblem } from '@ringback/core/config'
-import type { Config, Environment } from '@ringback/core/config'
+import { rootSourceProblem } from '@ringback/core/config'
+import type { Config } from '@ringback/core/config'
+import { ConfigError, parseEnvironment, variables } from '@ringback/core/environment'
+import type { Environment } from '@ringback/core/environment'
 import { problemOf } from '@ringback/core/problem-of'
 import { queueServer } from '@ringback/core/queue'
-import { variables } from '@ringback/core/service'
 import { retentionOf, retentionVariables } from '@ringback/worker/retention'
 import { z } from 'zod'
 

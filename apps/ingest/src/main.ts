@@ -1,11 +1,12 @@
 import { z } from 'zod'
-import { loadConfig, parseEnvironment } from '@ringback/core/config'
+import { loadConfig } from '@ringback/core/config'
+import { parseEnvironment, variables } from '@ringback/core/environment'
 import { collectSeldom } from '@ringback/core/heap'
 import { createLogger } from '@ringback/core/log'
 import { createRegistry } from '@ringback/core/metrics'
 import { lowerHelperPriority } from '@ringback/core/priority'
 import { queueServer } from '@ringback/core/queue'
-import { closeWithin, listenForOperators, runService, spoolPlace, variables } from '@ringback/core/service'
+import { closeWithin, listenForOperators, runService } from '@ringback/core/service'
 import { startTracing } from '@ringback/core/tracing'
 import { createIngest, safeHostname } from './ingest.ts'
 
@@ -35,6 +36,7 @@ await runService(async () => {
   const log = createLogger('ingest', environment.LOG_LEVEL)
   const registry = createRegistry()
   const tracing = await startTracing('ringback-ingest', log)
+  const { SPOOL_DIR: spoolDir, SPOOL_MAX_BYTES: maxBytes } = environment
   const ingest = await createIngest({
     config,
     tracing,
@@ -44,7 +46,7 @@ await runService(async () => {
       storeShards: environment.STORE_SHARDS,
       waitReplicas: environment.REDIS_WAIT_REPLICAS,
     }),
-    spool: spoolPlace(environment),
+    spool: spoolDir === undefined ? undefined : { dir: spoolDir, maxBytes },
     registry,
     log,
     hostname: safeHostname(config, environment.HOST, log),

@@ -1,5 +1,6 @@
 import { parseDatabaseUrl } from '@ringback/core/database-url'
-import type { Config, Environment } from '@ringback/core/config'
+import type { Config } from '@ringback/core/config'
+import type { Environment } from '@ringback/core/environment'
 import { signCallbackId } from '@ringback/core/providers/voximplant'
 
 /** Tells whoever has just started Ringback what to do next: where callbacks go, one to try, and where they end up. */

@@ -1,4 +1,4 @@
-import { parseEnvironment } from '@ringback/core/config'
+import { parseEnvironment } from '@ringback/core/environment'
 import { expect, test } from 'vitest'
 import { z } from 'zod'
 import { retentionOf, retentionVariables } from './retention.ts'

@@ -2,9 +2,8 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, test } from 'vitest'
-import { z } from 'zod'
 import { defaultAlerts } from './alerts.ts'
-import { defineConfig, env, loadConfig, parseEnvironment, resolveConfig } from './config.ts'
+import { defineConfig, env, loadConfig, resolveConfig } from './config.ts'
 import type { HandlerDefinition } from './config.ts'
 import { code, defaultBreaker, email, forward, log } from './handlers.ts'
 import { voximplant } from './providers/voximplant.ts'
@@ -140,15 +139,6 @@ describe('all problems are reported together', () => {
       /Not A Slug[^]*sources\.voximplant[^]*tpye[^]*"alert"[^]*trustedProxies[^]*sources\.ringback[^]*handlers\.y: code/
     expect(() => resolveConfig(broken, {})).toThrow(problems)
     expect(() => resolveConfig(broken, {})).not.toThrow(/is no source/)
-  })
-
-  test('in the environment, and without the values', () => {
-    const schema = z.object({ PORT: z.coerce.number().int(), LEVEL: z.enum(['a', 'b']), URL: z.string() })
-    expect(() => parseEnvironment(schema, { PORT: 'hush', LEVEL: 'hush' })).toThrow(/PORT[^]*LEVEL[^]*URL/)
-    expect(() => parseEnvironment(schema, { PORT: 'hush', LEVEL: 'hush' })).not.toThrow(/hush/)
-    expect(() => parseEnvironment(schema, { PORT: 'hush' })).toThrow(
-      /PORT must be a number\n.*LEVEL is not set\n.*URL is not set$/,
-    )
   })
 })
 

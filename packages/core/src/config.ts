@@ -1,13 +1,13 @@
 import { createHmac } from 'node:crypto'
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync } from 'node:fs'
 import { registerHooks } from 'node:module'
 import { resolve as resolvePath } from 'node:path'
 import { pathToFileURL } from 'node:url'
-import { types } from 'node:util'
-import { z } from 'zod'
-import { configText } from './checked-options.ts'
-import { letsAlertsThrough, OWN_SOURCE, patternsOfNoSource, PROOFS } from './filter.ts'
-import { ALERT_KINDS, defaultAlerts } from './alerts.ts'
+import { parseDefinition } from './config-schema.ts'
+import type { Definition } from './config-schema.ts'
+import { ConfigError, readVariable } from './environment.ts'
+import type { Environment, Problem } from './environment.ts'
+import { letsAlertsThrough, OWN_SOURCE, patternsOfNoSource } from './filter.ts'
 import type { AlertPolicy } from './alerts.ts'
 import type { Filter } from './filter.ts'
 import { defaultBreaker } from './handlers.ts'
@@ -17,7 +17,6 @@ import type { Source } from './providers/provider.ts'
 import { baseOfCallbackUrl } from './providers/request-origin.ts'
 import type { OriginSettings } from './providers/request-origin.ts'
 import { isBaseUrl } from './providers/source.ts'
-import { defaultRetry, MAX_DELAY_MS } from './retry.ts'
 import type { RetryPolicy } from './retry.ts'
 
 /** A value that is read from the environment when the configuration is loaded; see {@link env}. */
@@ -42,7 +41,7 @@ export interface Resolve {
   /** Whether the URLs that providers call are known: PUBLIC_BASE_URL is set, or there are trusted proxies. */
   knowsPublicUrl: boolean
   /** Reports what is wrong. The text must hold no value from the configuration that may be a secret. */
-  problem: (text: string) => void
+  problem: Problem
 }
 
 /** What an action uses to turn its options into values; it collects problems instead of throwing. */
@@ -107,25 +106,10 @@ export interface Config {
   credentialDigest: ((credential: string) => string) | undefined
 }
 
-/** All that is wrong with a configuration, by name and without values. */
-export class ConfigError extends Error {
-  readonly problems: readonly string[]
-
-  constructor(problems: readonly string[]) {
-    super(
-      `The configuration has problems; docs/configuration.md describes every value\n${problems.map((problem) => `  ${problem}`).join('\n')}`,
-    )
-    this.problems = problems
-  }
-}
-
 /** Gives a configuration file its types; returns `config` as it is. */
 export function defineConfig(config: ConfigDefinition): ConfigDefinition {
   return config
 }
-
-/** A process's environment; tests pass their own. */
-export type Environment = Record<string, string | undefined>
 
 export interface LoadOptions {
   /** False for a process that runs no handlers: their variables need not be set, and the result has no handlers. */
@@ -163,145 +147,6 @@ function placeIn(file: string, error: unknown): string {
   return new RegExp(String.raw`${RegExp.escape(file)}(:\d+)+`).exec(stack)?.[0] ?? file
 }
 
-const SLUG = /^[a-z0-9][a-z0-9_-]{0,62}$/
-const SLUG_TEXT = 'must be lower-case letters, digits, "-" and "_"'
-
-const scalar = z.union([
-  z.string(),
-  z
-    .number()
-    .refine(
-      (value) => !Number.isInteger(value) || Number.isSafeInteger(value),
-      'an integer beyond 2^53 must be a text',
-    ),
-  z.boolean(),
-  z.null(),
-])
-
-/** A list of `element` that is not empty: a comparison with an empty list would never match, or always. */
-function someOf<Element extends z.ZodType>(element: Element): z.ZodArray<Element> {
-  return z.array(element).min(1, 'must not be an empty list: name what is meant, or leave it out')
-}
-
-const OPERATORS = 'exists, not, startsWith, endsWith, contains, gt, gte, lt, lte'
-
-const fieldCondition = z.union(
-  [
-    scalar,
-    someOf(scalar),
-    z
-      .strictObject({
-        exists: z.boolean().optional(),
-        not: z.union([scalar, someOf(scalar)]).optional(),
-        startsWith: z.string().min(1).optional(),
-        endsWith: z.string().min(1).optional(),
-        contains: z.string().min(1).optional(),
-        gt: z.number().optional(),
-        gte: z.number().optional(),
-        lt: z.number().optional(),
-        lte: z.number().optional(),
-      })
-      .refine((operators) => Object.keys(operators).length > 0, `must have one of ${OPERATORS}`),
-  ],
-  { error: `must be a value, a list of values, or an object of ${OPERATORS}` },
-)
-
-const proof = z.enum(PROOFS)
-
-const filter = z.strictObject({
-  source: z.union([z.string(), someOf(z.string())]).optional(),
-  type: z.union([z.string(), someOf(z.string())]).optional(),
-  account: z.union([z.string(), someOf(z.string())]).optional(),
-  verifiedBy: z
-    .union([proof, someOf(proof), z.strictObject({ atLeast: proof })], {
-      error: `must be one of ${PROOFS.join(', ')}, a list of them, or { atLeast: 'id' }`,
-    })
-    .optional(),
-  fields: z
-    .record(z.string().regex(/^[^.]+(\.[^.]+)*$/), fieldCondition, {
-      error: ({ code }) => (code === 'invalid_key' ? 'is no path: names with dots between them' : undefined),
-    })
-    .optional(),
-  when: z
-    .custom<Filter['when']>(
-      (value) => typeof value === 'function' && !types.isAsyncFunction(value),
-      'must be a function that is not async: it answers at once, while events are stored',
-    )
-    .optional(),
-})
-
-const retry = z.strictObject({
-  maxAttempts: z.int().min(1).max(1000).default(defaultRetry.maxAttempts),
-  firstDelayMs: z.int().min(100).max(MAX_DELAY_MS).default(defaultRetry.firstDelayMs),
-  maxDelayMs: z.int().min(100).max(MAX_DELAY_MS).default(defaultRetry.maxDelayMs),
-  delaysMs: z.array(z.int().min(0).max(MAX_DELAY_MS)).min(1).optional(),
-  maxAgeMs: z.int().min(1000).optional(),
-  neverRetry: z.array(z.int().min(100).max(599)).default(defaultRetry.neverRetry),
-})
-
-const limits = z.strictObject({
-  concurrency: z.int().min(1).max(10_000).optional(),
-  perSecond: z.number().min(0.001).max(100_000).optional(),
-  breaker: z
-    .union([
-      z.literal(false),
-      z.strictObject({
-        failureShare: z.number().gt(0).max(1).default(defaultBreaker.failureShare),
-        minAttempts: z.int().min(1).default(defaultBreaker.minAttempts),
-        windowMs: z.int().min(1000).default(defaultBreaker.windowMs),
-        openMs: z.int().min(100).default(defaultBreaker.openMs),
-      }),
-    ])
-    .optional(),
-})
-
-const alerts = z.strictObject({
-  consecutiveFailures: z.int().min(1).max(1_000_000).default(defaultAlerts.consecutiveFailures),
-  quietMinutes: z.int().min(1).max(1440).default(defaultAlerts.quietMinutes),
-  busyPerMinute: z.number().gt(0).max(1_000_000).default(defaultAlerts.busyPerMinute),
-  storeLagSeconds: z.number().min(1).max(86_400).default(defaultAlerts.storeLagSeconds),
-  quarantinedIn5Minutes: z.int().min(0).max(1_000_000).default(defaultAlerts.quarantinedIn5Minutes),
-  unendedCallMinutes: z.int().min(0).max(1380).default(defaultAlerts.unendedCallMinutes),
-  canarySeconds: z.number().min(15).max(86_400).default(defaultAlerts.canarySeconds),
-  disabled: z.array(z.enum(ALERT_KINDS)).default(defaultAlerts.disabled),
-})
-
-/** Kinds that need nothing outside this process. */
-const LOCAL_KINDS = new Set<HandlerAction['kind']>(['log', 'code'])
-
-/** A destination on another machine has a breaker by default; what runs in this process is limited only if configured. */
-function limitsOf({ run, limits: given }: { run: HandlerAction; limits?: Limits | undefined }): Limits | undefined {
-  if (LOCAL_KINDS.has(run.kind)) return given
-  return { ...given, breaker: given?.breaker ?? defaultBreaker }
-}
-
-const definition = z.strictObject({
-  sources: z.record(
-    z.string().regex(SLUG),
-    z.custom<SourceDefinition>(
-      (value) => typeof (value as SourceDefinition | undefined)?.resolve === 'function',
-      'must be made by a provider, for example voximplant({ ... })',
-    ),
-    { error: ({ code }) => (code === 'invalid_key' ? `${SLUG_TEXT}, for it is part of a URL` : undefined) },
-  ),
-  handlers: z
-    .array(
-      z.strictObject({
-        name: z.string().regex(SLUG, `${SLUG_TEXT}, for deliveries and commands name it`),
-        on: filter.default({}),
-        run: z.custom<ActionDefinition>(
-          (value) => typeof (value as ActionDefinition | undefined)?.resolve === 'function',
-          'must be made by a function for it, such as log({ ... }), code(...) or forward({ ... })',
-        ),
-        retry: retry.prefault({}),
-        limits: limits.optional(),
-      }),
-    )
-    .default([]),
-  trustedProxies: z.array(configText).default([]),
-  alerts: alerts.prefault({}),
-})
-
 /** Resolves a configuration that is already loaded, as {@link loadConfig} does. Throws a {@link ConfigError}. */
 export function resolveConfig(
   loaded: unknown,
@@ -313,7 +158,7 @@ export function resolveConfig(
   const parsed = parseDefinition(loaded, problem)
   if (parsed === undefined) throw new ConfigError(problems)
   const { origin, knowsPublicUrl } = resolveOrigin(parsed, environment, problem)
-  const digestKey = read(environment, 'CREDENTIAL_DIGEST_KEY', problem)
+  const digestKey = readVariable(environment, 'CREDENTIAL_DIGEST_KEY', problem)
   const { sources, sourcesOff } = resolveSources(parsed, environment, knowsPublicUrl, problem)
   const names = parsed.handlers.map(({ name }) => name)
   for (const name of new Set(names.filter((candidate, index) => names.indexOf(candidate) !== index))) {
@@ -334,9 +179,6 @@ export function resolveConfig(
   }
 }
 
-type Definition = z.output<typeof definition>
-type Problem = (text: string) => void
-
 function resolveOrigin(
   parsed: Definition,
   environment: Environment,
@@ -345,7 +187,7 @@ function resolveOrigin(
   const trustedProxies = createResolve(environment, problem)
     .optional(parsed.trustedProxies)
     .flatMap((text) => text.split(',').map((range) => range.trim()))
-  const publicBaseUrl = read(environment, 'PUBLIC_BASE_URL', problem)
+  const publicBaseUrl = readVariable(environment, 'PUBLIC_BASE_URL', problem)
   const origin = {
     publicBaseUrl,
     trustedProxies: addressList(trustedProxies, (text) => problem(`trustedProxies: ${text}`)),
@@ -402,28 +244,13 @@ function resolveHandler(
   return { ...handler, run, limits: limitsOf({ ...handler, run }) }
 }
 
-/**
- * Reports the parts that have the wrong form and returns the others, so that their problems are reported in the same run.
- * Undefined if what is left cannot be read either.
- */
-function parseDefinition(loaded: unknown, problem: Problem): Definition | undefined {
-  const parsed = definition.safeParse(loaded)
-  if (parsed.success) return parsed.data
-  const { issues } = parsed.error
-  for (const { path, message } of issues) problem(`${path.join('.') || 'the default export'}: ${message}`)
-  const broken = new Set(issues.map(({ path }) => path.slice(0, 2).join('.')))
-  return definition.safeParse(withoutBroken(loaded, broken)).data
-}
+/** Kinds that need nothing outside this process. */
+const LOCAL_KINDS = new Set<HandlerAction['kind']>(['log', 'code'])
 
-/** Leaves out the parts (`alerts`) and their entries (`sources.crm`, `handlers.0`) that are `broken`. */
-function withoutBroken(loaded: unknown, broken: ReadonlySet<string>): unknown {
-  const parts = Object.entries(loaded ?? {}).filter(([part]) => part in definition.shape && !broken.has(part))
-  return Object.fromEntries(
-    parts.map(([part, value]) => {
-      const sound = Object.entries(value as object).filter(([key]) => !broken.has(`${part}.${key}`))
-      return [part, Array.isArray(value) ? sound.map(([, entry]) => entry) : Object.fromEntries(sound)]
-    }),
-  )
+/** A destination on another machine has a breaker by default; what runs in this process is limited only if configured. */
+function limitsOf({ run, limits: given }: { run: HandlerAction; limits?: Limits | undefined }): Limits | undefined {
+  if (LOCAL_KINDS.has(run.kind)) return given
+  return { ...given, breaker: given?.breaker ?? defaultBreaker }
 }
 
 /** Why ROOT_SOURCE may not have this name; undefined where it may. */
@@ -440,41 +267,9 @@ export function rootSourceProblem(name: string, sources: Config['sources']): str
   )
 }
 
-/**
- * Checks `environment` against `schema`, whose keys are the variables' names. An empty or blank variable counts as unset,
- * and `<NAME>_FILE` may name a file that holds the value. Throws one error that lists every problem and shows no value.
- */
-export function parseEnvironment<Schema extends z.ZodObject>(
-  schema: Schema,
-  environment: Environment,
-): z.infer<Schema> {
-  const problems: string[] = []
-  const values = Object.fromEntries(
-    Object.keys(schema.shape).map((name) => [name, read(environment, name, (text) => problems.push(text))]),
-  )
-  const parsed = schema.safeParse(values, { error: variableError })
-  if (!parsed.success) problems.push(...parsed.error.issues.map((issue) => `${issue.path.join('.')} ${issue.message}`))
-  if (problems.length > 0) throw new ConfigError(problems)
-  return parsed.data as z.infer<Schema>
-}
-
-/** What is wrong with a variable where its schema has no text of its own. */
-function variableError({
-  code,
-  input,
-  expected,
-}: {
-  code?: string
-  input: unknown
-  expected?: string
-}): string | undefined {
-  if (input === undefined) return 'is not set'
-  return code === 'invalid_type' && expected === 'number' ? 'must be a number' : undefined
-}
-
 function createResolve(environment: Environment, problem: Problem): Omit<Resolve, 'knowsPublicUrl'> & ResolveAction {
   const value = (text: ConfigText) =>
-    typeof text === 'string' ? text : read(environment, text.fromEnvironment, problem)
+    typeof text === 'string' ? text : readVariable(environment, text.fromEnvironment, problem)
   const set = (texts: ConfigText[]) => {
     if (texts.includes('')) problem('an empty text is no secret and no name: anybody could use it')
     return texts.map(value).filter((found) => found !== undefined && found !== '') as string[]
@@ -501,24 +296,6 @@ function createResolve(environment: Environment, problem: Problem): Omit<Resolve
       return Object.fromEntries(found.map(({ key, values }) => [key, values])) as Record<keyof typeof lists, string[]>
     },
   }
-}
-
-function read(environment: Environment, name: string, problem: Problem): string | undefined {
-  const value = unlessBlank(environment[name])
-  if (value !== undefined) return value
-  const file = unlessBlank(environment[`${name}_FILE`])
-  if (file === undefined) return undefined
-  try {
-    return unlessBlank(readFileSync(file, 'utf8').replace(/\r?\n$/, ''))
-  } catch (error) {
-    problem(`${name}_FILE names a file that cannot be read (${(error as NodeJS.ErrnoException).code})`)
-    return undefined
-  }
-}
-
-/** Blanks alone count as no value: anybody would guess such a secret. */
-function unlessBlank(text: string | undefined): string | undefined {
-  return text?.trim() ? text : undefined
 }
 
 function hmac(key: string, text: string): string {

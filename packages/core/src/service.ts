@@ -1,65 +1,11 @@
 import { createServer } from 'node:http'
 import type { ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { z } from 'zod'
-import { databaseUrlProblem } from './database-url.ts'
 import type { Logger } from './log.ts'
 import type { Registry } from './metrics.ts'
-import { MAX_STORE_SHARDS, redisUrlProblem } from './queue/redis-url.ts'
 import { withTimeout } from './with-timeout.ts'
 
-// What every long-running process of Ringback shares: variables, shutdown, the operator's port.
-
-/** `error` says what the value must be, whatever is wrong with it. */
-function number(error: string, isRight: (value: number) => boolean) {
-  return z.coerce.number({ error }).refine(isRight, { error })
-}
-
-function wholeNumber(min: number, max: number, error = `must be a whole number from ${min} to ${max}`) {
-  return number(error, (value) => Number.isInteger(value) && value >= min && value <= max)
-}
-
-/** A URL of which `problemOf` finds nothing wrong. */
-function url(problemOf: (text: string) => string | undefined) {
-  return z.string().superRefine((text, context) => {
-    const problem = problemOf(text)
-    if (problem !== undefined) context.addIssue({ code: 'custom', message: problem })
-  })
-}
-
-const port = wholeNumber(0, 65_535)
-const bytes = wholeNumber(1024 ** 2, Number.MAX_SAFE_INTEGER, 'must be a whole number, at least 1048576 (1 MiB)')
-const seconds = number('must be a number from 10 to 86400', (value) => value >= 10 && value <= 86_400)
-
-const LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal'] as const
-
-/** Variables that mean the same in each process; docs/configuration.md describes them. */
-export const variables = {
-  port,
-  logLevel: z.enum(LEVELS, { error: `must be one of ${LEVELS.join(', ')}` }).default('info'),
-  configFile: z.string().default('ringback.config.ts'),
-  databaseUrl: url(databaseUrlProblem),
-  redisUrl: url(redisUrlProblem).optional(),
-  storeShards: wholeNumber(1, MAX_STORE_SHARDS).default(1),
-  waitReplicas: wholeNumber(0, 10).default(0),
-  opsHost: z.string().default('127.0.0.1'),
-  spoolDir: z.string().optional(),
-  spoolMaxBytes: bytes.default(1024 ** 3),
-  shutdownDelayMs: wholeNumber(0, 60_000).default(5000),
-  workerConcurrency: wholeNumber(1, 100).default(8),
-  // Not 0, with which the system would choose one: others must find it.
-  embeddedPostgresPort: wholeNumber(1, 65_535).default(5433),
-  stuckAfterSeconds: seconds.default(60),
-}
-
-/** The part of the environment that says where an ingest's spool lies; undefined where there is to be none. */
-export function spoolPlace(environment: {
-  SPOOL_DIR?: string | undefined
-  SPOOL_MAX_BYTES: number
-}): { dir: string; maxBytes: number } | undefined {
-  const { SPOOL_DIR: dir, SPOOL_MAX_BYTES: maxBytes } = environment
-  return dir === undefined ? undefined : { dir, maxBytes }
-}
+// What every long-running process of Ringback shares: shutdown, and the operator's port.
 
 export interface Service {
   close: () => Promise<void>

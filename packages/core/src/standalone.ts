@@ -1,5 +1,6 @@
 import { loadConfig } from './config.ts'
-import type { Config, Environment } from './config.ts'
+import type { Config } from './config.ts'
+import type { Environment } from './environment.ts'
 import { demoCredentials } from './providers/voximplant.ts'
 
 // Defaults of `npm start`, for it and for the commands that are run beside it.

@@ -1,4 +1,4 @@
-import { ConfigError } from '@ringback/core/config'
+import { ConfigError } from '@ringback/core/environment'
 import type { Command } from 'commander'
 import { checkConfig } from '../environment.ts'
 import { print, wantsJson } from '../output.ts'
