@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { shardPrefix } from '@ringback/core/queue/server'
+import { shardPrefix } from '@ringback/core/queue/shards'
 import { expectStored, startLoad, storesMore } from './support/load.ts'
 import { ingestPort, runApp } from './support/processes.ts'
 import { startCluster } from './support/redis-servers.ts'

@@ -1,7 +1,8 @@
 import { readFileSync } from 'node:fs'
 import { z } from 'zod'
 import { databaseUrlProblem } from './database-url.ts'
-import { MAX_STORE_SHARDS, redisUrlProblem } from './queue/redis-url.ts'
+import { redisUrlProblem } from './queue/redis-url.ts'
+import { MAX_STORE_SHARDS } from './queue/shards.ts'
 
 // How the variables of a process are read and checked.
 

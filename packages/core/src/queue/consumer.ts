@@ -7,11 +7,11 @@ import { SafeClient, serverConfig } from './postgres-client.ts'
 import { orPostpone } from './postponed.ts'
 import { BLOCK_SECONDS, createPatientClient } from './redis-client.ts'
 import type { RedisClient } from './redis-client.ts'
-import { MAX_STORE_SHARDS } from './redis-url.ts'
 import { inRounds } from './rounds.ts'
 import type { RoundOptions } from './rounds.ts'
-import { UNLIMITED, shardCount, shardPrefix } from './server.ts'
+import { UNLIMITED } from './server.ts'
 import type { QueueName, QueueServer } from './server.ts'
+import { MAX_STORE_SHARDS, shardCount, shardPrefix } from './shards.ts'
 import { correctInPostgres, correctInRedis, keepCorrecting } from './times-ahead.ts'
 
 export interface Consumer {

@@ -6,8 +6,8 @@ import type { Producer, QueueState, ProducerOptions } from './producer.ts'
 import { queueOptions, stateOf } from './producer.ts'
 import { connectRedisShard } from './redis-shard.ts'
 import type { RedisShard } from './redis-shard.ts'
-import { shardCount, shardPrefix } from './server.ts'
 import type { QueueName, QueueServer } from './server.ts'
+import { shardCount, shardPrefix } from './shards.ts'
 
 /** A shard, connected at its first use. */
 interface LazyShard extends Lazy<RedisShard> {

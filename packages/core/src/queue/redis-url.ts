@@ -10,9 +10,6 @@ interface Credentials {
   isTls: boolean
 }
 
-/** The most shards that the store queue may have. A worker looks for work in every possible one. */
-export const MAX_STORE_SHARDS = 64
-
 /** Where Redis is, as REDIS_URL says it. */
 export type RedisAddress =
   | ({ kind: 'single'; database: number } & ServerNode & Credentials)
