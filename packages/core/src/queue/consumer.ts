@@ -4,7 +4,6 @@ import type { Job, PostgresQueueBackend, WorkerOptions } from 'bullmq'
 import type { Logger } from '../log.ts'
 import { createErrorLog } from './error-log.ts'
 import { SafeClient, serverConfig } from './postgres-client.ts'
-import { orPostpone } from './postponed.ts'
 import { BLOCK_SECONDS, createPatientClient } from './redis-client.ts'
 import type { RedisClient } from './redis-client.ts'
 import { inRounds } from './rounds.ts'
@@ -223,8 +222,8 @@ async function createPostgresConsumer(
   }
 }
 
-const toProcessor = (process: Process) => (job: Job, token?: string) =>
-  orPostpone(job, token, () => process({ id: job.id!, data: job.data, stalls: job.stalledCounter }))
+const toProcessor = (process: Process) => (job: Job) =>
+  process({ id: job.id!, data: job.data, stalls: job.stalledCounter })
 
 const onFailed = (log: Logger, name: QueueName) => (job: { id?: string } | undefined, error: Error) =>
   log.error({ queue: name, jobId: job?.id, error: error.message }, 'job.failed')

@@ -1,7 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Job, Worker, WorkerOptions } from 'bullmq'
 import type { QueueJob } from './consumer.ts'
-import { PostponedError } from './postponed.ts'
 
 // BullMQ's own loop takes one job at a time, with three calls to the server for each. This one is for many small jobs that
 // are best processed together: it takes those that wait as one round, and ends them in one go, which also fetches the next
@@ -15,6 +14,16 @@ export interface RoundOptions {
   processRound: (jobs: QueueJob[]) => Promise<void>[]
   /** Least time from the start of a round to the start of the next, in which jobs gather. A full round does not wait. */
   intervalMs: number
+}
+
+/** Why a job is to come again after `delayMs`, at most a minute, while others take their turn. It is no failure. */
+export class PostponedError extends Error {
+  readonly delayMs: number
+
+  constructor(message: string, delayMs: number) {
+    super(message)
+    this.delayMs = delayMs
+  }
 }
 
 const MAX_JOBS_PER_ROUND = 32
