@@ -13,12 +13,9 @@ const PostgresBacked = withBackend(createPostgresBackend)
 
 interface Connected {
   queue: Pick<Queue, 'add' | 'getWaitingCount' | 'getJobCounts'>
-  oldestAddedAt: () => Promise<number | undefined>
-  /** Rejects if a statement that was given up is still running. */
-  expectNothingStuck: () => Promise<void>
-  probe: () => Promise<void>
+  /** For what is not asked through BullMQ. */
+  pool: Pool
   detectLoss: () => Promise<string | undefined>
-  identity: () => Promise<string>
   close: () => Promise<void>
 }
 
@@ -41,7 +38,7 @@ export function createPostgresProducer<Data extends object>(
   // stays taken after it was given up. Another such call would take one more, until the server has none left for anybody.
   async function attempt<Result>(work: (connection: Connected) => Promise<Result>): Promise<Result> {
     const connection = await connected.get()
-    if (isInDoubt) await connection.expectNothingStuck()
+    if (isInDoubt) await expectNothingStuck(connection.pool, timeoutMs)
     return work(connection)
   }
 
@@ -62,13 +59,14 @@ export function createPostgresProducer<Data extends object>(
 
   return {
     add: (id, data) => within(async ({ queue }) => void (await queue.add(name, data, { jobId: id }))),
-    probe: () => within(({ probe }) => probe()),
+    // Only a server that takes writes gives out a transaction id: a standby rejects this.
+    probe: () => within(async ({ pool }) => void (await pool.query('select pg_current_xact_id()'))),
     // With a full disk Postgres refuses new jobs and lets workers go on: nothing needs to stop early.
     hasRoom: async () => true,
     detectLoss: () => within(({ detectLoss }) => detectLoss()),
-    identity: () => within(({ identity }) => identity()),
+    identity: () => within(({ pool }) => postgresIdentity(pool)),
     waiting: () => within(({ queue }) => queue.getWaitingCount()),
-    state: () => within(({ queue, oldestAddedAt }) => stateOf(queue, oldestAddedAt)),
+    state: () => within(({ queue, pool }) => stateOf(queue, () => oldestAddedAt(pool, name))),
     close: async () => (await connected.current())?.close(),
   }
 }
@@ -90,25 +88,16 @@ async function connect(
   }
   const queue = new PostgresBacked.Queue(name, { ...queueOptions(name), connection: { ...connection, max: 4 } })
   queue.on('error', onError)
-  const prober = new Pool({ ...connection, max: 1 })
+  const pool = new Pool({ ...connection, max: 1 })
   // Without a listener an idle connection that the server ends would end the process.
-  prober.on('error', onError)
+  pool.on('error', onError)
   const close = async () => {
     await queue.close()
-    await prober.end()
+    await pool.end()
   }
   try {
     await queue.waitUntilReady()
-    return {
-      queue,
-      oldestAddedAt: () => oldestAddedAt(prober, name),
-      expectNothingStuck: () => expectNothingStuck(prober, timeoutMs),
-      // Only a server that takes writes gives out a transaction id: a standby rejects this.
-      probe: async () => void (await prober.query('select pg_current_xact_id()')),
-      detectLoss: createPostgresLossDetector(prober),
-      identity: () => postgresIdentity(prober),
-      close,
-    }
+    return { queue, pool, detectLoss: createPostgresLossDetector(pool), close }
   } catch (error) {
     await close().catch(() => undefined)
     throw error
