@@ -87,7 +87,7 @@ function resolveForward(options: unknown, resolve: ResolveAction): ForwardAction
   const given = checked(schema, options, { url: 'https://unusable.invalid' }, resolve.problem)
   const allowAddresses = addressList(given.allowAddresses, (text) => resolve.problem(`allowAddresses: ${text}`))
   const checkUrl = (option: string, url: string) => {
-    const problem = urlProblem(url, { as: given.as, allowAddresses })
+    const problem = urlProblem(url, given.as, allowAddresses)
     if (url !== '' && problem !== undefined) resolve.problem(`${option} ${problem}`)
     return url
   }
@@ -109,10 +109,7 @@ function resolveForward(options: unknown, resolve: ResolveAction): ForwardAction
 /** `((name))`, or `{{name}}`, which some providers write instead. */
 export const URL_TOKEN = /\(\(([^()]*)\)\)|\{\{([^{}]*)\}\}/g
 
-function urlProblem(
-  text: string,
-  { as, allowAddresses }: { as: ForwardAs; allowAddresses: AddressList },
-): string | undefined {
+function urlProblem(text: string, as: ForwardAs, allowAddresses: AddressList): string | undefined {
   if (!/^https?:\/\//i.test(text)) return 'must begin with https:// or http://'
   // Checked by hand: after extra slashes or spaces, a URL parser would take whatever comes first for the host.
   const host = /^https?:\/\/([^/?#\\\s]+)\S*$/i.exec(text)?.[1]

@@ -3,9 +3,9 @@ import { expect, test } from 'vitest'
 import { defaultRetry, nextStep } from './retry.ts'
 
 const failed = { ok: false, retryable: true } as const
+const middle = () => 0.5
 
 test('the default schedule is the one that docs/handlers.md prints', () => {
-  const middle = () => 0.5
   const schedule = Array.from({ length: 8 }, (_, index) =>
     nextStep(defaultRetry, { attempt: index + 1, ageMs: 0 }, failed, middle),
   )
@@ -44,8 +44,6 @@ test('a failure that is not retryable is the last', () => {
 test('success ends a delivery, also at the last attempt', () => {
   expect(nextStep(defaultRetry, { attempt: 8, ageMs: 0 }, { ok: true }, Math.random)).toEqual({ kind: 'succeeded' })
 })
-
-const middle = () => 0.5
 
 test('a list of waits goes on with its last', () => {
   const policy = { ...defaultRetry, delaysMs: [1000, 5000], maxAttempts: 5 }
