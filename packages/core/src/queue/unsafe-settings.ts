@@ -43,22 +43,18 @@ async function problemsOf(redis: Redis): Promise<string[]> {
 }
 
 /** An error instead of the value, where CONFIG is not permitted. All other settings are in INFO. */
-async function appendfsyncOf(redis: Redis): Promise<{ value?: string | undefined; error?: Error }> {
-  try {
-    return { value: (await redis.config('GET', 'appendfsync'))[1] }
-  } catch (error) {
-    return { error: error as Error }
-  }
+function appendfsyncOf(redis: Redis): Promise<string | undefined | Error> {
+  return redis.config('GET', 'appendfsync').then(
+    ([, value]) => value,
+    (error: Error) => error,
+  )
 }
 
-function* settingProblems(
-  info: Map<string, string>,
-  appendfsync: { value?: string | undefined; error?: Error },
-): Generator<string> {
+function* settingProblems(info: Map<string, string>, appendfsync: string | undefined | Error): Generator<string> {
   if (info.get('aof_enabled') === '0')
     yield 'appendonly is off, so a restart of Redis loses what was acknowledged: set "appendonly yes"'
-  else if (appendfsync.error !== undefined) yield unreadable(appendfsync.error)
-  else if (appendfsync.value !== 'always')
+  else if (appendfsync instanceof Error) yield unreadable(appendfsync)
+  else if (appendfsync !== 'always')
     yield 'appendfsync is not "always", so a crash loses up to a second of what was acknowledged: set "appendfsync always"'
   if (info.get('maxmemory_policy') !== 'noeviction')
     yield 'maxmemory-policy is not "noeviction", so a full Redis drops what was acknowledged: set "maxmemory-policy noeviction"'
