@@ -3,6 +3,7 @@ import type { Queue } from 'bullmq'
 import { Pool } from 'pg'
 import { withTimeout } from '../with-timeout.ts'
 import { lazily } from '../lazily.ts'
+import { createErrorLog } from './error-log.ts'
 import { SafeClient, serverConfig } from './postgres-client.ts'
 import { createPostgresLossDetector, postgresIdentity } from './postgres-loss.ts'
 import { queueOptions, stateOf } from './producer.ts'
@@ -26,11 +27,11 @@ interface Connected {
 export function createPostgresProducer<Data extends object>(
   server: QueueServer & { kind: 'postgres' },
   name: QueueName,
-  options: ProducerOptions,
+  { timeoutMs, log }: ProducerOptions,
 ): Producer<Data> {
-  const { timeoutMs } = options
+  const onError = createErrorLog(log, name)
   // A queue that was made while its server was down never recovers, so it is made anew.
-  const connected = lazily(() => connect(server, name, options))
+  const connected = lazily(() => connect(server, name, timeoutMs, onError))
   /** Whether a call has failed since one last succeeded. Its statement may still run. */
   let isInDoubt = true
 
@@ -74,9 +75,9 @@ export function createPostgresProducer<Data extends object>(
 async function connect(
   server: QueueServer & { kind: 'postgres' },
   name: QueueName,
-  { timeoutMs, log }: ProducerOptions,
+  timeoutMs: number,
+  onError: (error: Error) => void,
 ): Promise<Connected> {
-  const onError = (error: Error) => log.warn({ queue: name, error: error.message }, 'queue.failed')
   const connection = {
     Client: SafeClient,
     ...serverConfig(server.url),

@@ -1,6 +1,7 @@
 import { withTimeout } from '../with-timeout.ts'
 import { lazily } from '../lazily.ts'
 import type { Lazy } from '../lazily.ts'
+import { createErrorLog } from './error-log.ts'
 import { createFastClient } from './redis-client.ts'
 import type { Producer, QueueState, ProducerOptions } from './producer.ts'
 import { queueOptions, stateOf } from './producer.ts'
@@ -24,7 +25,7 @@ export function createRedisProducer<Data extends object>(
   name: QueueName,
   { timeoutMs, log }: ProducerOptions,
 ): Producer<Data> {
-  const onError = (error: Error) => log.warn({ queue: name, error: error.message }, 'queue.failed')
+  const onError = createErrorLog(log, name)
   const client = lazily(async () => {
     const made = createFastClient(server.url, timeoutMs)
     made.on('error', onError)
