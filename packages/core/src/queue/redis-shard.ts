@@ -57,7 +57,7 @@ export async function connectRedisShard(options: RedisShardOptions): Promise<Red
   await write()
   const info = parseInfo(await server().info())
   const fullness = createFullness(async () => memoryUsage(parseInfo(await server().info('memory'))))
-  const replicated = createReplicated({ server, waitReplicas, timeoutMs, countAcks: ackCounter(info, waitReplicas) })
+  const replicated = createReplicated({ server, info, waitReplicas, timeoutMs })
 
   const queue = new Queue(name, { ...options.queueOptions, connection: client, prefix })
   queue.on('error', options.onError)
@@ -105,25 +105,24 @@ export async function connectRedisShard(options: RedisShardOptions): Promise<Red
   }
 }
 
-/** Resolves to how many replicas have all that this connection wrote. Waits for `wanted` of them, up to `ms`. */
-type CountAcks = (connection: Redis, wanted: number, ms: number) => Promise<number>
-
-/** WAITAOF (on replicas' disks) if the server has it and keeps an append-only file itself, else WAIT (in their memory). */
-function ackCounter(info: Map<string, string>, waitReplicas: number): CountAcks {
-  if (waitReplicas > 0 && isAtLeast(info, 7, 2) && info.get('aof_enabled') === '1') {
-    return async (connection, wanted, ms) => ((await connection.call('WAITAOF', 1, wanted, ms)) as [number, number])[1]
-  }
-  return (connection, wanted, ms) => connection.wait(wanted, ms)
-}
-
+/** Makes a function that does a write, and rejects unless `waitReplicas` replicas confirm it in time. */
 function createReplicated(options: {
   server: () => Redis
+  info: Map<string, string>
   waitReplicas: number
   timeoutMs: number
-  countAcks: CountAcks
 }): <Result>(write: () => Promise<Result>) => Promise<Result> {
-  const { server, waitReplicas, timeoutMs, countAcks } = options
+  const { server, info, waitReplicas, timeoutMs } = options
   if (waitReplicas === 0) return (write) => write()
+  const hasWaitAof = isAtLeast(info, 7, 2) && info.get('aof_enabled') === '1'
+
+  /** How many replicas have all that this connection wrote: on their disks (WAITAOF), else in their memory (WAIT). */
+  async function countAcks(connection: Redis, ms: number): Promise<number> {
+    if (!hasWaitAof) return connection.wait(waitReplicas, ms)
+    const [, acks] = (await connection.call('WAITAOF', 1, waitReplicas, ms)) as [number, number]
+    return acks
+  }
+
   return async (write) => {
     const deadline = performance.now() + Math.max(timeoutMs - ACK_MARGIN_MS, timeoutMs / 2)
     const connection = server()
@@ -134,7 +133,7 @@ function createReplicated(options: {
       throw new Error('the connection changed before replicas confirmed')
     }
     const leftMs = Math.max(1, Math.floor(deadline - performance.now())) // 0 would mean for ever
-    const acks = await countAcks(connection, waitReplicas, leftMs)
+    const acks = await countAcks(connection, leftMs)
     if (acks < waitReplicas) throw new Error(`${acks} of ${waitReplicas} replicas confirmed in time`)
     return result
   }
