@@ -1,5 +1,4 @@
 import { randomUUIDv7 } from 'node:crypto'
-import { hostname } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { DeliveriesJob, StoreJob } from '@ringback/core/callback'
 import type { Config } from '@ringback/core/config'
@@ -12,25 +11,19 @@ import { closeWithin } from '@ringback/core/service'
 import { connect } from '@ringback/core/store/connect'
 import type { Sql } from '@ringback/core/store/connect'
 import { migrationProblem } from '@ringback/core/store/migrate'
-import { ensurePartitions } from '@ringback/core/store/partitions'
-import { unsafeDatabaseSettings } from '@ringback/core/store/unsafe-settings'
 import type { Tracing } from '@ringback/core/tracing'
-import { createEvaluateAlerts } from './alerts/evaluate-alerts.ts'
 import { createAttemptCounter } from './count-attempts.ts'
 import { forgetLimits } from './destinations-table.ts'
-import { buryWithoutHandler, createScanner } from './due-deliveries.ts'
+import { createScanner } from './due-deliveries.ts'
 import { createHands } from './hands.ts'
-import { beat, forgetProcesses, probePostgres } from './heartbeat.ts'
 import { createWorkerMetrics } from './metrics.ts'
-import { createDetectLosses } from './queue-losses.ts'
 import { createReady } from './readiness.ts'
-import { createRetention, DEFAULT_RETENTION } from './retention.ts'
 import type { Retention } from './retention.ts'
 import { createRunDeliveries } from './run-deliveries.ts'
 import type { FinishedAttempt } from './run-attempt.ts'
+import { runLoops } from './run-loops.ts'
 import { createStoreEvents } from './store-events.ts'
 import { createUntilItSucceeds } from './until-it-succeeds.ts'
-import { runWatchdog } from './watchdog.ts'
 
 export interface WorkerOptions {
   config: Config
@@ -77,10 +70,6 @@ const DELIVERIES_CONCURRENCY = 64
 /** How many deliveries jobs use Postgres at a time: in a pool of their own, because some wait for a row that is locked. */
 const DELIVERIES_POOL = 8
 const START_INTERVAL_MS = 1000
-const SCAN_INTERVAL_MS = 1000
-const MAINTENANCE_INTERVAL_MS = 60_000
-const SETTINGS_INTERVAL_MS = 3_600_000
-const MONITORING_INTERVAL_MS = 5000
 const QUEUE_TIMEOUT_MS = 2000
 const READY_TIMEOUT_MS = 2000
 /** Longer than a statement may take, which is 30 s. */
@@ -114,6 +103,7 @@ async function startWorker(options: WorkerOptions): Promise<Worker> {
   const pause = () => sleep(START_INTERVAL_MS, undefined, { signal: starting })
   const untilItSucceeds = createUntilItSucceeds({ log, pause })
   const ownPool = concurrency + 3
+  const workerPool = ownPool + DELIVERIES_POOL
   const connectPool = (max: number) =>
     connect(options.databaseUrl, {
       max,
@@ -127,10 +117,9 @@ async function startWorker(options: WorkerOptions): Promise<Worker> {
 
   const deliveriesQueue = createProducer<DeliveriesJob>(queue, 'deliveries', { timeoutMs: QUEUE_TIMEOUT_MS, log })
   const storeQueue = createProducer<StoreJob>(queue, 'store', { timeoutMs: QUEUE_TIMEOUT_MS, log })
-  const queues = { store: storeQueue.state, deliveries: deliveriesQueue.state }
   const metrics = createWorkerMetrics(options.registry ?? createRegistry(), {
     sql,
-    queues,
+    queues: { store: storeQueue.state, deliveries: deliveriesQueue.state },
     handlers: config.handlers.map(({ name }) => name),
   })
   const stuckAfterMs = options.stuckAfterMs ?? STUCK_AFTER_MS
@@ -138,7 +127,6 @@ async function startWorker(options: WorkerOptions): Promise<Worker> {
     store: createHands(concurrency, stuckAfterMs),
     deliveries: createHands(DELIVERIES_CONCURRENCY, stuckAfterMs),
   }
-  const ownName = `${hostname()}:${process.pid}`
   const enqueueDeliveries = (job: DeliveriesJob) => deliveriesQueue.add(`deliveries-${randomUUIDv7()}`, job)
   const storeEvents = createStoreEvents({
     sql,
@@ -159,8 +147,6 @@ async function startWorker(options: WorkerOptions): Promise<Worker> {
     attemptCounter.count(attempt)
     metrics.onAttempt(attempt)
   }
-  const queueAgeMs = async () => (await storeQueue.state()).oldestAgeMs
-  const monitoringIntervalMs = options.monitoringIntervalMs ?? MONITORING_INTERVAL_MS
   await untilItSucceeds(() => forgetLimits(sql, unlimited))
   const deliveryRunner = await untilItSucceeds(() =>
     createRunDeliveries({ sql: deliveriesSql, config, random: Math.random, log, signal, onAttempt, tracing }),
@@ -191,49 +177,25 @@ async function startWorker(options: WorkerOptions): Promise<Worker> {
       runDeliveries(data),
     ),
   ]
-  const loops = [
-    repeat('scan', SCAN_INTERVAL_MS, async () => {
-      while (!signal.aborted && (await scanner.scan()).more);
-    }).then(scanner.finish),
-    repeat('maintenance', MAINTENANCE_INTERVAL_MS, async () => {
-      await beat(sql, ownName)
-      await forgetProcesses(sql)
-      await ensurePartitions(sql)
-      await sql`select fold_event_counts()`
-      await buryWithoutHandler({ sql, handlers: config.handlers, onDead: metrics.onDead, log, signal })
-    }),
-    repeat('settings', SETTINGS_INTERVAL_MS, logUnsafeSettings),
-    repeat(
-      'retention',
-      MAINTENANCE_INTERVAL_MS,
-      createRetention({ databaseUrl: options.databaseUrl, retention: options.retention ?? DEFAULT_RETENTION, log }),
-    ),
-    repeat('counts', monitoringIntervalMs, attemptCounter.flush),
-    repeat('alerts', monitoringIntervalMs, createEvaluateAlerts({ sql, config, queueAgeMs, log })),
-    repeat(
-      'losses',
-      monitoringIntervalMs,
-      createDetectLosses({ sql, producers: [storeQueue, deliveriesQueue], worker: ownName, log }),
-    ),
-    runWatchdog({
-      queues: [
-        { name: 'store', state: storeQueue.state, hands: hands.store },
-        { name: 'deliveries', state: deliveriesQueue.state, hands: hands.deliveries },
-      ],
-      probe: () => Promise.all([storeQueue.probe(), probePostgres(options.databaseUrl, ownName)]),
-      stuckAfterMs,
-      exit: options.onStuck,
-      log,
-      signal,
-    }),
-  ]
+  const loops = runLoops({
+    ...options,
+    sql,
+    producers: { store: storeQueue, deliveries: deliveriesQueue },
+    hands,
+    stuckAfterMs,
+    scanner,
+    attemptCounter,
+    onDead: metrics.onDead,
+    connections: { connectionsPerWorker: workerPool + queueConnections(queue, concurrency), workerPool },
+    signal,
+  })
   log.info({ handlers: config.handlers.map(({ name }) => name) }, 'worker.started')
 
   return {
     ready: createReady([async () => void (await sql`select 1`), () => deliveriesQueue.probe()], READY_TIMEOUT_MS),
     async close() {
       closing.abort()
-      const jobs = [...loops, ...consumers.map((consumer) => consumer.close())]
+      const jobs = [loops, ...consumers.map((consumer) => consumer.close())]
       await closeWithin({ ms: FINISH_MS, part: 'jobs', log }, () => Promise.all(jobs))
       const left = deliveryRunner.running()
       if (left > 0) log.warn({ count: left }, 'attempts.left')
@@ -249,21 +211,6 @@ async function startWorker(options: WorkerOptions): Promise<Worker> {
       ])
       log.info('worker.closed')
     },
-  }
-
-  async function logUnsafeSettings(): Promise<void> {
-    const workerPool = ownPool + DELIVERIES_POOL
-    const connectionsPerWorker = workerPool + queueConnections(queue, concurrency)
-    for (const setting of await unsafeDatabaseSettings(sql, { connectionsPerWorker, workerPool }))
-      log.warn(setting, 'database.unsafe')
-  }
-
-  /** Runs `work` again and again until the worker stops. A failure is logged, and the next run tries again. */
-  async function repeat(name: string, intervalMs: number, work: () => Promise<void>): Promise<void> {
-    while (!signal.aborted) {
-      await work().catch((error: Error) => log.warn({ error: error.message }, `${name}.failed`))
-      await sleep(intervalMs, undefined, { signal }).catch(() => undefined) // ends the pause, not the loop's last turn
-    }
   }
 }
 
