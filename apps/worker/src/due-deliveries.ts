@@ -1,8 +1,8 @@
 import type { DeliveriesJob } from '@ringback/core/callback'
 import type { Handler } from '@ringback/core/config'
 import type { Logger } from '@ringback/core/log'
-import { textList, uuidArray } from '@ringback/core/store/connect'
-import type { Sql } from '@ringback/core/store/connect'
+import { uuidArray } from '@ringback/core/store/connect'
+import type { Sql, TransactionSql } from '@ringback/core/store/connect'
 
 export interface ScanDependencies {
   sql: Sql
@@ -37,9 +37,6 @@ const MAX_JOB_BYTES = 1024 * 1024
 
 /** With more jobs waiting than this, workers have enough to do, and what is due may be among them already. */
 const ENOUGH_WAITING_JOBS = 1000
-
-/** How long a delivery without a handler is left alone: a worker with a newer configuration may know the handler. */
-const GRACE_FOR_UNKNOWN_HANDLERS = '10 minutes'
 
 /**
  * The scanner: enqueues deliveries that are due and in nobody's hand. These are retries, what a crash left between
@@ -106,20 +103,9 @@ interface Found extends Due {
   bytes: number
 }
 
-/** The first deliveries of each handler, as many as one job may hold. */
-function forOneJob(found: readonly Found[]): Found[] {
-  return [...Map.groupBy(found, ({ handler }) => handler).values()].flatMap((own) => {
-    let total = 0
-    return own.filter(({ bytes }, index) => (total += bytes) <= MAX_JOB_BYTES || index === 0)
-  })
-}
-
 /**
  * Leases due deliveries for half a minute; those that are not claimed by then are due again. Those whose last attempt was
- * abandoned become dead letters.
- *
- * Recording locks an attempt and then its delivery. So this, which has the deliveries, waits for no attempt: one that is
- * locked is being recorded at this moment, and its delivery is left alone.
+ * abandoned become dead letters. Those whose attempt is being recorded at this moment are left alone.
  */
 async function takeDue({
   sql,
@@ -134,67 +120,94 @@ async function takeDue({
 }> {
   const names = handlers.map(({ name }) => name).filter((name) => !isInHand(name))
   return sql.begin(async (transaction) => {
-    // Skips what another worker's scanner is taking at this moment. Rows of the same time come in any order.
-    const found = await transaction<Found[]>`
-      select
-        d.id, d.handler, d.attempts, d.attempts_at_replay as "attemptsAtReplay", d.event_received_at::text as "receivedAt",
-        (select octet_length(raw) from events as e where e.id = d.event_id and e.received_at = d.event_received_at) as bytes
-      from json_array_elements_text(${JSON.stringify(names)}::json) as handler
-      cross join lateral (
-        select *
-        from deliveries
-        where deliveries.handler = handler.value
-          and status = 'pending'
-          and next_attempt_at <= now()
-          and (lease_until is null or lease_until < now())
-        order by next_attempt_at
-        limit ${BATCH}
-        for update skip locked
-      ) as d`
+    const found = await lockDue(transaction, names)
     if (found.length === 0) return { due: [], dead: [], isCut: false }
-    const due = forOneJob(found)
-    const ids = JSON.stringify(due.map(({ id, attempts, receivedAt }) => ({ id, attempts, receivedAt })))
-    const unrecorded = transaction`
-      from json_to_recordset(${ids}::json) as d (id uuid, attempts integer, "receivedAt" timestamptz)
-      join attempts as a on a.delivery_id = d.id and a.number = d.attempts and a.event_received_at = d."receivedAt"
-      where a.delivery_id = any(${uuidArray(due)}::text::uuid[]) and a.outcome is null`
-    const abandoned = await transaction<{ id: string }[]>`
-      with free as materialized (
-        select a.delivery_id, a.number, a.event_received_at ${unrecorded} for update of a skip locked
-      )
-      update attempts as a
-      set outcome = 'abandoned', duration_ms = extract(epoch from now() - a.started_at) * 1000
-      from free
-      where a.delivery_id = free.delivery_id and a.delivery_id = any(${uuidArray(due)}::text::uuid[])
-        and a.number = free.number and a.event_received_at = free.event_received_at
-      returning a.delivery_id as id`
-    if (abandoned.length > 0) log.warn({ count: abandoned.length }, 'attempts.abandoned')
-    const recording = new Set(
-      (await transaction<{ id: string }[]>`select a.delivery_id as id ${unrecorded}`).map(({ id }) => id),
-    )
-    const taken = due.filter(({ id }) => !recording.has(id))
-
-    const exhausted = new Set(
-      taken
-        .filter((delivery) => abandoned.some(({ id }) => id === delivery.id) && isLast(handlers, delivery))
-        .map(({ id }) => id),
-    )
-    await transaction`
-      update deliveries as d
-      set
-        running = false,
-        lease_until = case when taken."isExhausted" then null else now() + interval '30 seconds' end,
-        status = case when taken."isExhausted" then 'dead' else 'pending' end,
-        next_attempt_at = case when taken."isExhausted" then null else d.next_attempt_at end,
-        finished_at = case when taken."isExhausted" then now() end,
-        last_error = case when taken."isExhausted" then 'the last attempt was abandoned: its worker was not heard of again' else d.last_error end
-      from json_to_recordset(${JSON.stringify(taken.map(({ id, receivedAt }) => ({ id, receivedAt, isExhausted: exhausted.has(id) })))}::json)
-        as taken (id uuid, "receivedAt" timestamptz, "isExhausted" boolean)
-      where d.id = taken.id and d.event_received_at = taken."receivedAt" and d.id = any(${uuidArray(taken)}::text::uuid[])`
-    const isDead = ({ id }: Due) => exhausted.has(id)
-    const isCut = taken.length > 0 && due.length < found.length
-    return { due: taken.filter((delivery) => !isDead(delivery)), dead: taken.filter(isDead), isCut }
+    const candidates = forOneJob(found)
+    const { abandoned, recording } = await abandonAttempts(transaction, candidates)
+    if (abandoned.size > 0) log.warn({ count: abandoned.size }, 'attempts.abandoned')
+    const taken = candidates.filter(({ id }) => !recording.has(id))
+    const isDead = (delivery: Found) => abandoned.has(delivery.id) && isLast(handlers, delivery)
+    const due = taken.filter((delivery) => !isDead(delivery))
+    const dead = taken.filter(isDead)
+    await lease(transaction, due)
+    if (dead.length > 0) await makeDead(transaction, dead)
+    return { due, dead, isCut: taken.length > 0 && candidates.length < found.length }
   })
+}
+
+/**
+ * What is due and in nobody's hand, from now on locked. Skips what another worker's scanner is taking at this moment.
+ * Deliveries of the same time come in any order.
+ */
+function lockDue(transaction: TransactionSql, handlers: string[]): Promise<Found[]> {
+  return transaction<Found[]>`
+    select
+      d.id, d.handler, d.attempts, d.attempts_at_replay as "attemptsAtReplay", d.event_received_at::text as "receivedAt",
+      (select octet_length(raw) from events as e where e.id = d.event_id and e.received_at = d.event_received_at) as bytes
+    from json_array_elements_text(${JSON.stringify(handlers)}::json) as handler
+    cross join lateral (
+      select *
+      from deliveries
+      where deliveries.handler = handler.value
+        and status = 'pending'
+        and next_attempt_at <= now()
+        and (lease_until is null or lease_until < now())
+      order by next_attempt_at
+      limit ${BATCH}
+      for update skip locked
+    ) as d`
+}
+
+/** The first deliveries of each handler, as many as one job may hold. */
+function forOneJob(found: readonly Found[]): Found[] {
+  return [...Map.groupBy(found, ({ handler }) => handler).values()].flatMap((own) => {
+    let total = 0
+    return own.filter(({ bytes }, index) => (total += bytes) <= MAX_JOB_BYTES || index === 0)
+  })
+}
+
+/**
+ * Ends the attempts of these deliveries that nothing was heard of. Recording locks an attempt and then its delivery, so this,
+ * which has the deliveries, waits for no attempt: one that is locked is being recorded at this moment.
+ */
+async function abandonAttempts(
+  transaction: TransactionSql,
+  deliveries: Due[],
+): Promise<{ abandoned: Set<string>; recording: Set<string> }> {
+  const unrecorded = transaction`
+    from json_to_recordset(${JSON.stringify(deliveries)}::json) as d (id uuid, attempts integer, "receivedAt" timestamptz)
+    join attempts as a on a.delivery_id = d.id and a.number = d.attempts and a.event_received_at = d."receivedAt"
+    where a.delivery_id = any(${uuidArray(deliveries)}::text::uuid[]) and a.outcome is null`
+  const abandoned = await transaction<{ id: string }[]>`
+    with free as materialized (
+      select a.delivery_id, a.number, a.event_received_at ${unrecorded} for update of a skip locked
+    )
+    update attempts as a
+    set outcome = 'abandoned', duration_ms = extract(epoch from now() - a.started_at) * 1000
+    from free
+    where a.delivery_id = free.delivery_id and a.delivery_id = any(${uuidArray(deliveries)}::text::uuid[])
+      and a.number = free.number and a.event_received_at = free.event_received_at
+    returning a.delivery_id as id`
+  const recording = await transaction<{ id: string }[]>`select a.delivery_id as id ${unrecorded}`
+  return { abandoned: new Set(abandoned.map(({ id }) => id)), recording: new Set(recording.map(({ id }) => id)) }
+}
+
+async function lease(transaction: TransactionSql, deliveries: Due[]): Promise<void> {
+  await transaction`
+    update deliveries as d
+    set lease_until = now() + interval '30 seconds', running = false
+    from json_to_recordset(${JSON.stringify(deliveries)}::json) as l (id uuid, "receivedAt" timestamptz)
+    where d.id = l.id and d.event_received_at = l."receivedAt" and d.id = any(${uuidArray(deliveries)}::text::uuid[])`
+}
+
+async function makeDead(transaction: TransactionSql, deliveries: Due[]): Promise<void> {
+  await transaction`
+    update deliveries as d
+    set
+      status = 'dead', next_attempt_at = null, lease_until = null, running = false, finished_at = now(),
+      last_error = 'the last attempt was abandoned: its worker was not heard of again'
+    from json_to_recordset(${JSON.stringify(deliveries)}::json) as l (id uuid, "receivedAt" timestamptz)
+    where d.id = l.id and d.event_received_at = l."receivedAt" and d.id = any(${uuidArray(deliveries)}::text::uuid[])`
 }
 
 /** How many more attempts there are after an abandoned one: it may not even have begun, so it should not be the last. */
@@ -206,61 +219,4 @@ function isLast(
 ): boolean {
   const { retry } = handlers.find(({ name }) => name === handler)!
   return attempts - attemptsAtReplay >= retry.maxAttempts + MORE_AFTER_ABANDONED
-}
-
-/** How many deliveries without a handler one statement makes dead letters. */
-const BURIED_AT_ONCE = 5000
-
-/** Makes dead letters of deliveries whose handler has gone from the configuration, until the worker stops. */
-export async function buryWithoutHandler({
-  sql,
-  handlers,
-  onDead,
-  log,
-  signal,
-}: Pick<ScanDependencies, 'sql' | 'handlers' | 'onDead' | 'log'> & { signal: AbortSignal }): Promise<void> {
-  const names = handlers.map(({ name }) => name)
-  const gone = await sql<{ handler: string }[]>`
-    select distinct handler
-    from deliveries
-    where status = 'pending'
-      and next_attempt_at < now() - ${GRACE_FOR_UNKNOWN_HANDLERS}::text::interval
-      and handler not in ${textList(sql, names)}`
-  for (const { handler } of gone) {
-    for (let count = BURIED_AT_ONCE; count === BURIED_AT_ONCE && !signal.aborted;) {
-      count = await buryBatch(sql, handler)
-      if (count === 0) break
-      onDead(handler, count)
-      log.error({ handler, count }, 'deliveries.without_handler')
-    }
-  }
-}
-
-/** Skips what another worker is burying, or a person is changing, at this moment. Resolves to how many it made dead letters. */
-async function buryBatch(sql: Sql, handler: string): Promise<number> {
-  const { count } = await sql`
-    with taken as materialized (
-      select id, event_received_at, attempts
-      from deliveries
-      where handler = ${handler}
-        and status = 'pending'
-        and next_attempt_at < now() - ${GRACE_FOR_UNKNOWN_HANDLERS}::text::interval
-        and (lease_until is null or lease_until < now())
-      limit ${BURIED_AT_ONCE}
-      for update skip locked
-    ),
-    abandoned as (
-      update attempts as a
-      set outcome = 'abandoned', duration_ms = extract(epoch from now() - a.started_at) * 1000
-      from taken
-      where a.delivery_id = taken.id and a.event_received_at = taken.event_received_at and a.number = taken.attempts
-        and a.outcome is null
-    )
-    update deliveries as d
-    set
-      status = 'dead', next_attempt_at = null, lease_until = null, running = false, finished_at = now(),
-      last_error = format('the handler "%s" is not in the configuration any more', d.handler)
-    from taken
-    where d.id = taken.id and d.event_received_at = taken.event_received_at`
-  return count
 }
