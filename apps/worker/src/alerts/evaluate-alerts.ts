@@ -8,7 +8,7 @@ import type { Logger } from '@ringback/core/log'
 import type { Sql, TransactionSql } from '@ringback/core/store/connect'
 import { logWhenFailed } from '../when-failed.ts'
 import { isWatched, looks } from './conditions.ts'
-import type { LookDependencies } from './conditions.ts'
+import type { LookDependencies } from './look.ts'
 import { keyOf, transitions } from './transitions.ts'
 import type { Condition, OpenAlert, Transitions } from './transitions.ts'
 

@@ -1,7 +1,7 @@
 import type { CallEnd } from '@ringback/core/providers/provider'
 import { textList } from '@ringback/core/store/connect'
 import type { TransactionSql } from '@ringback/core/store/connect'
-import type { LookDependencies } from './conditions.ts'
+import type { LookDependencies } from './look.ts'
 import type { Condition } from './transitions.ts'
 
 // The call watch: calls that should have ended by now, though no event says so. Each event is looked at once, when it is so
