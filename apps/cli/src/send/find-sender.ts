@@ -25,6 +25,7 @@ export interface SenderOptions {
   secret?: string
 }
 
+type NamedSource = Pick<Sender, 'sourceName' | 'source'>
 type KnownConfig = Pick<Config, 'sources' | 'sourcesOff'>
 
 const { accountId, apiKey, salt } = demoCredentials
@@ -37,7 +38,7 @@ const demoSources = new Map<string, SourceDefinition>([
 export function findSender(name: string, event: string, options: SenderOptions, config: KnownConfig): Sender {
   if (options.secret === '') throw new Error('--secret is empty')
   const found = findSource(name, event, options, config)
-  const provider = providers.find((candidate) => candidate.name === found.source.provider)
+  const provider = findProvider(found.source.provider)
   const profile = provider && ownValue(provider.schemes, found.source.scheme)
   if (provider === undefined || profile === undefined) {
     throw new Error(`There are no samples of provider "${found.source.provider}", scheme "${found.source.scheme}"`)
@@ -50,68 +51,76 @@ export function findSender(name: string, event: string, options: SenderOptions, 
   return { ...found, profile, sample, title: provider.title, isDocumented: Object.hasOwn(profile.samples, event) }
 }
 
-function findSource(
-  name: string,
-  event: string,
-  { scheme, secret }: SenderOptions,
-  { sources, sourcesOff }: KnownConfig,
-): Pick<Sender, 'sourceName' | 'source'> {
-  // A source with nothing set may be one that `npm start` switches on with its public credentials.
-  const isDemo = demoSources.has(name) && sourcesOff.includes(name)
-  const [sourceName, configured] =
-    [...sources].find(([candidate]) => candidate === name) ??
-    (isDemo ? undefined : findSourceOfProvider(name, event, scheme, sources)) ??
-    []
-  if (sourceName !== undefined && configured !== undefined) {
-    if (scheme === undefined || scheme === configured.scheme) return { sourceName, source: configured }
-    const provider = providers.find((candidate) => candidate.name === configured.provider)
-    if (secret === undefined || provider === undefined) {
-      throw new Error(
-        `Source "${sourceName}" has scheme "${configured.scheme}": to send by another, pass --secret as well`,
-      )
-    }
-    const source = createSource(provider, scheme, secret)
-    return { sourceName, source: { ...source, urlTokens: configured.urlTokens } }
-  }
-
-  const provider = providers.find((candidate) => candidate.name === name)
-  if (provider === undefined) {
-    throw new Error(
-      sourcesOff.includes(name)
-        ? `Source "${name}" is off, for none of its variables is set`
-        : `There is no sender for "${name}": it is no source of the configuration and none of the providers that "ringback providers" lists`,
-    )
-  }
-  if (secret !== undefined) {
-    const schemes = Object.keys(provider.schemes)
-    const chosen = scheme ?? schemes.find((candidate) => hasSample(provider, candidate, event)) ?? schemes[0]!
-    return { sourceName: name, source: createSource(provider, chosen, secret) }
-  }
-  const demo = demoSources.get(name)
-  if (demo === undefined) {
-    const [usual, ...others] = Object.entries(provider.schemes).filter(([, profile]) => isSigned(profile))
-    const orSecret =
-      usual && `, or pass --secret${others.length > 0 ? ` (and --scheme, if it is not ${usual[0]})` : ''}`
-    throw new Error(
-      `No source of ${provider.title} is configured: configure one, as docs/configuration.md says${orSecret ?? ''}`,
-    )
-  }
-  return { sourceName: name, source: resolved(name, demo) }
+/** The first that there is of: a configured source, one made from the secret, and the one with public credentials. */
+function findSource(name: string, event: string, options: SenderOptions, config: KnownConfig): NamedSource {
+  const configured = findConfigured(name, event, options.scheme, config)
+  const found =
+    (configured && withScheme(configured, options)) ?? fromSecret(name, event, options) ?? fromDemoCredentials(name)
+  if (found === undefined) throw new Error(noSender(name, config))
+  return found
 }
 
-/** The first of a provider's sources that has the scheme, or, if no scheme is given, the event; else the first of all. */
-function findSourceOfProvider(
-  providerName: string,
+/**
+ * The source of this name. If there is none, it is a provider's name: the first of the provider's sources that has the scheme,
+ * or, if no scheme is given, the event; else the first of all.
+ */
+function findConfigured(
+  name: string,
   event: string,
   scheme: string | undefined,
-  sources: KnownConfig['sources'],
-): [name: string, source: Source] | undefined {
-  const provider = providers.find(({ name }) => name === providerName)
-  const own = [...sources].filter(([, source]) => source.provider === providerName)
+  { sources, sourcesOff }: KnownConfig,
+): NamedSource | undefined {
+  const named = sources.get(name)
+  if (named !== undefined) return { sourceName: name, source: named }
+  // A source with nothing set may be one that `npm start` switches on with its public credentials.
+  if (demoSources.has(name) && sourcesOff.includes(name)) return undefined
+  const provider = findProvider(name)
+  const own = [...sources].filter(([, source]) => source.provider === name)
   const fitting = own.find(([, source]) =>
     scheme === undefined ? provider && hasSample(provider, source.scheme, event) : source.scheme === scheme,
   )
-  return fitting ?? own[0]
+  const [sourceName, source] = fitting ?? own[0] ?? []
+  return sourceName === undefined || source === undefined ? undefined : { sourceName, source }
+}
+
+/** A configured source, or, if another scheme of its provider is asked for, one made from the secret in its place. */
+function withScheme({ sourceName, source }: NamedSource, { scheme, secret }: SenderOptions): NamedSource {
+  if (scheme === undefined || scheme === source.scheme) return { sourceName, source }
+  const provider = findProvider(source.provider)
+  if (secret === undefined || provider === undefined) {
+    throw new Error(`Source "${sourceName}" has scheme "${source.scheme}": to send by another, pass --secret as well`)
+  }
+  return { sourceName, source: { ...createSource(provider, scheme, secret), urlTokens: source.urlTokens } }
+}
+
+/** By the scheme that is given, else the first that has the event, else the first of all. */
+function fromSecret(name: string, event: string, { scheme, secret }: SenderOptions): NamedSource | undefined {
+  const provider = findProvider(name)
+  if (provider === undefined || secret === undefined) return undefined
+  const schemes = Object.keys(provider.schemes)
+  const chosen = scheme ?? schemes.find((candidate) => hasSample(provider, candidate, event)) ?? schemes[0]!
+  return { sourceName: name, source: createSource(provider, chosen, secret) }
+}
+
+function fromDemoCredentials(name: string): NamedSource | undefined {
+  const demo = demoSources.get(name)
+  return demo && { sourceName: name, source: resolved(name, demo) }
+}
+
+function noSender(name: string, { sourcesOff }: KnownConfig): string {
+  const provider = findProvider(name)
+  if (provider === undefined) {
+    return sourcesOff.includes(name)
+      ? `Source "${name}" is off, for none of its variables is set`
+      : `There is no sender for "${name}": it is no source of the configuration and none of the providers that "ringback providers" lists`
+  }
+  const [usual, ...others] = Object.entries(provider.schemes).filter(([, profile]) => isSigned(profile))
+  const orSecret = usual && `, or pass --secret${others.length > 0 ? ` (and --scheme, if it is not ${usual[0]})` : ''}`
+  return `No source of ${provider.title} is configured: configure one, as docs/configuration.md says${orSecret ?? ''}`
+}
+
+function findProvider(name: string): Provider | undefined {
+  return providers.find((candidate) => candidate.name === name)
 }
 
 /** Makes a source that nobody configured, for signing only. */

@@ -8,10 +8,12 @@ import { vobiz } from '@ringback/core/providers/vobiz'
 import { demoCredentials, voximplant } from '@ringback/core/providers/voximplant'
 import { expect, test } from 'vitest'
 import { findSender } from './find-sender.ts'
-import { checkSecret, makeRequests, provesEach, publicUrlOf, refusesStale } from './make-requests.ts'
+import { makeRequests } from './make-requests.ts'
 import type { MakeOptions } from './make-requests.ts'
 import type { CallbackKind, PlannedRequest } from './plan-requests.ts'
+import { checkSecret, provesEach, refusesStale } from './probe-signing.ts'
 import type { RequestToSend } from './send-requests.ts'
+import { publicUrlOf } from './sign-requests.ts'
 
 const NOW = new Date('2026-01-01T00:00:00Z')
 const SECRET = 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw'
