@@ -79,6 +79,14 @@ export function storeRounds({ sql }: Pick<Database, 'sql'>, options: Partial<Sto
   return createStoreEvents({ sql, handlers: [], enqueueDeliveries: async () => {}, log, signal, ...options })
 }
 
+/** Stores what an ingest has counted of one source. Resolves to how many refusals in a row there are then. */
+export async function storeCounts({ sql }: Pick<Database, 'sql'>, fields: Record<string, unknown>): Promise<number> {
+  const counts = [{ minute: minutesAgo(0), source: 'vobiz', outcomes: {}, ackMs: [], refusedInARow: 0, ...fields }]
+  await sql`select store_counts(${JSON.stringify(counts)})`
+  const [state] = await sql<{ n: number }[]>`select refused_in_a_row::integer as n from source_states`
+  return state!.n
+}
+
 /** The variables that tell processes of a database and its queue. */
 export async function environmentFor(database: Database): Promise<Record<string, string>> {
   const queue = inject('queue') === 'redis' ? { REDIS_URL: await ownRedis() } : {}
@@ -202,4 +210,8 @@ export function eventually<Result>(check: () => Promise<Result>, timeout = 30_00
 export function idAt(time: string): string {
   const hex = Date.parse(time).toString(16).padStart(12, '0')
   return `${hex.slice(0, 8)}-${hex.slice(8)}${randomUUIDv7().slice(13)}`
+}
+
+export function minutesAgo(minutes: number): Date {
+  return new Date(Date.now() - minutes * 60_000)
 }
