@@ -104,6 +104,29 @@ test('a Postgres that has ended by itself is started again, and what came meanwh
   expect(await ringback.ended).toBe(0)
 })
 
+test('a folder stays in use, although its Postgres has ended all sessions because one of them crashed', async () => {
+  await using folder = await temporaryFolder()
+  await chmod(folder.path, 0o755)
+  const environment = await environmentIn(join(folder.path, 'data'))
+  await using ringback = runApp('standalone', environment)
+  await ingestPort(ringback)
+  const [, databaseUrl] = await ringback.prints(/psql (\S+)/)
+  const sql = connect(databaseUrl!, { max: 1, applicationName: 'ringback tests' })
+  const holder = () => sql<{ pid: number }[]>`
+    select pid from pg_locks join pg_stat_activity using (pid)
+    where locktype = 'advisory' and granted and application_name = 'ringback standalone'`
+  const [before] = await holder()
+  process.kill(before!.pid, 'SIGKILL')
+  await eventually(async () => expect(await holder()).not.toEqual([before]))
+  await eventually(async () => expect(await holder()).toHaveLength(1))
+  await sql.end()
+  const second = runApp('standalone', environment)
+  expect(await second.ended).toBe(1)
+  expect(second.output()).toMatch(/Another Ringback uses/)
+  ringback.child.kill('SIGTERM')
+  expect(await ringback.ended).toBe(0)
+})
+
 test('npm start that is stopped finishes what is in hand, and then stops its Postgres, whomever the signal reaches', async () => {
   await using folder = await temporaryFolder()
   const environment = await environmentIn(folder.path)

@@ -93,14 +93,16 @@ async function startIn(
   async function keepRunning(): Promise<void> {
     while (!signal.aborted) {
       await sleep(CHECK_INTERVAL_MS, undefined, { signal }).catch(() => undefined)
-      const answers = await session`select`.then(
+      // Taken again where the server has ended its sessions and gone on, as after the crash of one.
+      const holds = await session`select pg_try_advisory_lock(1)`.then(
         () => true,
         () => false,
       )
-      if (answers || signal.aborted || (await runningPort(programs, cluster, account)) !== undefined) continue
+      if (holds || signal.aborted) continue
+      const isRunning = (await runningPort(programs, cluster, account)) !== undefined
       await session.end()
       // What hinders it is in the server's log; the next turn tries again.
-      session = await startAnew().catch(() => session)
+      session = await (isRunning ? hold(port, dataDir) : startAnew()).catch(() => session)
     }
   }
   const kept = keepsRunning ? keepRunning() : undefined
@@ -242,10 +244,10 @@ async function initialize(programs: Programs, cluster: string, account: Account)
 async function runningPort(programs: Programs, cluster: string, account: Account): Promise<number | undefined> {
   try {
     await run(programs.pg_ctl, ['status', '-D', cluster], account)
+    return Number((await readFile(join(cluster, 'postmaster.pid'), 'utf8')).split('\n')[3])
   } catch {
-    return undefined
+    return undefined // perhaps it has ended between the two
   }
-  return Number((await readFile(join(cluster, 'postmaster.pid'), 'utf8')).split('\n')[3])
 }
 
 const START_DEADLINE_MS = 60_000
