@@ -27,6 +27,12 @@ test('bytes are read as they were stored, whatever bytea_output is', async () =>
   expect(await inNewSession(database, (sql) => sql`select ${bytes}::bytea as bytes`)).toEqual([{ bytes }])
 })
 
+test('a backslash in a statement is a backslash, whatever standard_conforming_strings is', async () => {
+  await using database = await freshDatabase()
+  await setForAll(database, 'standard_conforming_strings', 'off')
+  expect(await inNewSession(database, (sql) => sql`select '\\d' as text`)).toEqual([{ text: '\\d' }])
+})
+
 test.each(['repeatable read', 'serializable'])(
   'a statement sees what was committed while it waited for a lock, though transactions are %s',
   async (isolation) => {

@@ -73,6 +73,8 @@ export function connect(url: string, options: ConnectOptions): Sql {
       DateStyle: 'ISO',
       // The driver reads no other format of bytes, and takes them for garbage.
       bytea_output: 'hex',
+      // As the migrations and their functions write texts: with their backslashes as they are.
+      standard_conforming_strings: 'on',
       // A statement has to see what others committed while it waited for a lock; by a snapshot, copies would be stored twice.
       default_transaction_isolation: 'read committed',
       // A pool's connections idle. The longest that there is: 0, for none, the driver would leave out.
