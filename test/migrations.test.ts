@@ -88,6 +88,31 @@ test('a migration that waits for somebody who reads lets everybody else go first
   await Promise.all([dump.end(), worker.end()])
 })
 
+test('a migration takes as long as it needs, whatever transaction_timeout is', async () => {
+  await using database = await freshDatabase()
+  const { sql } = database
+  await sql`delete from ringback_migrations where name = '0014_limited.sql'`
+  await sql`alter table destinations drop column limited`
+  // Stands for one that changes many rows.
+  const other = connect(database.url, { max: 1, applicationName: 'ringback tests' })
+  await other.unsafe('begin; select from destinations')
+  await sql.unsafe(`alter database ${sql.options.database} set transaction_timeout = '100ms'`)
+
+  const migrator = connect(database.url, { max: 1, applicationName: 'ringback migrate' })
+  const migrating = migrate(migrator)
+  await eventually(async () => {
+    expect(
+      await sql`
+        select from pg_stat_activity
+        where datname = current_database() and application_name = 'ringback migrate' and wait_event_type = 'Lock'
+          and xact_start < clock_timestamp() - interval '200 ms'`,
+    ).toHaveLength(1)
+  })
+  await other.unsafe('commit')
+  expect(await migrating).toEqual(['0014_limited.sql'])
+  await Promise.all([other.end(), migrator.end()])
+})
+
 test('a database that a newer version has migrated is left alone', async () => {
   await using database = await freshDatabase()
   await database.sql`insert into ringback_migrations (name) values ('9999_future.sql')`
