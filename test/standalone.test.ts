@@ -1,8 +1,10 @@
+import { execFileSync } from 'node:child_process'
 import { once } from 'node:events'
 import { chmod, mkdir, readFile, stat, writeFile } from 'node:fs/promises'
 import { connect as connectTo, createServer } from 'node:net'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, inject, test } from 'vitest'
 import { connect } from '@ringback/core/store/connect'
 import { demoCredentials } from '@ringback/core/providers/voximplant'
@@ -103,6 +105,33 @@ test('a Postgres that has ended by itself is started again, and what came meanwh
   ringback.child.kill('SIGTERM')
   expect(await ringback.ended).toBe(0)
 })
+
+test.runIf(process.platform === 'linux')(
+  'where there is no room for a process, a Postgres that has ended takes nothing else with it',
+  async () => {
+    await using folder = await temporaryFolder()
+    await chmod(folder.path, 0o755)
+    const data = join(folder.path, 'data')
+    await using ringback = runApp('standalone', await environmentIn(data))
+    const port = await ingestPort(ringback)
+    const [, databaseUrl] = await ringback.prints(/psql (\S+)/)
+    const prlimit = (...options: string[]) =>
+      execFileSync('prlimit', ['--pid', String(ringback.child.pid), ...options], { encoding: 'utf8' })
+    const most = prlimit('--nproc', '--output=SOFT', '--noheadings', '--raw').trim()
+    prlimit('--nproc=0:')
+    const [pid] = (await readFile(join(data, 'postgres/postmaster.pid'), 'utf8')).split('\n')
+    process.kill(Number(pid), 'SIGQUIT')
+    // Time for some tries to start it again.
+    await Promise.race([sleep(4000), ringback.ended])
+    expect((await postCallbacks({ port }, aCallback(1))).status).toBe(200)
+    prlimit(`--nproc=${most}:`)
+    const sql = connect(databaseUrl!, { max: 1, applicationName: 'ringback tests' })
+    await eventually(async () => expect(await sql`select from events`).toHaveLength(1))
+    await sql.end()
+    ringback.child.kill('SIGTERM')
+    expect(await ringback.ended).toBe(0)
+  },
+)
 
 test('a folder stays in use, although its Postgres has ended all sessions because one of them crashed', async () => {
   await using folder = await temporaryFolder()

@@ -1,5 +1,6 @@
 import { execFile, spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
+import { once } from 'node:events'
 import { existsSync, readFileSync } from 'node:fs'
 import { chown, cp, mkdir, open, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
@@ -269,7 +270,8 @@ async function start(
     stdio: ['ignore', log.fd, log.fd],
   })
   server.unref()
-  await log.close()
+  // Rejects if the machine has no room for another process.
+  await once(server, 'spawn').finally(() => log.close())
   const deadline = performance.now() + START_DEADLINE_MS
   for (;;) {
     try {
