@@ -9,6 +9,7 @@ import { expect, inject, test } from 'vitest'
 import { connect } from '@ringback/core/store/connect'
 import { demoCredentials } from '@ringback/core/providers/voximplant'
 import { freePort } from './support/free-port.ts'
+import { ownPostgres } from './support/postgres-server.ts'
 import { configFile, ingestPort, npmStart, runApp, temporaryFolder } from './support/processes.ts'
 import {
   aCallback,
@@ -132,6 +133,20 @@ test.runIf(process.platform === 'linux')(
     expect(await ringback.ended).toBe(0)
   },
 )
+
+test('a Postgres that is killed before it answers is not waited for', async () => {
+  // A standby of this kind never answers.
+  await using server = await ownPostgres(['hot_standby=off'])
+  await server.stop()
+  await writeFile(join(server.dataDir, 'postgres/standby.signal'), '')
+  const begunAt = performance.now()
+  const starting = expect(server.start()).rejects.toThrow('did not start')
+  const pidFile = join(server.dataDir, 'postgres/postmaster.pid')
+  await eventually(async () => expect(await readFile(pidFile, 'utf8')).toMatch(/^\d+\n/))
+  await server.kill()
+  await starting
+  expect(performance.now() - begunAt).toBeLessThan(45_000)
+})
 
 test('a folder stays in use, although its Postgres has ended all sessions because one of them crashed', async () => {
   await using folder = await temporaryFolder()

@@ -277,7 +277,7 @@ async function start(
     try {
       return await hold(port, dataDir)
     } catch (cause) {
-      if (server.exitCode !== null || performance.now() > deadline) {
+      if (server.exitCode !== null || server.signalCode !== null || performance.now() > deadline) {
         throw new Error(`The embedded Postgres did not start; ${logFile} tells why`, { cause })
       }
       await sleep(50)
