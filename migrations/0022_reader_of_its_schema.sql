@@ -13,7 +13,7 @@ begin
   execute format('alter default privileges in schema %I grant select on tables to ringback_reader', current_schema());
 
   -- Undoes 0001 and 0009, which name public, unless another Ringback is there.
-  if to_regclass('public.ringback_migrations') is null then
+  if to_regnamespace('public') is not null and to_regclass('public.ringback_migrations') is null then
     alter default privileges in schema public revoke select on tables from ringback_reader;
     for others in
       select oid::regclass
