@@ -33,7 +33,7 @@ export interface EmailOptions {
 
 /** Options of every handler that posts a message to a service. */
 export interface MessageOptions {
-  /** A template for the message, `((details.text))`. Nothing of the payload is sent unless it is named here. */
+  /** A template for the message, `((details.sms_body))`. Nothing of the payload is sent unless it is named here. */
   text?: string
   /** Default 10 s. */
   timeoutMs?: number
