@@ -40,6 +40,20 @@ test('the repository’s Vobiz takes what is not signed by the token in its URL,
   expect(await read({ VOBIZ_AUTH_TOKEN: 'secret' })).toMatchObject({ kind: 'refused', reason: 'signature_missing' })
 })
 
+test.each([
+  ['VOXIMPLANT_ACCOUNT_ID', 'VOXIMPLANT_API_KEY'],
+  ['FONESTORM_USERNAME', 'FONESTORM_PASSWORD'],
+  ['FONESTORM_PASSWORD', 'FONESTORM_USERNAME'],
+])('of an account or a basicAuth with only %s, the problem is that %s is not set', async (given, missing) => {
+  const file = join(import.meta.dirname, '../../../ringback.config.ts')
+  await expect(loadConfig(file, { [given]: 'x', PUBLIC_BASE_URL: 'x' })).rejects.toMatchObject({
+    problems: expect.arrayContaining([
+      expect.stringMatching(/^PUBLIC_BASE_URL must begin/),
+      expect.stringMatching(new RegExp(`${missing}.* is not set`)),
+    ]),
+  })
+})
+
 test('a value comes from its variable, or from the file that NAME_FILE names', () => {
   const tokens = (environment: Record<string, string>) =>
     resolveConfig({ sources }, environment).sources.get('voximplant')?.urlTokens

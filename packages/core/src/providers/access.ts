@@ -63,7 +63,7 @@ export function resolveAccess(options: AccessOptions, resolve: Resolve): Access 
     const { username, password } = options.basicAuth
     const found = resolve.allOrNone({ 'basicAuth.username': [username], 'basicAuth.password': [password].flat() })
     if (found !== undefined) {
-      const name = found['basicAuth.username'][0]!
+      const [name = ''] = found['basicAuth.username']
       if (name.includes(':')) resolve.problem('basicAuth.username may not hold ":", which ends it in HTTP')
       credentials.push(
         basicCredential(found['basicAuth.password'].map((secret) => `Basic ${base64(`${name}:${secret}`)}`)),
@@ -103,7 +103,7 @@ export function resolveAccess(options: AccessOptions, resolve: Resolve): Access 
       ]),
     ],
     isRestricted: asksForSecret || addresses !== undefined,
-    challenge: credentials.some(({ accepted }) => accepted[0]!.startsWith('Basic '))
+    challenge: credentials.some(({ accepted }) => accepted.some((value) => value.startsWith('Basic ')))
       ? 'Basic realm="callbacks", charset="UTF-8"'
       : undefined,
     check(request) {
