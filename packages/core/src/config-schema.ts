@@ -30,7 +30,9 @@ export function parseDefinition(loaded: unknown, problem: Problem): Definition |
 
 /** Leaves out the parts (`alerts`) and their entries (`sources.crm`, `handlers.0`) that are `broken`. */
 function withoutBroken(loaded: unknown, broken: ReadonlySet<string>): unknown {
-  const parts = Object.entries(loaded ?? {}).filter(([part]) => part in definition.shape && !broken.has(part))
+  const parts = Object.entries(loaded ?? {}).filter(
+    ([part, value]) => part in definition.shape && value !== undefined && !broken.has(part),
+  )
   return Object.fromEntries(
     parts.map(([part, value]) => {
       const sound = Object.entries(value as object).filter(([key]) => !broken.has(`${part}.${key}`))

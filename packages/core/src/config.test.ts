@@ -148,6 +148,7 @@ describe('all problems are reported together', () => {
       ],
       trustedProxies: ['10.0.0.1/99'],
       alert: {},
+      alerts: undefined,
     }
     const problems =
       /Not A Slug[^]*sources\.voximplant[^]*tpye[^]*"alert"[^]*trustedProxies[^]*sources\.ringback[^]*handlers\.y: code/
