@@ -25,7 +25,7 @@ test('the table of log lines in operations.md has every line that the programs w
 
 /** The last argument of each call of a logger in this file, where it is written there as `noun.verb`. */
 function messagesIn(file: string): string[] {
-  const calls = file.split(/\blog(?:\.(?:trace|debug|info|warn|error|fatal)|\[[^\]]*\])\(/).slice(1)
+  const calls = file.split(/\blog(?:\.(?:trace|debug|info|warn|error|fatal)|\[.*\])\(/).slice(1)
   return calls.flatMap(
     (call) => /['`]((?:[a-z]+|\$\{name\})\.(?:[a-z_]+|\$\{transition\}))['`],?\s*\)/.exec(call)?.[1] ?? [],
   )
