@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Job, Worker, WorkerOptions } from 'bullmq'
 import type { QueueJob } from './consumer.ts'
+import { apart, countAfter, hasPlaces, inOrder, isFull } from './round-rules.ts'
 
 // BullMQ's own loop takes one job at a time, with three calls to the server for each. This one is for many small jobs that
 // are best processed together: it takes those that wait as one round, and ends them in one go, which also fetches the next
@@ -26,9 +27,6 @@ export class PostponedError extends Error {
   }
 }
 
-const MAX_JOBS_PER_ROUND = 32
-/** Of the jobs' data as it is kept. What is packed in it may be ten times larger. */
-const MAX_BYTES_PER_ROUND = 256 * 1024
 /** How long a round may take before another may begin beside it: it is waiting for something. */
 const SLOW_ROUND_MS = 5000
 const RETRY_PAUSE_MS = 1000
@@ -66,7 +64,7 @@ export const inRounds = (Base: typeof Worker) =>
         try {
           const first = await this.getNextJob(this.#token())
           let jobs = first === undefined ? [] : [first]
-          while (jobs.length > 0) jobs = await this.#rounds(jobs, pass)
+          while (jobs.length > 0) jobs = await this.#workOff(jobs, pass)
         } catch (error) {
           this.#onError(error)
           await this.#pause(RETRY_PAUSE_MS)
@@ -84,30 +82,31 @@ export const inRounds = (Base: typeof Worker) =>
     }
 
     /** Processes and ends `jobs`; resolves to those of the next round. */
-    async #rounds(jobs: Job[], pass: () => void): Promise<Job[]> {
+    async #workOff(jobs: Job[], pass: () => void): Promise<Job[]> {
       for (const { id, token, processedOn } of jobs) this.lockManager.trackJob(id!, token!, processedOn!)
       const rounds = apart(jobs)
-      return rounds.length === 1 ? this.#round(jobs, pass) : this.#oneByOne(rounds, pass)
+      return rounds.length === 1 ? this.#together(jobs, pass) : this.#oneByOne(rounds, pass)
     }
 
-    async #round(jobs: Job[], pass: () => void): Promise<Job[]> {
+    /** Processes `jobs` as one round. It lets others look for jobs as soon as it is known to be full or slow. */
+    async #together(jobs: Job[], pass: () => void): Promise<Job[]> {
       const startedAt = performance.now()
-      const bytes = bytesOf(jobs)
-      const isFull = jobs.length >= MAX_JOBS_PER_ROUND || bytes >= MAX_BYTES_PER_ROUND
-      if (isFull) pass()
+      if (isFull(jobs)) pass()
       const passing = setTimeout(pass, SLOW_ROUND_MS)
       const endings = await this.#process(jobs)
-      if (!isFull) await this.#pause(startedAt + this.#options.intervalMs - performance.now())
+      if (!isFull(jobs)) await this.#pause(startedAt + this.#options.intervalMs - performance.now())
       clearTimeout(passing)
+      return this.#endAndFetch(jobs, endings)
+    }
 
-      // Fetch as many again, or fewer if these were too large for one round.
-      const share = Math.min(1, MAX_BYTES_PER_ROUND / bytes)
-      const mayFetch = Math.max(1, Math.floor(jobs.length * share))
-      const next = await Promise.all(jobs.map((job, index) => this.#end(job, endings[index]!, index < mayFetch)))
-      const found = next.filter((job) => job !== undefined)
-      if (found.length === mayFetch) await this.#addWaiting(found)
+    /** Ends `jobs` with calls that also fetch; resolves to those of the next round. */
+    async #endAndFetch(jobs: Job[], endings: PromiseSettledResult<void>[]): Promise<Job[]> {
+      const count = countAfter(jobs)
+      const answers = await Promise.all(jobs.map((job, index) => this.#end(job, endings[index]!, index < count)))
+      const fetched = answers.filter((job) => job !== undefined)
+      if (fetched.length === count) await this.#addWaiting(fetched)
       // They were fetched at the same time over several connections, so they come in any order.
-      return found.toSorted((a, b) => (a.id! < b.id! ? -1 : 1))
+      return inOrder(fetched)
     }
 
     /** Ends each round before the next begins, unless ending takes long, as it does on a dead connection. */
@@ -150,7 +149,7 @@ export const inRounds = (Base: typeof Worker) =>
 
     /** Adds waiting jobs to `jobs`, twice as many each time, until fewer come than were asked for or the round is full. */
     async #addWaiting(jobs: Job[]): Promise<void> {
-      for (let count = 1; this.closing === undefined && jobs.length + count <= MAX_JOBS_PER_ROUND; count *= 2) {
+      for (let count = 1; this.closing === undefined && hasPlaces(jobs, count); count *= 2) {
         const asked = Array.from({ length: count }, () => this.moveToActive(this.#token(), this.opts.name))
         const found = []
         for (const answer of await Promise.allSettled(asked)) {
@@ -158,7 +157,7 @@ export const inRounds = (Base: typeof Worker) =>
           else if (answer.value !== undefined) found.push(answer.value)
         }
         jobs.push(...found)
-        if (found.length < count || bytesOf(jobs) >= MAX_BYTES_PER_ROUND) return
+        if (found.length < count || isFull(jobs)) return
       }
     }
 
@@ -176,22 +175,3 @@ export const inRounds = (Base: typeof Worker) =>
       if (this.closing === undefined) this.emit('error', error as Error)
     }
   }
-
-/**
- * Splits `jobs` into rounds. A job whose process died with it in hand may be the cause, so it gets a round of its own, after
- * the others. The order of such jobs is random, so that those behind the one to blame get their turn in some process.
- */
-function apart(jobs: readonly Job[]): Job[][] {
-  const suspects = jobs.filter(({ stalledCounter }) => stalledCounter > 0)
-  const others = jobs.filter(({ stalledCounter }) => stalledCounter === 0)
-  const shuffled = suspects.map((job) => ({ job, key: Math.random() })).toSorted((a, b) => a.key - b.key)
-  return [others, ...shuffled.map(({ job }) => [job])].filter(({ length }) => length > 0)
-}
-
-/** The total length of the texts that the jobs hold; at least 1. */
-function bytesOf(jobs: readonly Job[]): number {
-  const texts = jobs.flatMap(({ data }) =>
-    Object.values((data as object | null) ?? {}).filter((value) => typeof value === 'string'),
-  )
-  return texts.reduce((sum, { length }) => sum + length, 1)
-}
