@@ -7,7 +7,8 @@ import { env } from '@ringback/core/config'
 import { createLogger } from '@ringback/core/log'
 import { createRegistry } from '@ringback/core/metrics'
 import { voximplant } from '@ringback/core/providers/voximplant'
-import { holdsGroups, openSpool } from '@ringback/core/spool'
+import { openSpool } from '@ringback/core/spool'
+import { holdsGroups } from '@ringback/core/spools'
 import { runCli, temporaryFolder } from './support/processes.ts'
 import {
   aCallback,

@@ -4,8 +4,9 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, onTestFinished, test, vi } from 'vitest'
 import { createLogger } from '@ringback/core/log'
-import { holdsGroups, openSpool } from '@ringback/core/spool'
+import { openSpool } from '@ringback/core/spool'
 import type { Spool } from '@ringback/core/spool'
+import { holdsGroups } from '@ringback/core/spools'
 import { drainSpools } from './drain-spools.ts'
 
 // The queue here is a function: what matters is what is added to it, and when nothing is. The real path is tested in test/.

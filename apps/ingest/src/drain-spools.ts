@@ -3,8 +3,9 @@ import type { StoreJob } from '@ringback/core/callback'
 import type { Logger } from '@ringback/core/log'
 import type { Producer } from '@ringback/core/queue'
 import { closeWithin } from '@ringback/core/service'
-import { holdsGroups, openSpool, spoolFolders } from '@ringback/core/spool'
+import { openSpool } from '@ringback/core/spool'
 import type { Spool, SpooledGroup } from '@ringback/core/spool'
+import { holdsGroups, spoolFolders } from '@ringback/core/spools'
 
 export interface DrainOptions {
   /** The folder of the spools; each is a sub-folder. */

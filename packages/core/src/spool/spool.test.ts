@@ -1,17 +1,6 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import filesystem, {
-  appendFile,
-  mkdir,
-  mkdtemp,
-  open,
-  readFile,
-  readdir,
-  rm,
-  rmdir,
-  stat,
-  writeFile,
-} from 'node:fs/promises'
+import filesystem, { mkdir, mkdtemp, open, readFile, readdir, rm, rmdir, stat, writeFile } from 'node:fs/promises'
 import { syncBuiltinESMExports } from 'node:module'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -19,8 +8,9 @@ import { setImmediate } from 'node:timers/promises'
 import { afterEach, expect, onTestFinished, test, vi } from 'vitest'
 import { createLogger } from '../log.ts'
 import { encodeGroup, readSegment } from './records.ts'
-import { holdsGroups, openOwnSpool, openSpool, spoolFolders, unsafeSpool } from './spool.ts'
+import { openSpool } from './spool.ts'
 import type { Spool, SpooledGroup } from './spool.ts'
+import { holdsGroups } from './spools.ts'
 
 const options = { maxBytes: 100_000_000, log: createLogger('test', 'silent') }
 
@@ -160,33 +150,6 @@ test('a process that is killed in the middle of a drain leaves every group that 
   expect(ids).toEqual(expect.arrayContaining(Array.from({ length: 9 }, (_, index) => `group-${index + 12}`)))
   expect(ids.length).toBeLessThan(20)
   await after.close()
-})
-
-test('a spool has one holder at a time, and a killed one holds nothing', async () => {
-  const dir = await aFolder()
-  const first = await openOwnSpool(dir, options)
-  const second = await openOwnSpool(dir, options)
-  expect(await spoolFolders(dir)).toEqual([first.folder, second.folder])
-  expect(await openSpool(first.folder, options)).toBeUndefined()
-  const program = `
-    import { openOwnSpool } from ${JSON.stringify(join(import.meta.dirname, 'spool.ts'))}
-    const spool = await openOwnSpool(${JSON.stringify(dir)}, { maxBytes: 1e9, log: {} })
-    await spool.append(${JSON.stringify(aGroup(1))})
-    console.log(spool.folder)
-    setInterval(() => spool.usage(), 1000) // which keeps it`
-  const child = spawn(process.execPath, ['--input-type=module', '-e', program], {
-    stdio: ['ignore', 'pipe', 'inherit'],
-  })
-  const [printed] = await once(child.stdout, 'data')
-  const theirs = String(printed).trim()
-  expect(theirs).toBe(join(dir, '2'))
-  expect(await openSpool(theirs, options)).toBeUndefined()
-  child.kill('SIGKILL')
-  await once(child, 'exit')
-  expect(await holdsGroups(theirs)).toBe(true)
-  const adopted = (await openSpool(theirs, options))!
-  expect(await drained(adopted)).toEqual(['group-1'])
-  for (const spool of [first, second, adopted]) await spool.close()
 })
 
 test('what was written halfway is left out, and what lies before and after damage is kept', async () => {
@@ -362,17 +325,6 @@ test('a spool whose folder could not be listed is held by nobody, and opens when
   await spool?.close()
 })
 
-test('a spool that cannot be opened keeps no process from having one', async () => {
-  const dir = await aFolder()
-  await mkdir(join(dir, '0', 'lock'), { recursive: true })
-  await expect(openSpool(join(dir, '0'), options)).rejects.toThrow()
-  const spool = await openOwnSpool(dir, options)
-  expect(spool.folder).toBe(join(dir, '1'))
-  await spool.append(aGroup(1))
-  expect(await drained(spool)).toEqual(['group-1'])
-  await spool.close()
-})
-
 test('a file that cannot be read keeps no spool closed and no file behind it back, and is drained when it can be', async () => {
   const folder = await aFolder()
   const path = join(folder, '000000000001.groups')
@@ -401,12 +353,6 @@ test('a file that cannot be read keeps no spool closed and no file behind it bac
   expect(ids).toEqual(['group-2', 'group-1', 'group-3'])
   expect(spool.usage()).toEqual({ groups: 0, bytes: 0, oldestAt: undefined })
   await spool.close()
-})
-
-test('of what lies beside spools nothing is taken for one', async () => {
-  const dir = await aFolder()
-  for (const name of ['lost+found', '10', '2', '00000']) await mkdir(join(dir, name))
-  expect(await spoolFolders(dir)).toEqual([join(dir, '2'), join(dir, '10')])
 })
 
 /** Runs a program where a write beyond the first 8 KiB of a file is cut short, as on a full disk. Resolves to what it prints. */
@@ -449,14 +395,4 @@ test('a probe fails where the disk has no room for a group like the last, and ta
     console.log(outcomes.join())`)
   expect(printed).toBe('done,done,EFBIG,EFBIG')
   expect((await stat(join(folder, 'probe'))).size).toBe(0)
-})
-
-test('a spool that lies in memory is told of, with what to do', async () => {
-  expect(await unsafeSpool('/dev/shm')).toMatch(/tmpfs.*mount a disk or a volume/)
-})
-
-test('a folder that cannot be made is an error that names it', async () => {
-  const folder = await aFolder()
-  await appendFile(join(folder, 'file'), '')
-  await expect(openOwnSpool(join(folder, 'file'), options)).rejects.toThrow(join(folder, 'file'))
 })

@@ -1,24 +1,18 @@
-import { mkdir, open, readdir, readFile, rename, stat, statfs, unlink } from 'node:fs/promises'
+import { mkdir, open, readFile, rename, unlink } from 'node:fs/promises'
 import type { FileHandle } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
 import type { Logger } from '../log.ts'
 import { lockFolder } from '../lock-folder.ts'
 import { encodeGroup, readSegment } from './records.ts'
 import type { SpooledGroup } from './records.ts'
+import { findSegments, newSegment, numberAfter, totalUsage, usageOf } from './segments.ts'
+import type { Segment, SpoolUsage } from './segments.ts'
 
-// Where groups wait while the queue is down: append-only files in a folder that one process at a time holds. A group is
-// on disk (written and synced, and so is the entry of its file in the folder) when append resolves.
+// Where groups wait while the queue is down: append-only files, the segments, in a folder that one process at a time holds.
+// A group is on disk (written and synced, and so is the entry of its file in the folder) when append resolves.
 
 export type { SpooledGroup } from './records.ts'
-
-/** How much waits in a spool. */
-export interface SpoolUsage {
-  groups: number
-  /** The size of the files on disk, including those that are partly drained. */
-  bytes: number
-  /** When the oldest group came: ms since 1970. Undefined where nothing waits. */
-  oldestAt: number | undefined
-}
+export type { SpoolUsage } from './segments.ts'
 
 export interface Spool {
   folder: string
@@ -43,22 +37,8 @@ export interface SpoolOptions {
   log: Logger
 }
 
-interface Segment {
-  path: string
-  bytes: number
-  groups: number
-  oldestAt: number
-  /** Where draining goes on. */
-  position: number
-  /** Whether damage lies before `position`. */
-  isDamaged: boolean
-  /** False where it could not be read when the spool was opened: what it holds is not in `groups`. */
-  isCounted: boolean
-}
-
 /** Small, for a file is deleted only when it has been drained whole. */
 const SEGMENT_BYTES = 8 * 1024 * 1024
-const SUFFIX = '.groups'
 
 /**
  * Opens the spool in `folder`, with what an earlier process has left there; undefined where another process holds it.
@@ -75,7 +55,7 @@ export async function openSpool(folder: string, { maxBytes, log }: SpoolOptions)
   })
   /** Those that nothing more is written to, the oldest first. */
   const sealed = new Set(found)
-  let nextNumber = found.length === 0 ? 1 : numberOf(found.at(-1)!.path) + 1
+  let nextNumber = numberAfter(found.at(-1))
   let active: { file: FileHandle; segment: Segment } | undefined
   /** The size of the last group that fits into `maxBytes` at all: without room for another such group, the spool is full. */
   let lastBytes = 1
@@ -89,14 +69,20 @@ export async function openSpool(folder: string, { maxBytes, log }: SpoolOptions)
   }
 
   const segments = () => (active === undefined ? [...sealed] : [...sealed, active.segment])
-  const bytesInUse = () => usageOf(segments()).bytes
+
+  function expectRoom(bytes: number): void {
+    if (totalUsage(segments()).bytes + bytes > maxBytes) {
+      throw new Error(`the spool is full: it may hold ${maxBytes} bytes`)
+    }
+  }
 
   async function write(group: SpooledGroup): Promise<void> {
     const record = encodeGroup(group)
     if (record.length <= maxBytes) lastBytes = record.length
-    if (bytesInUse() + record.length > maxBytes) throw full()
+    expectRoom(record.length)
     active ??= await createSegment()
     const { file, segment } = active
+    const { usage } = segment
     try {
       await file.appendFile(record)
       await file.datasync()
@@ -104,14 +90,14 @@ export async function openSpool(folder: string, { maxBytes, log }: SpoolOptions)
       await giveUpWriting()
       throw error
     }
-    if (segment.groups === 0) segment.oldestAt = group.at
-    segment.bytes += record.length
-    segment.groups += 1
-    if (segment.bytes >= SEGMENT_BYTES) await seal()
+    usage.oldestAt ??= group.at
+    usage.bytes += record.length
+    usage.groups += 1
+    if (usage.bytes >= SEGMENT_BYTES) await seal()
   }
 
   async function probe(): Promise<void> {
-    if (bytesInUse() + lastBytes > maxBytes) throw full()
+    expectRoom(lastBytes)
     const file = await open(join(folder, 'probe'), 'w')
     try {
       await file.writeFile(Buffer.alloc(lastBytes))
@@ -123,20 +109,18 @@ export async function openSpool(folder: string, { maxBytes, log }: SpoolOptions)
     }
   }
 
-  const full = () => new Error(`the spool is full: it may hold ${maxBytes} bytes`)
-
   async function createSegment(): Promise<{ file: FileHandle; segment: Segment }> {
-    const path = join(folder, String(nextNumber).padStart(12, '0') + SUFFIX)
-    const file = await open(path, 'ax', 0o600)
+    const segment = newSegment(folder, nextNumber)
+    const file = await open(segment.path, 'ax', 0o600)
     nextNumber += 1
     try {
       await syncFolder(folder)
     } catch (error) {
       await file.close()
-      await unlink(path).catch(() => undefined)
+      await unlink(segment.path).catch(() => undefined)
       throw error
     }
-    return { file, segment: { path, position: 0, isDamaged: false, ...countOf(Buffer.alloc(0)) } }
+    return { file, segment }
   }
 
   async function seal(): Promise<void> {
@@ -150,8 +134,8 @@ export async function openSpool(folder: string, { maxBytes, log }: SpoolOptions)
   /** After a failed write or sync nobody knows what the file's end holds. What was acknowledged before it is kept. */
   async function giveUpWriting(): Promise<void> {
     const { file, segment } = active!
-    await file.truncate(segment.bytes).catch(() => undefined)
-    if (segment.groups > 0) return seal()
+    await file.truncate(segment.usage.bytes).catch(() => undefined)
+    if (segment.usage.groups > 0) return seal()
     active = undefined
     await file.close()
     await unlink(segment.path).catch(() => undefined)
@@ -161,7 +145,8 @@ export async function openSpool(folder: string, { maxBytes, log }: SpoolOptions)
   async function contentOf(segment: Segment): Promise<Buffer | undefined> {
     try {
       const content = await readFile(segment.path)
-      if (!segment.isCounted) Object.assign(segment, countOf(content))
+      if (!segment.isCounted) segment.usage = usageOf(content)
+      segment.isCounted = true
       return content
     } catch (error) {
       log.error({ path: segment.path, error: (error as Error).message }, 'spool.unreadable')
@@ -177,7 +162,7 @@ export async function openSpool(folder: string, { maxBytes, log }: SpoolOptions)
     for (const part of readSegment(content, segment.position)) {
       if (part.kind === 'group') {
         await add(part.group)
-        segment.groups -= 1
+        segment.usage.groups -= 1
       } else if (part.kind === 'unfinished') {
         log.info({ path: segment.path, bytes: part.bytes }, 'spool.unfinished')
       } else {
@@ -195,7 +180,7 @@ export async function openSpool(folder: string, { maxBytes, log }: SpoolOptions)
     folder,
     append: (group) => inTurn(() => write(group)),
     probe,
-    usage: () => usageOf(segments()),
+    usage: () => totalUsage(segments()),
     async drain(add) {
       await inTurn(seal)
       const unreadable: string[] = []
@@ -215,18 +200,6 @@ export async function openSpool(folder: string, { maxBytes, log }: SpoolOptions)
       lock.unlock()
     },
   }
-}
-
-function usageOf(segments: Segment[]): SpoolUsage {
-  return {
-    groups: segments.reduce((total, { groups }) => total + groups, 0),
-    bytes: segments.reduce((total, { bytes }) => total + bytes, 0),
-    oldestAt: segments.find(({ groups }) => groups > 0)?.oldestAt,
-  }
-}
-
-function numberOf(path: string): number {
-  return Number(path.slice(-SUFFIX.length - 12, -SUFFIX.length))
 }
 
 /** Makes a folder that only this user can enter, and those above it, and syncs their entries to disk. */
@@ -249,93 +222,4 @@ async function syncFolder(folder: string): Promise<void> {
   } finally {
     await handle.close()
   }
-}
-
-/** All segments of a folder. One that cannot be read now may be readable later, and must not keep the others back. */
-async function findSegments(folder: string): Promise<Segment[]> {
-  const segments: Segment[] = []
-  for (const path of await segmentPaths(folder)) {
-    const count = await readFile(path).then(countOf, () => uncounted(path))
-    segments.push({ path, position: 0, isDamaged: false, ...count })
-  }
-  return segments
-}
-
-type Count = Pick<Segment, 'bytes' | 'groups' | 'oldestAt' | 'isCounted'>
-
-/** What a segment of this content holds. */
-function countOf(content: Buffer): Count {
-  const groups = [...readSegment(content)].flatMap((part) => (part.kind === 'group' ? [part.group] : []))
-  return { bytes: content.length, groups: groups.length, oldestAt: groups[0]?.at ?? 0, isCounted: true }
-}
-
-async function uncounted(path: string): Promise<Count> {
-  const bytes = await stat(path).then(
-    ({ size }) => size,
-    () => 0,
-  )
-  return { bytes, groups: 0, oldestAt: 0, isCounted: false }
-}
-
-async function segmentPaths(folder: string): Promise<string[]> {
-  const names = await readdir(folder)
-  return names
-    .filter((name) => /^\d{12}\.groups$/.test(name))
-    .toSorted()
-    .map((name) => join(folder, name))
-}
-
-/** The sub-folders of `SPOOL_DIR` that are spools: each ingest takes the first that nobody holds. */
-export async function spoolFolders(dir: string): Promise<string[]> {
-  const names = await readdir(dir).catch(() => [])
-  return names
-    .filter((name) => /^\d{1,4}$/.test(name))
-    .toSorted((a, b) => Number(a) - Number(b))
-    .map((name) => join(dir, name))
-}
-
-/** What waits in a spool, held by another process or not. @throws if the folder cannot be read and written */
-export async function describeSpool(folder: string): Promise<SpoolUsage & { held: boolean }> {
-  const lock = lockFolder(folder)
-  lock?.unlock()
-  return { held: lock === undefined, ...usageOf(await findSegments(folder)) }
-}
-
-/** Whether something waits in a spool, held or not. */
-export async function holdsGroups(folder: string): Promise<boolean> {
-  return (await segmentPaths(folder)).length > 0
-}
-
-const MOST_SPOOLS = 1000
-
-/**
- * The first spool of `dir` that nobody holds, or a new one. One that cannot be opened, such as another user's, is passed over.
- * @throws if `dir` cannot be made or written
- */
-export async function openOwnSpool(dir: string, options: SpoolOptions): Promise<Spool> {
-  const present = await spoolFolders(dir)
-  for (let number = 0; number < MOST_SPOOLS; number++) {
-    const folder = join(dir, String(number))
-    const spool = await openSpool(folder, options).catch((error: unknown) => {
-      if (!present.includes(folder)) throw error
-    })
-    if (spool !== undefined) return spool
-  }
-  throw new Error(`all ${MOST_SPOOLS} spools in ${dir} are held by other processes`)
-}
-
-/** File systems that do not last, by the numbers that Linux gives them (statfs(2)). */
-const UNSAFE_FILE_SYSTEMS = new Map([
-  [0x01021994, 'tmpfs'],
-  [0x858458f6, 'ramfs'],
-  [0x794c7630, 'overlayfs'],
-])
-
-/** What is unsafe about the folder, with its mend; undefined where nothing is. @throws if the folder is not there */
-export async function unsafeSpool(dir: string): Promise<string | undefined> {
-  const { type } = await statfs(dir)
-  const name = UNSAFE_FILE_SYSTEMS.get(type)
-  if (name === undefined) return undefined
-  const what = name === 'overlayfs' ? 'goes with the container' : 'goes with the machine’s memory'
-  return `SPOOL_DIR lies on ${name}, which ${what}: mount a disk or a volume there`
 }
