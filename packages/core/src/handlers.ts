@@ -2,8 +2,10 @@ import type { Logger } from 'pino'
 import { z } from 'zod'
 import { checked, timeoutMs } from './checked-options.ts'
 import type { ResolveAction } from './config.ts'
-import type { ForwardAction } from './forward.ts'
-import type { EmailAction, PagerDutyAction, QueueAction, WebhookAction } from './notify.ts'
+import type { EmailAction } from './handlers/email.ts'
+import type { ForwardAction } from './handlers/forward.ts'
+import type { PagerDutyAction, WebhookAction } from './handlers/notify.ts'
+import type { QueueAction } from './handlers/queue.ts'
 import type { VerifiedBy } from './providers/provider.ts'
 
 /** An event as a handler sees it. */
@@ -48,10 +50,14 @@ export interface CodeAction {
   timeoutMs: number
 }
 
-export { forward } from './forward.ts'
-export type { ForwardAction } from './forward.ts'
-export { discord, email, pagerduty, queue, slack, teams } from './notify.ts'
-export type { EmailAction, PagerDutyAction, QueueAction, SmtpServer, WebhookAction } from './notify.ts'
+export { email } from './handlers/email.ts'
+export type { EmailAction, SmtpServer } from './handlers/email.ts'
+export { forward } from './handlers/forward.ts'
+export type { ForwardAction } from './handlers/forward.ts'
+export { discord, pagerduty, slack, teams } from './handlers/notify.ts'
+export type { PagerDutyAction, WebhookAction } from './handlers/notify.ts'
+export { queue } from './handlers/queue.ts'
+export type { QueueAction } from './handlers/queue.ts'
 
 /** What a handler does: data, or a function of the user's own. The worker has one file for each kind. */
 export type HandlerAction =

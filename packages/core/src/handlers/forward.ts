@@ -1,13 +1,13 @@
 import { createSecureContext } from 'node:tls'
 import { isIP } from 'node:net'
 import { z } from 'zod'
-import type { ConfigText, ResolveAction } from './config.ts'
-import { checked, configText, HEADER_NAME, configTexts, timeoutMs } from './checked-options.ts'
-import type { ActionDefinition } from './handlers.ts'
-import { mayConnect, refusalOf } from './outgoing-addresses.ts'
-import { addressList } from './providers/access.ts'
-import type { AddressList } from './providers/access.ts'
-import { fromBase64 } from './providers/proof.ts'
+import type { ConfigText, ResolveAction } from '../config.ts'
+import { checked, configText, HEADER_NAME, configTexts, timeoutMs } from '../checked-options.ts'
+import type { ActionDefinition } from '../handlers.ts'
+import { mayConnect, refusalOf } from '../outgoing-addresses.ts'
+import { addressList } from '../providers/access.ts'
+import type { AddressList } from '../providers/access.ts'
+import { fromBase64 } from '../providers/proof.ts'
 
 // The action `forward`: an event goes to a URL. docs/handlers.md describes the options; apps/worker sends the requests.
 

@@ -1,9 +1,8 @@
 import { expect, test } from 'vitest'
-import { defineConfig, env, resolveConfig } from './config.ts'
-import { forward } from './handlers.ts'
-import type { ForwardAction } from './handlers.ts'
-import type { ForwardOptions } from './forward.ts'
-import { demoCredentials, voximplant } from './providers/voximplant.ts'
+import { defineConfig, env, resolveConfig } from '../config.ts'
+import { demoCredentials, voximplant } from '../providers/voximplant.ts'
+import { forward } from './forward.ts'
+import type { ForwardAction, ForwardOptions } from './forward.ts'
 
 const { accountId, apiKey, salt } = demoCredentials
 const sources = { voximplant: voximplant({ accounts: [{ accountId, apiKey, salts: [salt] }] }) }
