@@ -7,17 +7,11 @@ import type { Producer, QueueState, ProducerOptions } from './producer.ts'
 import { queueOptions, stateOf } from './producer.ts'
 import { connectRedisShard } from './redis-shard.ts'
 import type { RedisShard } from './redis-shard.ts'
+import { createRotation } from './rotation.ts'
 import type { QueueName, QueueServer } from './server.ts'
 import { shardCount, shardPrefix } from './shards.ts'
 
-/** A shard, connected at its first use. */
-interface LazyShard extends Lazy<RedisShard> {
-  /** Whether the last operation on it failed. */
-  isDown: boolean
-}
-
-/** How often a shard that is down is probed. */
-const RECHECK_INTERVAL_MS = 500
+type Work<Result> = (shard: RedisShard) => Promise<Result>
 
 /** Adds jobs to the shards in turn. A shard whose server is down or full is left out until it takes writes again. */
 export function createRedisProducer<Data extends object>(
@@ -41,11 +35,11 @@ export function createRedisProducer<Data extends object>(
   const isSharded = shards.length > 1
   // A frozen server must leave time to try another.
   const tryMs = isSharded ? timeoutMs / 2 : timeoutMs
-  let turn = 0
-  let rechecking: NodeJS.Timeout | undefined
+  const rotation = createRotation(shards, (shard) => on(shard, ({ probe }) => probe(), tryMs))
 
-  function createShard(number: number): LazyShard {
-    const shard = lazily(async () =>
+  /** It is connected at its first use. */
+  function createShard(number: number): Lazy<RedisShard> {
+    return lazily(async () =>
       connectRedisShard({
         client: await client.get(),
         name,
@@ -56,64 +50,35 @@ export function createRedisProducer<Data extends object>(
         onError,
       }),
     )
-    return { ...shard, isDown: false }
   }
 
-  const tooSlow = `the ${name} queue did not answer within ${timeoutMs} ms`
-  const within = <Result>(work: Promise<Result>, ms: number) => withTimeout(work, ms, tooSlow)
+  const on = <Result>(shard: Lazy<RedisShard>, work: Work<Result>, ms: number) =>
+    withTimeout(shard.get().then(work), ms, `the ${name} queue did not answer within ${timeoutMs} ms`)
 
-  type Work = (shard: RedisShard) => Promise<void>
   /** Does the work on the only shard. Nearly every installation has just one. */
-  const onOnly = (work: Work) => within(shards[0]!.get().then(work), timeoutMs)
+  const onOnly = (work: Work<void>) => on(shards[0]!, work, timeoutMs)
 
-  /** Does the work on the next shard in turn that is not down, and if that fails on the one after, while time is left. */
-  async function onNext(work: Work): Promise<void> {
+  /** Does the work on the shard whose turn it is, and if that fails on the one after, while time is left. */
+  async function onNext(work: Work<void>): Promise<void> {
     const deadline = performance.now() + timeoutMs
-    turn = (turn + 1) % shards.length
-    const inTurn = [...shards.slice(turn), ...shards.slice(0, turn)]
-    const present = inTurn.filter(({ isDown }) => !isDown)
     let cause: unknown
-    for (const shard of present.length > 0 ? present : inTurn) {
+    for (const shard of rotation.next()) {
       const leftMs = deadline - performance.now()
       if (leftMs <= 0) break
       try {
-        await within(shard.get().then(work), Math.min(tryMs, leftMs))
-        shard.isDown = false
+        await on(shard, work, Math.min(tryMs, leftMs))
+        rotation.takeBack(shard)
         return
       } catch (error) {
         cause = error
-        leaveOut(shard)
+        rotation.leaveOut(shard)
       }
     }
     throw cause
   }
 
   const onOne = isSharded ? onNext : onOnly
-
-  function leaveOut(shard: LazyShard): void {
-    shard.isDown = true
-    rechecking ??= setInterval(recheck, RECHECK_INTERVAL_MS).unref()
-  }
-
-  function recheck(): void {
-    const down = shards.filter(({ isDown }) => isDown)
-    if (down.length === 0) {
-      clearInterval(rechecking)
-      rechecking = undefined
-    }
-    for (const shard of down) {
-      within(
-        shard.get().then(({ probe }) => probe()),
-        tryMs,
-      ).then(
-        () => (shard.isDown = false),
-        () => {},
-      )
-    }
-  }
-
-  const onAll = <Result>(work: (shard: RedisShard) => Promise<Result>) =>
-    within(Promise.all(shards.map((shard) => shard.get().then(work))), timeoutMs)
+  const onAll = <Result>(work: Work<Result>) => Promise.all(shards.map((shard) => on(shard, work, timeoutMs)))
 
   return {
     add: (id, data) => onOne((shard) => shard.add(id, data)),
@@ -132,7 +97,7 @@ export function createRedisProducer<Data extends object>(
         ),
       ),
     async close() {
-      clearInterval(rechecking)
+      rotation.close()
       await Promise.allSettled(shards.map(async ({ current }) => (await current())?.close()))
       const made = await client.current()
       made?.disconnect()
