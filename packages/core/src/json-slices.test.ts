@@ -33,6 +33,7 @@ test('what is no array has no elements', () => {
     '{"a":{"list":[1]}}',
     '{"list":[1],"list":5}',
     '[1]',
+    '["list",[1]]',
     '"list"',
     '5',
   ]) {

@@ -73,6 +73,7 @@ export function elementsOf(json: Buffer, key?: string, memberKey?: string): Elem
     if (json[start] === OPEN_BRACKET) collectElements(json, start, end, found, memberKey)
     return found
   }
+  if (json[start] !== OPEN_BRACE) return found
   let at = skipSpace(json, start + 1, end)
   while (at < end && json[at] === QUOTE) {
     const keyEnd = stringEnd(json, at, end)
