@@ -22,10 +22,13 @@ import { createApp } from './app.ts'
 import type { AnsweredRequest } from './count-requests.ts'
 import { listen } from './http-server.ts'
 import { createBodyReader } from './read-body.ts'
+import { createTurns } from './take-turns.ts'
+import type { InTurn } from './take-turns.ts'
 
 const { accountId, apiKey, salt } = demoCredentials
 
 function appWith({
+  inTurn = (_bodyBytes, work) => work(),
   mayQuarantine = () => true,
   fails = false,
   maxBytes = 10_000,
@@ -36,6 +39,7 @@ function appWith({
   environment = {},
   log = createLogger('test', 'silent'),
 }: {
+  inTurn?: InTurn
   mayQuarantine?: Allowance
   fails?: boolean
   maxBytes?: number
@@ -68,6 +72,7 @@ function appWith({
       },
       countDropped: (source, reason) => dropped.push(`${source} ${reason}`),
     },
+    inTurn,
     mayQuarantine,
     readBody: createBodyReader({ maxBytes, maxTotalBytes }),
     rootSource: rootSource ?? undefined,
@@ -251,6 +256,16 @@ test('very many small bodies that never end cannot fill the memory either', asyn
   expect((await post('/callbacks/voximplant', bodyOf(signed('1')))).status).toBe(503)
   for (const controller of controllers) controller.close()
   expect(new Set((await Promise.all(pending)).map(({ status }) => status))).toEqual(new Set([400]))
+  expect((await post('/callbacks/voximplant', bodyOf(signed('1')))).status).toBe(200)
+})
+
+test('a large body for which there is no time is answered 503 before it is verified, and small ones are accepted', async () => {
+  const inTurn = createTurns({ maxBytes: 100_000, maxWaitingBytes: 0, maxWaitMs: 0 })
+  const { post, enqueued, dropped } = appWith({ maxBytes: 1_000_000, inTurn })
+  const response = await post('/callbacks/voximplant', ' '.repeat(100_000) + bodyOf(forged))
+  expect(response.status).toBe(503)
+  expect(response.headers.get('retry-after')).toBe('5')
+  expect([...enqueued, ...dropped]).toEqual([])
   expect((await post('/callbacks/voximplant', bodyOf(signed('1')))).status).toBe(200)
 })
 

@@ -22,6 +22,8 @@ import { createEnqueuer } from './enqueue.ts'
 import { listen } from './http-server.ts'
 import { createIngestMetrics, createSpoolMetrics } from './metrics.ts'
 import { createBodyReader } from './read-body.ts'
+import { createTurns } from './take-turns.ts'
+import type { TurnLimits } from './take-turns.ts'
 
 export interface IngestOptions {
   config: Pick<Config, 'sources' | 'sourcesOff' | 'origin' | 'credentialDigest'>
@@ -67,6 +69,8 @@ export interface Ingest {
 const MAX_BODY_BYTES = 1024 * 1024
 /** How much memory unfinished bodies may take together; small ones, up to twice that. A container of 512 MB can bear it. */
 const MAX_READING_BYTES = 96 * 1024 * 1024
+/** Two of the largest bodies: one is on its way to the queue while the next is verified. */
+const turnLimits: TurnLimits = { maxBytes: 2 * MAX_BODY_BYTES, maxWaitingBytes: 32 * 1024 * 1024, maxWaitMs: 400 }
 /** How long callbacks may take to become durable. Vobiz waits 3 s for an answer, others 2 s. */
 const DEADLINE_MS = 1000
 /** Time limit of an add to the queue. The spool needs the rest of the deadline. */
@@ -139,6 +143,7 @@ export async function createIngest(options: IngestOptions): Promise<Ingest> {
     enqueuer,
     mayQuarantine: createAllowance(options.allowance ?? defaultAllowance, Date.now),
     readBody: createBodyReader({ maxBytes: options.maxBodyBytes ?? MAX_BODY_BYTES, maxTotalBytes: MAX_READING_BYTES }),
+    inTurn: createTurns(turnLimits),
     rootSource: options.rootSource,
     origin: config.origin,
     credentialDigest: config.credentialDigest,

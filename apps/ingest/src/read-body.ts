@@ -16,7 +16,7 @@ export interface IngestEnv {
 }
 
 /** Hardly any callback is larger. Up to this size bodies are still read when large ones have taken all their room. */
-const SMALL_BYTES = 64 * 1024
+export const SMALL_BYTES = 64 * 1024
 
 /**
  * Makes the function that reads a request's body as the bytes that came, at most `maxBytes` of them. While unfinished bodies

@@ -9,6 +9,7 @@ import type { Allowance } from './allowance.ts'
 import type { Enqueuer } from './enqueue.ts'
 import { headersToKeep, redact } from './headers.ts'
 import type { Body } from './read-body.ts'
+import type { InTurn } from './take-turns.ts'
 
 /** One HTTP request to `/callbacks/:source[/:token]`, its body not read yet. */
 export interface IncomingCallbackRequest {
@@ -46,6 +47,7 @@ interface Refused {
 export interface ReceiveDependencies {
   sources: ReadonlyMap<string, Source>
   enqueuer: Pick<Enqueuer, 'enqueue' | 'countDropped'>
+  inTurn: InTurn
   mayQuarantine: Allowance
   /** Called for each refusal, kept or not. */
   onRefused?: (source: string, reason: string) => void
@@ -70,13 +72,24 @@ export async function receiveRequest(deps: ReceiveDependencies, request: Incomin
     return body
   }
 
+  const outcome = await deps.inTurn(body.bytes.length, () => receiveBody(deps, source, request, body.bytes))
+  return outcome ?? { kind: 'overloaded' }
+}
+
+/** Verifies, splits, makes durable. */
+async function receiveBody(
+  deps: ReceiveDependencies,
+  source: Source,
+  request: IncomingCallbackRequest,
+  body: Buffer,
+): Promise<Outcome> {
   const header = (name: string) => [request.headers[name]].flat()[0]
   const inner = { target: request.url, header, remoteAddress: request.remoteAddress }
   const remoteAddress = clientAddress(deps.origin, inner)
   const reading = source.read({
     method: request.method,
     url: urlToVerify(source, deps.origin, inner),
-    body: body.bytes,
+    body,
     header,
     remoteAddress,
     receivedAt: deps.now(),
