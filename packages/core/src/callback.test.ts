@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto'
 import { expect, test } from 'vitest'
 import { groupOf, queuedCallback, readStoreJob, storeJob } from './callback.ts'
 import type { GroupPart } from './callback.ts'
@@ -22,6 +23,14 @@ test('a group of many callbacks takes a fraction of its size in the queue, one c
   const plain = JSON.stringify(groupOf(many)).length
   expect(JSON.stringify(storeJob(many)).length).toBeLessThan(plain / 5)
   expect(storeJob(many.slice(0, 1))).not.toHaveProperty('packed')
+})
+
+test('a large callback is packed only if that makes it smaller', () => {
+  const large = (raw: Buffer) => [part('callbacks', { id: '1', raw: raw.toString('base64') })]
+  const file = large(Buffer.from(JSON.stringify({ file: randomBytes(400_000).toString('base64') })))
+  expect(storeJob(file)).toEqual({ version: '1', ...groupOf(file) })
+  const text = large(Buffer.from('a long text, '.repeat(40_000)))
+  expect(storeJob(text)).toHaveProperty('packed')
 })
 
 test('what cannot be read is said to be so, and never taken for an empty group', () => {
