@@ -90,6 +90,12 @@ test('an ingest by itself, too, listens to this machine only while its credentia
   await expect(fetch(`http://127.0.0.2:${port}/livez`)).rejects.toThrow('fetch failed')
 })
 
+/** Ends the Postgres of a data folder as if it had ended by itself: at once. */
+async function endPostgres(dataDir: string): Promise<void> {
+  const [pid] = (await readFile(join(dataDir, 'postgres/postmaster.pid'), 'utf8')).split('\n')
+  process.kill(Number(pid), 'SIGQUIT')
+}
+
 test('a Postgres that has ended by itself is started again, and what came meanwhile is stored', async () => {
   await using folder = await temporaryFolder()
   await chmod(folder.path, 0o755)
@@ -97,8 +103,7 @@ test('a Postgres that has ended by itself is started again, and what came meanwh
   await using ringback = runApp('standalone', await environmentIn(data))
   const port = await ingestPort(ringback)
   const [, databaseUrl] = await ringback.prints(/psql (\S+)/)
-  const [pid] = (await readFile(join(data, 'postgres/postmaster.pid'), 'utf8')).split('\n')
-  process.kill(Number(pid), 'SIGQUIT') // an immediate shutdown
+  await endPostgres(data)
   expect((await postCallbacks({ port }, aCallback(1))).status).toBe(200)
   const sql = connect(databaseUrl!, { max: 1, applicationName: 'ringback tests' })
   await eventually(async () => expect(await sql`select from events`).toHaveLength(1))
@@ -107,6 +112,7 @@ test('a Postgres that has ended by itself is started again, and what came meanwh
   expect(await ringback.ended).toBe(0)
 })
 
+// Only Linux can set the limit of a process that runs.
 test.runIf(process.platform === 'linux')(
   'where there is no room for a process, a Postgres that has ended takes nothing else with it',
   async () => {
@@ -120,9 +126,8 @@ test.runIf(process.platform === 'linux')(
       execFileSync('prlimit', ['--pid', String(ringback.child.pid), ...options], { encoding: 'utf8' })
     const most = prlimit('--nproc', '--output=SOFT', '--noheadings', '--raw').trim()
     prlimit('--nproc=0:')
-    const [pid] = (await readFile(join(data, 'postgres/postmaster.pid'), 'utf8')).split('\n')
-    process.kill(Number(pid), 'SIGQUIT')
-    // Time for some tries to start it again.
+    await endPostgres(data)
+    // Time for some tries to start it again, of which nothing is to be seen from outside.
     await Promise.race([sleep(4000), ringback.ended])
     expect((await postCallbacks({ port }, aCallback(1))).status).toBe(200)
     prlimit(`--nproc=${most}:`)

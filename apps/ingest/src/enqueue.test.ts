@@ -99,13 +99,19 @@ test('after a pause a callback goes at once, and those right behind a job go tog
   await Promise.all(rest)
 })
 
-test('right behind a job, too, one job at a time is on its way', async () => {
+/** A queue whose first job has just ended, and for which no time passes: what comes next is right behind it. */
+async function behindAJob() {
   vi.useFakeTimers({ toFake: ['performance'] })
-  const { enqueuer, adds, job } = controlledQueue()
-  const first = enqueuer.enqueue([part('a')])
-  adds[0]!.succeed()
+  const queue = controlledQueue()
+  const first = queue.enqueuer.enqueue([part('a')])
+  queue.adds[0]!.succeed()
   await first
   await setImmediate()
+  return queue
+}
+
+test('right behind a job, too, one job at a time is on its way', async () => {
+  const { enqueuer, adds, job } = await behindAJob()
   const behind = ['b', 'c'].map((name) => enqueuer.enqueue([part(name)]))
   const second = await job(2)
   await setImmediate()
@@ -120,12 +126,7 @@ test('right behind a job, too, one job at a time is on its way', async () => {
 })
 
 test('right behind a job, more than a few gather as long as each turn of the event loop brings others', async () => {
-  vi.useFakeTimers({ toFake: ['performance'] })
-  const { enqueuer, adds, job } = controlledQueue()
-  const first = enqueuer.enqueue([part('a')])
-  adds[0]!.succeed()
-  await first
-  await setImmediate()
+  const { enqueuer, adds, job } = await behindAJob()
   const names = Array.from({ length: 15 }, (_, index) => `c${index}`)
   const rest: Promise<void>[] = []
   for (const name of names) {

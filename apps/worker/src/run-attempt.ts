@@ -46,6 +46,7 @@ export interface Finished extends EndedAttempt {
 /** How long a delivery waits for a disabled destination. Enabling the destination makes it due. */
 const GONE_WAIT_MS = 3_600_000
 
+/** At which level an attempt is logged, by what becomes of its delivery. */
 const LEVELS = { succeeded: 'info', retry: 'warn', dead: 'error' } as const
 
 /** Makes one attempt of a delivery, and decides what follows. */
