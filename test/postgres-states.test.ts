@@ -378,3 +378,15 @@ test('closing connections to a frozen server ends by itself, as does the query i
     server.thaw()
   }
 })
+
+test('a connection that the server has ended with a query in hand can be closed', async () => {
+  const sql = connect(server.url, { max: 1, applicationName: 'ringback tests' })
+  const query = expect(sql`select pg_sleep(20)`.execute()).rejects.toMatchObject({ code: 'CONNECTION_CLOSED' })
+  await eventually(async () => {
+    const ended = await admin`
+      select pg_terminate_backend(pid, 5000) from pg_stat_activity where query = 'select pg_sleep(20)'`
+    expect(ended).toHaveLength(1)
+  })
+  await query
+  await sql.end()
+})
