@@ -8,6 +8,8 @@ export interface TcpProxy extends AsyncDisposable {
   url: string
   /** Ends every connection and refuses new ones. */
   cut: () => Promise<void>
+  /** Resets every connection, as a killed server may; new ones pass. */
+  reset: () => void
   freeze: () => void
   /** From now on each connection takes at most so many bytes a second to the server. */
   slowDown: (bytesPerSecond: number) => void
@@ -77,6 +79,9 @@ export async function proxyTo(serverUrl: string, { tag = /(?!)/ }: { tag?: RegEx
   return {
     url: url.href,
     cut,
+    reset() {
+      for (const socket of sockets) socket.resetAndDestroy()
+    },
     freeze() {
       isFrozen = true
       for (const socket of sockets) socket.pause()
