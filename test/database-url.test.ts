@@ -11,6 +11,7 @@ import type { PostgresServer } from './support/postgres-server.ts'
 import { runCli } from './support/processes.ts'
 import { eventually, log } from './support/ringback.ts'
 import { dataFolder } from './support/servers.ts'
+import { proxyTo } from './support/tcp-proxy.ts'
 
 // What DATABASE_URL says is so for both drivers: for the one of the tables, and for that of a queue in Postgres.
 
@@ -137,6 +138,28 @@ test('of several servers the first that answers is taken', async () => {
     { max: 1, applicationName: 'ringback tests' },
   )
   expect(await sql`select host(inet_server_addr()) as address`).toEqual([{ address: '::1' }])
+  await sql.end()
+})
+
+test('of several servers one that is silent is passed over', async () => {
+  await using silent = await proxyTo(server.url)
+  silent.freeze()
+  const { port } = new URL(silent.url)
+  const sql = connect(`postgres://ringback:ringback@127.0.0.1:${port},127.0.0.1:${server.port}/ringback`, {
+    max: 1,
+    applicationName: 'ringback tests',
+  })
+  expect(await sql`select 1 as n`).toEqual([{ n: 1 }])
+  await sql.end()
+})
+
+test('while none of several servers is what is asked for a query is rejected, and tries each of them once', async () => {
+  const hosts = `127.0.0.1:${server.port},[::1]:${server.port}`
+  const sql = connect(`postgres://ringback:ringback@${hosts}/ringback?target_session_attrs=standby`, {
+    max: 1,
+    applicationName: 'ringback tests',
+  })
+  await expect(sql`select 1`).rejects.toMatchObject({ code: 'CONNECTION_CLOSED' })
   await sql.end()
 })
 
