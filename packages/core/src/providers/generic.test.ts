@@ -221,6 +221,17 @@ describe('what a callback says', () => {
       { callbackId: expect.stringMatching(/^body:/), type: '' },
     ])
   })
+  test('the query tells apart what its bytes name: the same key in two menus', () => {
+    const nameOf = (query: string) => {
+      const url = `https://h.example/callbacks/s${query}`
+      const [callback] = callbacksOf({}, { url, body: 'CallSid=CA1&Digits=1' }) as { callbackId: string }[]
+      return callback!.callbackId
+    }
+    const names = ['', '?', '?menu=1', '?menu=2', '?menu=1'].map(nameOf)
+    expect(names[1]).toBe(names[0])
+    expect(names[4]).toBe(names[2])
+    expect(new Set(names).size).toBe(3)
+  })
   test('a form, and the query of a GET', () => {
     const options: GenericOptions = { methods: ['GET', 'POST'], callbackId: { field: 'id' }, type: 'sms' }
     expect(callbacksOf(options, { body: 'id=a%2B1&x=2' })).toMatchObject([

@@ -5,7 +5,7 @@ import type { ConfigText, Resolve, SourceDefinition } from '../config.ts'
 import { resolveAccess } from './access.ts'
 import type { Access, AccessOptions } from './access.ts'
 import { isCallbackId, nameByBytes } from './callback-id.ts'
-import { createMessage, isMultipart } from './message.ts'
+import { createMessage, isMultipart, queryOf } from './message.ts'
 import type { Message } from './message.ts'
 import { withoutBoundary } from './multipart.ts'
 import { digest, fits, holds, toUnixSeconds } from './proof.ts'
@@ -290,15 +290,15 @@ function read(settings: Settings, message: Message, takesAll: boolean): Reading 
 function toCallback(
   found: CallbackFound,
   { accountId, covers, secret, nonces, wouldRefuse }: Proven & { wouldRefuse?: RejectReason },
-  { receivedAt }: Message,
+  message: Message,
 ): GenuineCallback | RefusedCallback {
   if (found.kind === 'unreadable') return found
   const { callbackId, raw } = found
+  const { receivedAt } = message
   if (callbackId !== undefined && !isCallbackId(callbackId)) {
     return { kind: 'unreadable', reason: 'callback_id_unreadable', raw }
   }
-  const name =
-    callbackId === undefined ? nameByBytes(isMultipart(raw) ? withoutBoundary(raw) : raw, receivedAt) : { callbackId }
+  const name = callbackId === undefined ? nameByBytes(namingBytes(raw, message), receivedAt) : { callbackId }
   return {
     kind: 'genuine',
     accountId,
@@ -313,6 +313,16 @@ function toCallback(
     raw,
     ...(found.payload !== undefined && { payload: found.payload }),
   }
+}
+
+/**
+ * The bytes that name a callback: its own, and behind them the query of its URL. In two menus the same key makes the same
+ * fields, and only the query that each menu was given tells the two apart. The query of a GET is its own bytes.
+ */
+function namingBytes(raw: Buffer, { method, url }: Message): Buffer {
+  const own = isMultipart(raw) ? withoutBoundary(raw) : raw
+  const query = method === 'GET' ? '' : queryOf(url)
+  return query === '' ? own : Buffer.concat([own, Buffer.from(`\n${query}`)])
 }
 
 /** Whether a time is from 1970 to 2999. Others are typing errors or attacks, and Postgres does not take them all. */
