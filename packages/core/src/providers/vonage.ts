@@ -238,6 +238,7 @@ function smsScheme(algorithm: SmsAlgorithm, inWords: string): Scheme {
       traps: [
         'The scheme must match the algorithm chosen in the dashboard; requests cannot choose another. MD5 is the vendor’s default and the weakest: choose HMAC SHA-256 in both places.',
         'Inbound messages and receipts are signed only if Vonage has enabled signing for the account.',
+        'Vonage’s library for Java leaves fields without a value out of what is signed; its others, and Ringback, do not. What Vonage itself does is not documented: a callback with an empty field may be refused, and waits in quarantine.',
         'Neither how old a signature may be nor whether a repetition is signed anew is documented, so no age is refused unless you set `toleranceSeconds`.',
       ],
     },
