@@ -179,6 +179,14 @@ describe('a callback is named', () => {
     ],
     ['ConferenceSid=CF1&StatusCallbackEvent=conference-end&SequenceNumber=9', 'CF1:conference-end:9'],
     ['TranscriptionSid=GT1&TranscriptionEvent=transcription-content&SequenceId=2', 'GT1:transcription-content:2'],
+    [
+      'StreamSid=MZ1&StreamEvent=stream-error&Timestamp=2026-01-01T00:00:01Z',
+      'MZ1:stream-error:2026-01-01T00%3A00%3A01Z',
+    ],
+    [
+      'StreamSid=MZ1&StreamEvent=stream-error&Timestamp=2026-01-01T00:00:02Z',
+      'MZ1:stream-error:2026-01-01T00%3A00%3A02Z',
+    ],
     ['Sid=NO1&Level=ERROR&PayloadType=application%2Fjson&Payload=%7B%7D', 'NO1'],
   ])('by the fields of %s', (body, name) => {
     expect(callback(body)).toMatchObject({ callbackId: name })
@@ -199,6 +207,8 @@ describe('a callback is named', () => {
     'CallSid=CA1&CallStatus=completed&StreamSid=1',
     'CallSid=CA1&CallStatus=completed&PaymentSid=1',
     'CallSid=CA1&CallStatus=completed&Digit=1',
+    'CallSid=CA1&CallStatus=completed&Digits=1',
+    'CallSid=CA1&CallStatus=completed&SpeechResult=hello&Confidence=0.9',
     'CallSid=CA1&CallStatus=in-progress&SequenceNumber=0&StableSpeechResult=&UnstableSpeechResult=hello&Stability=0.5',
     'CallSid=CA1&CallStatus=in-progress&SequenceNumber=1&StableSpeechResult=Hello&UnstableSpeechResult=&Stability=0.9',
     'ConferenceSid=CF1&StatusCallbackEvent=participant-mute',

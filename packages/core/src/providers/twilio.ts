@@ -145,8 +145,8 @@ const FINAL_CALL_STATUSES = new Set(['completed', 'busy', 'failed', 'no-answer',
 /**
  * Things that calls have, told apart by their own ids, what came of a <Dial> (after a conference without an id), of a
  * <Record> (whose id is not documented), of a <Refer> (at times without its status), of a <VirtualAgent>, of a session of
- * <ConversationRelay> and of a <Pay>, the digits that TeXML reports, and speech while it is heard, which each <Gather> numbers
- * anew: what is said of them is not the call's own status.
+ * <ConversationRelay> and of a <Pay>, the digits that TeXML reports, what a <Gather> took, perhaps as the caller hung up, and
+ * speech while it is heard, which each <Gather> numbers anew: what is said of them is not the call's own status.
  */
 const PARTS_OF_CALLS = [
   'DialCallSid',
@@ -163,6 +163,8 @@ const PARTS_OF_CALLS = [
   'PaymentSid',
   'Result',
   'Digit',
+  'Digits',
+  'SpeechResult',
   'StableSpeechResult',
   'UnstableSpeechResult',
 ]
@@ -179,7 +181,8 @@ function nameByFields(text: Text): string | undefined {
     return composeCallbackId(messageId, messageStatus, sequence)
   const streamId = text('StreamSid')
   if (streamId !== undefined && text('StreamEvent') !== undefined) {
-    return composeCallbackId(streamId, text('StreamEvent'), sequence)
+    // A stream can have several errors, which only their times tell apart.
+    return composeCallbackId(streamId, text('StreamEvent'), sequence ?? text('Timestamp'))
   }
   const transcriptionId = text('TranscriptionSid')
   const transcriptionSequence = text('SequenceId')
