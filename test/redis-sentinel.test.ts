@@ -1,8 +1,10 @@
 import { expect, test } from 'vitest'
+import { createProducer } from '@ringback/core/queue'
 import { expectStored, startLoad, storesMore } from './support/load.ts'
+import { freePort } from './support/free-port.ts'
 import { ingestPort, runApp } from './support/processes.ts'
 import { startSentinels } from './support/redis-servers.ts'
-import { eventually, freshDatabase } from './support/ringback.ts'
+import { eventually, freshDatabase, log } from './support/ringback.ts'
 
 test.each(['SIGKILL', 'SIGSTOP'] as const)(
   'the master gets %s under load, sentinels choose another: nothing acknowledged is lost, and everything goes on by itself',
@@ -29,3 +31,10 @@ test.each(['SIGKILL', 'SIGSTOP'] as const)(
   },
   120_000,
 )
+
+test('a producer that has found no sentinel can be closed', async () => {
+  const url = `redis+sentinel://127.0.0.1:${await freePort()}/mymaster`
+  const producer = createProducer({ kind: 'redis', url, prefix: '{ringback}' }, 'store', { timeoutMs: 500, log })
+  await expect(producer.add('group-1', {})).rejects.toThrow('did not answer')
+  await producer.close()
+})

@@ -3,6 +3,7 @@ import { lazily } from '../lazily.ts'
 import type { Lazy } from '../lazily.ts'
 import { createErrorLog } from './error-log.ts'
 import { createFastClient } from './redis-client.ts'
+import type { RedisClient } from './redis-client.ts'
 import type { Producer, QueueState, ProducerOptions } from './producer.ts'
 import { queueOptions, stateOf } from './producer.ts'
 import { connectRedisShard } from './redis-shard.ts'
@@ -20,8 +21,11 @@ export function createRedisProducer<Data extends object>(
   { timeoutMs, log }: ProducerOptions,
 ): Producer<Data> {
   const onError = createErrorLog(log, name)
+  /** Connected or not. */
+  let latest: RedisClient | undefined
   const client = lazily(async () => {
     const made = createFastClient(server.url, timeoutMs)
+    latest = made
     made.on('error', onError)
     try {
       await made.connect()
@@ -98,9 +102,9 @@ export function createRedisProducer<Data extends object>(
       ),
     async close() {
       rotation.close()
+      // First, because shards wait for it, and it asks sentinels that are down without end.
+      latest?.disconnect()
       await Promise.allSettled(shards.map(async ({ current }) => (await current())?.close()))
-      const made = await client.current()
-      made?.disconnect()
     },
   }
 }
