@@ -1,10 +1,12 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, test } from 'vitest'
+import { createConsumer, createProducer } from '@ringback/core/queue'
 import { shardPrefix } from '@ringback/core/queue/shards'
 import { expectStored, startLoad, storesMore } from './support/load.ts'
 import { ingestPort, runApp } from './support/processes.ts'
 import { startCluster } from './support/redis-servers.ts'
 import type { OwnRedis } from './support/redis-servers.ts'
-import { eventually, freshDatabase } from './support/ringback.ts'
+import { eventually, freshDatabase, log } from './support/ringback.ts'
 
 const STORE_SHARDS = 6
 
@@ -36,6 +38,39 @@ test('a master of the cluster is killed under load: nothing acknowledged is lost
   expect(ingest.child.exitCode).toBe(null)
   expect(worker.child.exitCode).toBe(null)
 }, 120_000)
+
+test('what connects to the cluster while a part of it is down, for the first time or anew, goes on when that is back', async () => {
+  await using cluster = await startCluster()
+  const queue = { kind: 'redis', url: cluster.url, prefix: '{ringback}' } as const
+  const taken: string[] = []
+  const { signal: stopping } = new AbortController()
+  const consumer = await createConsumer(
+    queue,
+    'store',
+    { concurrency: 1, log, stopping },
+    async ({ id }) => void taken.push(id),
+  )
+  await using _closing = { [Symbol.asyncDispose]: consumer.close }
+  const [master] = await cluster.masters()
+  const part = await withReplicas(master!, cluster.nodes)
+  await Promise.all(part.map((node) => node.stop()))
+  const rest = cluster.nodes.find((node) => !part.includes(node))!
+  await eventually(async () => expect(await rest.client.cluster('INFO')).toContain('cluster_state:fail'))
+  const producer = createProducer(queue, 'store', { timeoutMs: 500, log })
+  await using _closingProducer = { [Symbol.asyncDispose]: producer.close }
+  await expect(producer.add('group-1', {})).rejects.toThrow()
+  await sleep(8000) // a consumer connects anew when it has waited for a job for 6 s
+
+  await Promise.all(part.map((node) => node.restart()))
+  await eventually(() => producer.add('group-2', {}))
+  await eventually(async () => expect(taken).toContain('group-2'))
+}, 120_000)
+
+/** A master, and those of `nodes` that follow it. */
+async function withReplicas(master: OwnRedis, nodes: OwnRedis[]): Promise<OwnRedis[]> {
+  const replications = await Promise.all(nodes.map(({ client }) => client.info('replication')))
+  return [master, ...nodes.filter((_, index) => replications[index]!.includes(`master_port:${master.port}`))]
+}
 
 async function expectShardsOnAllMasters(masters: OwnRedis[]): Promise<void> {
   const [{ client }] = masters as [OwnRedis]

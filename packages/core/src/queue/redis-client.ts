@@ -107,6 +107,8 @@ function createClient(
     redisOptions,
     lazyConnect,
     enableOfflineQueue,
+    // After a check that failed, as it does while a part of the cluster is down, `connect()` would never settle.
+    enableReadyCheck: false,
     clusterRetryStrategy: retryStrategy,
     maxRedirections: retries,
     retryDelayOnFailover: enableOfflineQueue ? 100 : 50,
