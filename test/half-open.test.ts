@@ -73,6 +73,18 @@ test('an add whose connection is cut fails at once, not at its time limit, and t
   await eventually(() => producer.add('group-2', {}))
 })
 
+test('an answer of the queue that came in time counts, although the process was held up until after its time', async () => {
+  await using database = await freshDatabase()
+  const producer = createProducer(database.queue, 'store', { timeoutMs: 1000, log })
+  await using _closing = { [Symbol.asyncDispose]: producer.close }
+  await eventually(async () => {
+    await producer.waiting()
+    // The question leaves in this turn of the event loop, and the answer can be read in the next one at the earliest.
+    setImmediate(() => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1500))
+    expect(await producer.waiting()).toBe(0)
+  })
+})
+
 /** A consumer that notes the jobs it is given. */
 async function startConsumer(queue: QueueServer): Promise<AsyncDisposable & { done: string[] }> {
   const done: string[] = []

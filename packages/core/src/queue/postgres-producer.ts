@@ -84,7 +84,9 @@ async function connect(
     application_name: `ringback ${name} producer`,
     keepAlive: true,
     connectionTimeoutMillis: timeoutMs,
-    query_timeout: timeoutMs,
+    // Gives up on a connection that is dead. Callers have time limits of their own, which a process that was itself held up
+    // meets after it has read what has come meanwhile; this one would come first.
+    query_timeout: 2 * timeoutMs,
     statement_timeout: timeoutMs,
   }
   const queue = new PostgresBacked.Queue(name, { ...queueOptions(name), connection: { ...connection, max: 4 } })
