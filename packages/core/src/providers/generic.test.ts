@@ -232,6 +232,17 @@ describe('what a callback says', () => {
     expect(names[4]).toBe(names[2])
     expect(new Set(names).size).toBe(3)
   })
+  test('a query that is not signed is no part of the name: it could be anybody’s', () => {
+    const nameFor = (text: string, query: string) => {
+      const source = sourceOf(generic(signed({ text })))!
+      const { headers, body } = source.sign({ method: 'POST', url, headers: {}, body: Buffer.from('{}') }, { at })
+      return source.read(requestOf({ url: `${url}${query}`, headers, body }))
+    }
+    const url = 'https://hooks.example.test/callbacks/source'
+    const plainly = nameFor('{body}', '')
+    expect(plainly).toMatchObject({ callbacks: [{ kind: 'genuine' }] })
+    expect(nameFor('{body}', '?menu=1')).toEqual(plainly)
+  })
   test('a form, and the query of a GET', () => {
     const options: GenericOptions = { methods: ['GET', 'POST'], callbackId: { field: 'id' }, type: 'sms' }
     expect(callbacksOf(options, { body: 'id=a%2B1&x=2' })).toMatchObject([

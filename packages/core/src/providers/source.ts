@@ -284,10 +284,11 @@ function read(settings: Settings, message: Message, takesAll: boolean): Reading 
   const proven: Proven & { wouldRefuse?: RejectReason } = verdict.ok
     ? verdict
     : { accountId: '', covers: 'none', wouldRefuse: verdict.reason }
-  return { kind: 'read', callbacks: found.map((callback) => toCallback(callback, proven, message)) }
+  return { kind: 'read', callbacks: found.map((callback) => toCallback(settings.scheme, callback, proven, message)) }
 }
 
 function toCallback(
+  scheme: Scheme,
   found: CallbackFound,
   { accountId, covers, secret, nonces, wouldRefuse }: Proven & { wouldRefuse?: RejectReason },
   message: Message,
@@ -298,7 +299,7 @@ function toCallback(
   if (callbackId !== undefined && !isCallbackId(callbackId)) {
     return { kind: 'unreadable', reason: 'callback_id_unreadable', raw }
   }
-  const name = callbackId === undefined ? nameByBytes(namingBytes(raw, message), receivedAt) : { callbackId }
+  const name = callbackId === undefined ? nameByBytes(namingBytes(scheme, raw, message), receivedAt) : { callbackId }
   return {
     kind: 'genuine',
     accountId,
@@ -317,11 +318,13 @@ function toCallback(
 
 /**
  * The bytes that name a callback: its own, and behind them the query of its URL. In two menus the same key makes the same
- * fields, and only the query that each menu was given tells the two apart. The query of a GET is its own bytes.
+ * fields, and only the query that each menu was given tells the two apart. A query that the signature leaves out could be
+ * anybody's, and that of a GET is its own bytes.
  */
-function namingBytes(raw: Buffer, { method, url }: Message): Buffer {
+function namingBytes({ signature }: Scheme, raw: Buffer, { method, url }: Message): Buffer {
   const own = isMultipart(raw) ? withoutBoundary(raw) : raw
-  const query = method === 'GET' ? '' : queryOf(url)
+  const isTheSenders = signature === undefined || signature.coversUrl === true
+  const query = isTheSenders && method !== 'GET' ? queryOf(url) : ''
   return query === '' ? own : Buffer.concat([own, Buffer.from(`\n${query}`)])
 }
 
