@@ -125,6 +125,20 @@ describe('a server that closes', () => {
     // If the machine stalls during a round, none may connect a second time.
     expect(sent).toBeGreaterThan(rounds * clients)
   })
+
+  test('resets no request that came while the process was held up', async () => {
+    const server = await start()
+    const closing = server.close(0)
+    await sleep(0) // which the server does too: from here on it looks whether anybody comes
+    const answers = Array.from({ length: 10 }, async () => {
+      const { socket, ended } = await client(server)
+      socket.write(REQUEST)
+      return ended
+    })
+    setImmediate(() => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 700))
+    for (const answer of await Promise.all(answers)) expect(answer).toMatch(/200 OK/)
+    await closing
+  })
 })
 
 describe('a client that wastes time', () => {
