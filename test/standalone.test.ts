@@ -214,7 +214,7 @@ test('npm start that is stopped finishes what is in hand, and then stops its Pos
       EMBEDDED_POSTGRES_PORT,
     )
   }
-})
+}, 120_000)
 
 test.each([
   ['the same port', {}],

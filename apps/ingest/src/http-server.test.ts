@@ -192,7 +192,7 @@ describe('a client that wastes time', () => {
   }, 30_000)
 
   test('by holding all connections there may be: those between two requests make room', async () => {
-    const server = await start({ ...limits, keepAliveMs: 60_000, maxConnections: 20 })
+    const server = await start({ maxConnections: 20 })
     const idle = await Promise.all(Array.from({ length: 20 }, () => client(server)))
     for (const { socket } of idle) socket.write(REQUEST)
     await Promise.all(idle.map((own) => answered(own)))
