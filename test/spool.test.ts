@@ -250,6 +250,25 @@ test('ringback spool lists what waits, and drains what no ingest holds', async (
   await held.close()
 })
 
+test('ringback spool says that nothing waits only of a folder that it can read', async () => {
+  await using database = await freshDatabase()
+  await using dir = await temporaryFolder()
+  await writeFile(join(dir.path, 'file'), '')
+  const environment = await environmentFor(database)
+  for (const command of ['list', 'drain']) {
+    expect(await runCli({ ...environment, SPOOL_DIR: dir.path }, 'spool', command)).toMatchObject({ code: 0 })
+    for (const [wrong, code] of [
+      ['misspelt', 'ENOENT'],
+      ['file', 'ENOTDIR'],
+    ] as const) {
+      expect(await runCli({ ...environment, SPOOL_DIR: join(dir.path, wrong) }, 'spool', command)).toEqual({
+        code: 1,
+        output: expect.stringMatching(new RegExp(`^SPOOL_DIR cannot be read: .*\\n  because: ${code}`)),
+      })
+    }
+  }
+})
+
 test('ringback spool drain goes on behind a spool that cannot be drained, and says what is damaged', async () => {
   await using database = await freshDatabase()
   await using dir = await temporaryFolder()

@@ -1,3 +1,4 @@
+import { readdir } from 'node:fs/promises'
 import type { StoreJob } from '@ringback/core/callback'
 import { createLogger } from '@ringback/core/log'
 import { createProducer, queueServer } from '@ringback/core/queue'
@@ -17,7 +18,7 @@ export function addSpoolCommand(program: Command): void {
     .command('list')
     .description('the spools in SPOOL_DIR, and what waits in each')
     .action(async (_options: unknown, self: Command) => {
-      const dir = spoolDir(readEnvironment())
+      const dir = await spoolDir(readEnvironment())
       printList(self, await describeAll(dir), { cells, none: `There is no spool in ${dir}` })
     })
   command
@@ -40,14 +41,18 @@ function cells({ held, oldestAt, ...spool }: Awaited<ReturnType<typeof describeA
   return { ...spool, held: held ? 'yes' : 'no', oldestAt: oldestAt?.toISOString() ?? '' }
 }
 
-function spoolDir({ SPOOL_DIR: dir }: { SPOOL_DIR: string | undefined }): string {
+/** Throws where no spool could be seen: that would look as if nothing waited there. */
+async function spoolDir({ SPOOL_DIR: dir }: { SPOOL_DIR: string | undefined }): Promise<string> {
   if (dir === undefined) throw new Error('SPOOL_DIR is not set: it is where ingest keeps its spool')
+  await readdir(dir).catch((cause: unknown) => {
+    throw new Error('SPOOL_DIR cannot be read: it is where ingest keeps its spool', { cause })
+  })
   return dir
 }
 
 async function drainAll(_options: unknown, self: Command): Promise<void> {
   const environment = readDrainEnvironment()
-  const dir = spoolDir(environment)
+  const dir = await spoolDir(environment)
   // Standard output is for the result. Errors tell of damage, and why a file cannot be read.
   const log = createLogger('cli', 'error', process.stderr)
   const server = queueServer({
