@@ -1,4 +1,5 @@
-import { writeFile } from 'node:fs/promises'
+import { spawnSync } from 'node:child_process'
+import { open, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { providers } from '@ringback/core/providers/all'
@@ -116,6 +117,34 @@ test('what a sender chose moves no cursor and ends no line where people read it,
   expect(failed.output).toContain('title')
   expect(failed.output.replaceAll('\n', '')).not.toMatch(/[\p{Cc}\p{Cf}\u2028]/u)
   expect(JSON.parse((await runCli(environment, '--json', 'events')).output)).toMatchObject({ type })
+})
+
+test('a command whose reader has gone says so and fails', async () => {
+  await using database = await freshDatabase()
+  await using following = runApp('cli', { DATABASE_URL: database.url }, ['events', '--follow'])
+  await following.prints(/Following/)
+  following.child.stdout!.destroy()
+  await storeOneByOne(database)(groupOf([queued('1')]))
+  expect(await following.ended).toBe(1)
+  expect(following.output()).toMatch(/ends it\nNobody reads the standard output any more\n$/)
+})
+
+// Only Linux has a file that is always full.
+test.runIf(process.platform === 'linux')('a command whose output finds the disk full says so and fails', async () => {
+  await using database = await freshDatabase()
+  await storeOneByOne(database)(groupOf([queued('1')]))
+  await using full = await open('/dev/full', 'w')
+  for (const args of [['events'], ['events', '--json'], ['export', '--since', '1h', '--format', 'csv', '--out', '-']]) {
+    const ended = spawnSync(process.execPath, ['apps/cli/src/main.ts', ...args], {
+      env: { PATH: process.env.PATH, DATABASE_URL: database.url },
+      stdio: ['ignore', full.fd, 'pipe'],
+      encoding: 'utf8',
+    })
+    expect(ended, args.join(' ')).toMatchObject({
+      status: 1,
+      stderr: expect.stringMatching(/^The standard output is lost: ENOSPC/),
+    })
+  }
 })
 
 test('each filter of events leaves out what it does not ask for', async () => {

@@ -12,7 +12,7 @@ import { addQuarantineCommand } from './commands/quarantine.ts'
 import { addReplayCommand } from './commands/replay.ts'
 import { addSendCommand } from './commands/send.ts'
 import { addSpoolCommand } from './commands/spool.ts'
-import { asLines } from './output.ts'
+import { asLines, endWhenOutputIsLost } from './output.ts'
 import packageJson from '../package.json' with { type: 'json' }
 
 const program = new Command('ringback')
@@ -38,6 +38,7 @@ for (const add of [
   add(program)
 }
 
+endWhenOutputIsLost()
 try {
   await program.parseAsync()
 } catch (error) {

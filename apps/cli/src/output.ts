@@ -5,6 +5,16 @@ export function wantsJson(command: Command): boolean {
   return command.optsWithGlobals<{ json?: boolean }>().json === true
 }
 
+/** Ends the command if its output is lost: nobody reads it any more, or the disk is full. The console alone would say nothing. */
+export function endWhenOutputIsLost(): void {
+  process.stdout.on('error', ({ code, message }: NodeJS.ErrnoException) => {
+    const reason =
+      code === 'EPIPE' ? 'Nobody reads the standard output any more' : `The standard output is lost: ${message}`
+    console.error(reason)
+    process.exit(1)
+  })
+}
+
 /** Prints a value as JSON on one line, or as text for people, of one line or more. */
 export function print(command: Command, value: unknown, text: string): void {
   console.log(wantsJson(command) ? JSON.stringify(value) : asLines(text))

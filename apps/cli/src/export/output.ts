@@ -39,16 +39,11 @@ export async function fileOutput(path: string): Promise<Output> {
   }
 }
 
-/** Standard output, written no faster than it is read. `write` rejects when the reader has gone. */
+/** Standard output, written no faster than it is read. */
 export function standardOutput(): Output {
-  const gone = new Promise<never>((_resolve, reject) => {
-    process.stdout.once('error', (cause) => reject(new Error('Nobody reads the standard output any more', { cause })))
-  })
-  gone.catch(() => {}) // seen by the write that waits
   return {
     async write(bytes) {
-      if (process.stdout.write(bytes)) return
-      await Promise.race([once(process.stdout, 'drain'), gone])
+      if (!process.stdout.write(bytes)) await once(process.stdout, 'drain')
     },
     async finish() {},
     async discard() {},
