@@ -134,7 +134,10 @@ test.runIf(process.platform === 'linux')('a command whose output finds the disk 
   await using database = await freshDatabase()
   await storeOneByOne(database)(groupOf([queued('1')]))
   await using full = await open('/dev/full', 'w')
-  for (const args of [['events'], ['events', '--json'], ['export', '--since', '1h', '--format', 'csv', '--out', '-']]) {
+  for (const args of [
+    ['events', '--json'],
+    ['export', '--since', '1h', '--format', 'csv', '--out', '-'],
+  ]) {
     const ended = spawnSync(process.execPath, ['apps/cli/src/main.ts', ...args], {
       env: { PATH: process.env.PATH, DATABASE_URL: database.url },
       stdio: ['ignore', full.fd, 'pipe'],
@@ -221,6 +224,21 @@ test('an event is shown with its attempts and its repetitions in the order of ti
     deliveries: [{ runs: [{ number: 1 }, { number: 2 }, { number: 3 }] }],
     repetitions: [{ changed: false }, { changed: true }, { changed: false }],
   })
+})
+
+test('an event is shown with every digit of the ids in its payload, and one that is too long as text without it', async () => {
+  await using database = await freshDatabase()
+  const { sql } = database
+  const raw = Buffer.from('{"id":9223372036854775807,"n":1}').toString('base64')
+  await storeOneByOne(database)(groupOf([queued('1', { raw })]))
+  const [event] = await sql<{ id: string }[]>`select id from events`
+  const payload = async () => {
+    const { output } = await runCli({ DATABASE_URL: database.url }, 'events', 'show', event!.id, '--json')
+    return (JSON.parse(output) as { payload: unknown }).payload
+  }
+  expect(await payload()).toEqual({ id: '9223372036854775807', n: 1 })
+  await sql`update events set payload = to_jsonb(repeat('x', ${5 * 2 ** 20}))`
+  expect(await payload()).toBe(null)
 })
 
 test('a replay runs a handler that did not act on the event when it was stored, and makes one delivery of it', async () => {

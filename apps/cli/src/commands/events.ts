@@ -7,9 +7,10 @@ import {
   keptDeliveries,
   keptEvents,
 } from '@ringback/core/store/schema'
+import { parsePayload } from '@ringback/core/parse-payload'
 import { Option } from 'commander'
 import type { Command } from 'commander'
-import { and, asc, desc, eq, gt, inArray, like, lt } from 'drizzle-orm'
+import { and, asc, desc, eq, getTableColumns, gt, inArray, like, lt, sql } from 'drizzle-orm'
 import type { PostgresJsDatabase } from 'drizzle-orm/postgres-js'
 import { withDatabase } from '../environment.ts'
 import { followEvents } from '../follow-events.ts'
@@ -121,7 +122,7 @@ function cells({ receivedAt, ...event }: Pick<typeof events.$inferSelect, keyof 
 }
 
 async function show(database: PostgresJsDatabase, id: string) {
-  const [event] = await database.select().from(events).where(eq(events.id, id))
+  const [event] = await database.select(wholeEvent(events)).from(events).where(eq(events.id, id))
   if (event === undefined) return showKept(database, id)
   const ofEvent = await database
     .select()
@@ -140,8 +141,7 @@ async function show(database: PostgresJsDatabase, id: string) {
     .where(eq(duplicates.eventId, id))
     .orderBy(asc(duplicates.receivedAt))
   return {
-    ...event,
-    raw: event.raw.toString('utf8'),
+    ...shown(event),
     repetitions: repetitions.map(({ receivedAt, changed, raw }) => ({
       receivedAt,
       changed,
@@ -151,9 +151,19 @@ async function show(database: PostgresJsDatabase, id: string) {
   }
 }
 
+/** The columns of an event. The payload is text, because the driver would round long ids; null where it is too long as text. */
+function wholeEvent<Table extends typeof events | typeof keptEvents>(table: Table) {
+  return { ...getTableColumns(table), payload: sql<string | null>`payload_text(${table.payload})` }
+}
+
+function shown<Event extends { payload: string | null; raw: Buffer }>(event: Event) {
+  const payload = event.payload === null ? null : parsePayload(event.payload)
+  return { ...event, payload, raw: event.raw.toString('utf8') }
+}
+
 /** The kept copy of an event whose partition has been dropped, with its dead letters. */
 async function showKept(database: PostgresJsDatabase, id: string) {
-  const [event] = await database.select().from(keptEvents).where(eq(keptEvents.id, id))
+  const [event] = await database.select(wholeEvent(keptEvents)).from(keptEvents).where(eq(keptEvents.id, id))
   if (event === undefined) throw new Error(`There is no event ${id}; it may be older than what is kept`)
   const ofEvent = await database
     .select()
@@ -166,7 +176,7 @@ async function showKept(database: PostgresJsDatabase, id: string) {
     .from(keptAttempts)
     .where(inArray(keptAttempts.deliveryId, ids))
     .orderBy(asc(keptAttempts.number))
-  return { ...event, raw: event.raw.toString('utf8'), deliveries: withRuns(ofEvent, runs) }
+  return { ...shown(event), deliveries: withRuns(ofEvent, runs) }
 }
 
 function withRuns<Delivery extends { id: string }, Run extends { deliveryId: string }>(
