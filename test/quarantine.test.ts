@@ -282,6 +282,31 @@ test('a release by filters takes all that they name, the oldest first', async ()
   expect(ordered.map(({ id }) => id)).toEqual(ordered.map(({ id }) => id).toSorted())
 })
 
+test('what Postgres does not take stays in quarantine, and holds up no other', async () => {
+  await using database = await freshDatabase()
+  await using ingest = await startIngest(database, { config: configOf({ SALT: 'wrong' }) })
+  await using _worker = await startWorker(database, { config: configOf({}) })
+  await postCallbacks(ingest, aCallback(1), aCallback(2))
+  await quarantined(database, 2)
+  await database.sql.unsafe(`
+    create function refuse() returns trigger language plpgsql as $$
+    begin
+      if new.callback_id = '1' then raise 'not this one'; end if;
+      return new;
+    end $$;
+    create trigger refuse before insert on event_names for each row execute function refuse()`)
+  expect(await releaseEverything(database, configOf({}))).toEqual([
+    { kind: 'refused', reason: 'not_storable: not this one' },
+    { kind: 'released', as: 'verified', stored: 1, duplicates: 0 },
+  ])
+  expect(
+    await database.sql`select callback_id, released_at is not null as released from quarantine order by 1`,
+  ).toEqual([
+    { callback_id: '1', released: false },
+    { callback_id: '2', released: true },
+  ])
+})
+
 test('the command lists, shows what was signed, and releases', async () => {
   await using database = await freshDatabase()
   await using file = await configFile(`

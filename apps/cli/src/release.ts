@@ -4,6 +4,7 @@ import { createMatch } from '@ringback/core/filter'
 import type { WhenFailed } from '@ringback/core/filter'
 import type { GenuineCallback, Reading, Source } from '@ringback/core/providers/provider'
 import type { Sql, TransactionSql } from '@ringback/core/store/connect'
+import { mayBeTheData, verdictOn } from '@ringback/worker/postgres-errors'
 import { requestsOf } from './quarantined-request.ts'
 import type { Quarantined } from './quarantined-request.ts'
 
@@ -32,7 +33,9 @@ export async function release(
     return await sql.begin((transaction) => store(transaction, row, config, found))
   } catch (error) {
     if (error instanceof StillRefused) return { kind: 'refused', reason: error.message }
-    throw error
+    // As with a worker, what Postgres does not take holds up no other.
+    if (verdictOn(error) !== 'refused' && !mayBeTheData(error)) throw error
+    return { kind: 'refused', reason: `not_storable: ${(error as Error).message}` }
   }
 }
 

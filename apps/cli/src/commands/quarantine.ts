@@ -9,7 +9,7 @@ import { maskTokens } from '../doctor/mask-url.ts'
 import { readConfig, withDatabase, withSql } from '../environment.ts'
 import { before } from '../keyset.ts'
 import { idFrom, timeOrAge, wholeNumber } from '../options.ts'
-import { print, printList, showNextPage, showProgress, wantsJson } from '../output.ts'
+import { oneLine, print, printList, showNextPage, showProgress, wantsJson } from '../output.ts'
 import { requestsOf } from '../quarantined-request.ts'
 import type { Quarantined } from '../quarantined-request.ts'
 import { release } from '../release.ts'
@@ -172,7 +172,7 @@ async function releaseAll(ids: string[], options: ReleaseOptions, self: Command)
       const name = nameOf(outcome)
       outcomes[name] = (outcomes[name] ?? 0) + 1
       if (wantsJson(self)) console.log(JSON.stringify({ id: row.id, ...outcome, ...(dryRun && { dryRun }) }))
-      else if (outcome.kind === 'refused') console.log(`${row.id}  still refused: ${outcome.reason}`)
+      else if (outcome.kind === 'refused') console.log(oneLine(`${row.id}  still refused: ${outcome.reason}`))
       if (outcome.kind === 'refused' && ids.length > 0) process.exitCode = 1
       done += 1
       if (done % 100 === 0) showProgress(`${done} looked at`)
