@@ -322,10 +322,17 @@ test('the command lists, shows what was signed, and releases', async () => {
   const ringback = (...args: string[]) =>
     runCli({ DATABASE_URL: database.url, RINGBACK_CONFIG: file.path, SALT: salt }, 'quarantine', ...args)
 
-  const { output: list } = await ringback('list', '--reason', 'hash_mismatch', '--since', '1h', '--json')
+  const [row] = await database.sql<{ at: Date }[]>`select received_at as at from quarantine`
+  const since = row!.at.toISOString()
+  const { output: list } = await ringback('list', '--reason', 'hash_mismatch', '--since', since, '--json')
   const { id, ...listed } = JSON.parse(list) as { id: string }
   expect(listed, 'by the names that "show" has').toMatchObject({ receivedAt: expect.any(String), scope: 'callback' })
-  expect(listed).toMatchObject({ callbackId: '1', remoteAddress: '127.0.0.1', releasedAt: null })
+  expect(listed).toMatchObject({
+    callbackId: '1',
+    remoteAddress: '127.0.0.1',
+    bytes: expect.any(Number),
+    releasedAt: null,
+  })
   const { output: shown } = await ringback('show', id)
   expect(JSON.parse(shown)).toMatchObject({
     reason: 'hash_mismatch',
@@ -342,6 +349,19 @@ test('the command lists, shows what was signed, and releases', async () => {
   })
   expect(await ringback('list')).toMatchObject({ output: expect.stringContaining('Nothing is in quarantine') })
   expect(await database.sql`select from events`).toHaveLength(1)
+})
+
+test('a list of refusals does not hold what was sent in memory', async () => {
+  await using database = await freshDatabase()
+  await database.sql`
+    insert into quarantine (id, received_at, source, reason, method, url, headers, body)
+    select id, uuid_extract_timestamp(id), 'voximplant', 'hash_mismatch', 'POST', '/', '{}', body
+    from (select uuidv7() as id, convert_to(repeat('x', ${2 ** 20}::int), 'UTF8') as body from generate_series(1, 500)) as made`
+  const sayMemory = `data:text/javascript,process.on('exit',()=>console.error('maxRSS',process.resourceUsage().maxRSS))`
+  const environment = { DATABASE_URL: database.url, NODE_OPTIONS: `--import ${sayMemory}` }
+  const { output } = await runCli(environment, 'quarantine', 'list', '--limit', '500')
+  expect(output.match(/ 1048576$/gm)).toHaveLength(500)
+  expect(Number(/maxRSS (\d+)/.exec(output)![1]) / 1024).toBeLessThan(400)
 })
 
 test('of a token for another URL both hashes are shown, and the URL that it was taken to be called by', async () => {

@@ -2,7 +2,7 @@ import { quarantine } from '@ringback/core/store/schema'
 import type { Sql } from '@ringback/core/store/connect'
 import { Option } from 'commander'
 import type { Command } from 'commander'
-import { and, asc, desc, eq, gt, isNull, lt } from 'drizzle-orm'
+import { and, asc, desc, eq, gt, isNull, lt, sql } from 'drizzle-orm'
 import type { PostgresJsDatabase } from 'drizzle-orm/postgres-js'
 import { drizzle } from 'drizzle-orm/postgres-js'
 import { maskTokens } from '../doctor/mask-url.ts'
@@ -27,7 +27,7 @@ export function addQuarantineCommand(program: Command): void {
     .option('--before <id>', 'the page after the refusal with this id', refusalId)
     .option('--limit <n>', 'how many', wholeNumber(1, 10_000), 50)
     .action(async (filter: Filter & Page, self: Command) => {
-      const found = (await withDatabase((database) => newest(database, filter))).map(listed)
+      const found = await withDatabase((database) => newest(database, filter))
       printList(self, found, { cells: (row) => cells(row, filter), none: 'Nothing is in quarantine' })
       showNextPage(self, found, filter.limit)
     })
@@ -83,11 +83,24 @@ interface Page {
   limit: number
 }
 
-function newest(database: PostgresJsDatabase, options: Filter & Page): Promise<Quarantined[]> {
+/** What the list has of a row, with the names that `show` has. Bodies are left where they are: there may be gigabytes of them. */
+const listed = {
+  id: quarantine.id,
+  receivedAt: quarantine.receivedAt,
+  source: quarantine.source,
+  reason: quarantine.reason,
+  scope: quarantine.scope,
+  callbackId: quarantine.callbackId,
+  remoteAddress: quarantine.remoteAddress,
+  bytes: sql<number>`octet_length(${quarantine.body})`,
+  releasedAt: quarantine.releasedAt,
+}
+
+function newest(database: PostgresJsDatabase, options: Filter & Page) {
   const { before: cursor, limit, ...filter } = options
   return (
     database
-      .select()
+      .select(listed)
       .from(quarantine)
       .where(and(matching(filter), cursor === undefined ? undefined : before(quarantine, cursor)))
       // The id is a UUIDv7, so its order is that of receipt, and that of the primary key.
@@ -96,18 +109,7 @@ function newest(database: PostgresJsDatabase, options: Filter & Page): Promise<Q
   )
 }
 
-type Listed = Pick<
-  Quarantined,
-  'id' | 'receivedAt' | 'source' | 'reason' | 'scope' | 'callbackId' | 'remoteAddress' | 'releasedAt'
-> & { bytes: number }
-
-/** A row of the list, with the names that `show` has. */
-function listed(row: Quarantined): Listed {
-  const { id, receivedAt, source, reason, scope, callbackId, remoteAddress, releasedAt, body } = row
-  return { id, receivedAt, source, reason, scope, callbackId, remoteAddress, bytes: body.length, releasedAt }
-}
-
-function cells(row: Listed, { released = false }: Filter) {
+function cells(row: Awaited<ReturnType<typeof newest>>[number], { released = false }: Filter) {
   const { id, receivedAt, source, reason, scope, callbackId, remoteAddress, bytes, releasedAt } = row
   return {
     id,
