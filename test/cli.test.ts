@@ -152,9 +152,10 @@ test.runIf(process.platform === 'linux')('a command whose output finds the disk 
 
 test('each filter of events leaves out what it does not ask for', async () => {
   await using database = await freshDatabase()
+  const twoHoursAgo = new Date(Date.now() - 2 * 3_600_000).toISOString()
   await storeOneByOne(database)(
     groupOf([
-      queued('old', { id: idAt(new Date(Date.now() - 2 * 3_600_000).toISOString()) }),
+      queued('old', { id: idAt(twoHoursAgo) }),
       queued('of another source', { source: 'vobiz' }),
       queued('of another account', { accountId: '2' }),
       queued('of a call', { callId: 'call-1' }),
@@ -168,6 +169,8 @@ test('each filter of events leaves out what it does not ask for', async () => {
   expect(await listed('--account', '2')).toEqual(new Set(['of another account']))
   expect(await listed('--call-id', 'call-1')).toEqual(new Set(['of a call']))
   expect(await listed('--since', '1h')).toEqual(new Set(['of a call', 'of another account', 'of another source']))
+  expect(await listed('--since', twoHoursAgo)).toContain('old')
+  expect(await listed('--until', twoHoursAgo)).toEqual(new Set())
 })
 
 test('a replay takes what has ended, of one handler if that is asked for, and never what is still being tried', async () => {

@@ -10,7 +10,7 @@ import {
 import { parsePayload } from '@ringback/core/parse-payload'
 import { Option } from 'commander'
 import type { Command } from 'commander'
-import { and, asc, desc, eq, getTableColumns, gt, inArray, like, lt, sql } from 'drizzle-orm'
+import { and, asc, desc, eq, getTableColumns, gte, inArray, like, lt, sql } from 'drizzle-orm'
 import type { PostgresJsDatabase } from 'drizzle-orm/postgres-js'
 import { withDatabase } from '../environment.ts'
 import { followEvents } from '../follow-events.ts'
@@ -88,7 +88,7 @@ function matching(options: ListOptions) {
     options.account === undefined ? undefined : eq(events.accountId, options.account),
     options.callbackId === undefined ? undefined : eq(events.callbackId, options.callbackId),
     options.callId === undefined ? undefined : eq(events.callId, options.callId),
-    options.since === undefined ? undefined : gt(events.receivedAt, options.since),
+    options.since === undefined ? undefined : gte(events.receivedAt, options.since),
     options.until === undefined ? undefined : lt(events.receivedAt, options.until),
     options.before === undefined ? undefined : before(events, options.before),
   )

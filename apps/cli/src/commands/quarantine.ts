@@ -2,7 +2,7 @@ import { quarantine } from '@ringback/core/store/schema'
 import type { Sql } from '@ringback/core/store/connect'
 import { Option } from 'commander'
 import type { Command } from 'commander'
-import { and, asc, desc, eq, gt, isNull, lt, sql } from 'drizzle-orm'
+import { and, asc, desc, eq, gt, gte, isNull, lt, sql } from 'drizzle-orm'
 import type { PostgresJsDatabase } from 'drizzle-orm/postgres-js'
 import { drizzle } from 'drizzle-orm/postgres-js'
 import { maskTokens } from '../doctor/mask-url.ts'
@@ -72,7 +72,7 @@ function matching({ source, reason, since, until, released = false }: Filter) {
   return and(
     source === undefined ? undefined : eq(quarantine.source, source),
     reason === undefined ? undefined : eq(quarantine.reason, reason),
-    since === undefined ? undefined : gt(quarantine.receivedAt, since),
+    since === undefined ? undefined : gte(quarantine.receivedAt, since),
     until === undefined ? undefined : lt(quarantine.receivedAt, until),
     released ? undefined : isNull(quarantine.releasedAt),
   )
