@@ -1,6 +1,6 @@
 import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { readFile, readdir, writeFile } from 'node:fs/promises'
+import { readFile, readdir, readlink, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import { promisify } from 'node:util'
@@ -64,7 +64,7 @@ test('a folder that is not there is named before anything is read', async () => 
   expect(await exportTo(database, '/nonexistent/x.csv', '--format', 'csv')).toMatchObject({
     code: 1,
     output: expect.stringMatching(
-      /^\/nonexistent\/x\.csv\.part cannot be written \(ENOENT\); --out names a file in a folder/,
+      /^\/nonexistent\/x\.csv\.\w+\.part cannot be written \(ENOENT\); --out names a file in a folder/,
     ),
   })
 })
@@ -251,6 +251,52 @@ test('an export that fails leaves no file, and the one of before as it was', asy
   expect(await readFile(path, 'utf8')).toBe('of yesterday')
 })
 
+test('two exports to one file do not write into each other: each is whole, and the last one stays', async () => {
+  await using database = await freshDatabase()
+  await using folder = await temporaryFolder()
+  await storeSome(database)
+  const path = join(folder.path, 'events')
+  await using holder = await database.sql
+    .reserve()
+    .then((sql) => ({ sql, [Symbol.asyncDispose]: async () => sql.release() }))
+  await holder.sql`begin`
+  await holder.sql`lock table events_2026w03 in access exclusive mode`
+  // It has written its first week when the other one begins, and goes on after the other one has ended.
+  const first = exportTo(database, path, '--format', 'csv', '--raw')
+  await eventually(async () =>
+    expect(
+      await database.sql`
+        select from pg_stat_activity
+        where application_name = 'ringback cli' and datname = current_database() and wait_event_type = 'Lock'`,
+    ).toHaveLength(1),
+  )
+  const second = await exportTo(database, path, '--format', 'ndjson', '--until', '2026-01-12')
+  expect(second.code, second.output).toBe(0)
+  const content = await readFile(path, 'utf8')
+  expect(
+    content
+      .trim()
+      .split('\n')
+      .map((line) => (JSON.parse(line) as { type: string }).type),
+  ).toEqual(['sms_inbound'])
+  await holder.sql`rollback`
+  expect(await first).toMatchObject({ code: 0 })
+  expect(await readFile(path, 'utf8')).toMatch(/^"id","received_at"[^]*("sms_inbound"[^]*){2}$/)
+  expect(await readdir(folder.path)).toEqual(['events'])
+})
+
+test('an export takes the place of no pipe and no device', async () => {
+  await using database = await freshDatabase()
+  await using folder = await temporaryFolder()
+  const path = join(folder.path, 'nowhere')
+  await symlink('/dev/null', path)
+  expect(await exportTo(database, path, '--format', 'csv')).toMatchObject({
+    code: 1,
+    output: expect.stringMatching(/ is a pipe or a device; --out names a file, or "-"$/m),
+  })
+  expect(await readlink(path)).toBe('/dev/null')
+})
+
 test('an export whose reader has had enough ends', async () => {
   await using database = await freshDatabase()
   await fill(database, 20_000)
@@ -273,7 +319,7 @@ test.each([
   [['--format', 'xml', '--out', 'x'], /Allowed choices are csv, parquet, ndjson/],
   [['--format', 'parquet', '--out', 'x', '--spreadsheet'], /--spreadsheet goes with --format csv/],
   [['--format', 'csv', '--out', 'x', '--until', '2025-01-01'], /no time between --since and --until/],
-  [['--format', 'csv', '--out', '/nowhere/x'], /no such file or directory.*\/nowhere\/x\.part/],
+  [['--format', 'csv', '--out', '/nowhere/x'], /no such file or directory.*\/nowhere\/x\.\w+\.part/],
 ])('%j ends with an error that says what to do', async (args, message) => {
   const environment = { DATABASE_URL: 'postgres://nobody@127.0.0.1:1/nothing' }
   const { code, output } = await runCli(environment, 'export', '--since', '2026-01-01', ...args)

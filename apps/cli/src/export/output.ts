@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { open, rename, rm, stat } from 'node:fs/promises'
 
@@ -10,15 +11,15 @@ export interface Output {
   discard: () => Promise<void>
 }
 
-/** Opens a file that is `<path>.part` until it is whole and on the disk. Rejects if `path` is a folder. */
+/**
+ * Opens a file that has a name of its own, which ends with `.part`, until it is whole and on the disk: two exports to one
+ * path would write into each other. Rejects if `path` is a folder, a pipe or a device, whose name the file must not take.
+ */
 export async function fileOutput(path: string): Promise<Output> {
-  // In the end the file could not take the folder's name.
-  const isFolder = await stat(path).then(
-    (found) => found.isDirectory(),
-    () => false,
-  )
-  if (isFolder) throw new Error(`${path} is a folder; --out names a file`)
-  const part = `${path}.part`
+  const found = await stat(path).catch(() => undefined)
+  if (found?.isDirectory()) throw new Error(`${path} is a folder; --out names a file`)
+  if (found?.isFile() === false) throw new Error(`${path} is a pipe or a device; --out names a file, or "-"`)
+  const part = `${path}.${randomBytes(4).toString('hex')}.part`
   const file = await open(part, 'w').catch((cause: NodeJS.ErrnoException) => {
     throw new Error(`${part} cannot be written (${cause.code}); --out names a file in a folder that is there`, {
       cause,
