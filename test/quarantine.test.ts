@@ -82,11 +82,13 @@ test('what a wrong secret of ours refused is let in once the secret is right, an
     { kind: 'released', as: 'verified', stored: 1, duplicates: 0 },
     { kind: 'refused', reason: 'hash_mismatch' },
   ])
-  expect(await releaseEverything(database, configOf({}))).toMatchObject([
-    { kind: 'released_before' },
-    { kind: 'released_before' },
-    { kind: 'refused' },
-  ])
+  for (const dryRun of [true, false]) {
+    expect(await releaseEverything(database, configOf({}), { dryRun })).toMatchObject([
+      { kind: 'released_before' },
+      { kind: 'released_before' },
+      { kind: 'refused' },
+    ])
+  }
   await eventually(async () => expect(handled.toSorted()).toEqual(['1', '2']))
   expect(await database.sql`select callback_id, verified_by, duplicates from events order by callback_id`).toEqual([
     { callback_id: '1', verified_by: 'id', duplicates: 0 },

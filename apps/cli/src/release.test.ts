@@ -20,6 +20,7 @@ function refused(signature: string): Quarantined {
     body: Buffer.from('MessageSid=SM1&MessageStatus=delivered'),
     remoteAddress: null,
     scope: 'request',
+    releasedAt: null,
   } as unknown as Quarantined
 }
 

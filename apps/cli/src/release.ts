@@ -28,6 +28,7 @@ export async function release(
   if (source === undefined) return { kind: 'refused', reason: `there is no source "${row.source}" that is on` }
   const found = verifyAgain(row, source, config, trust)
   if (found.kind === 'refused') return found
+  if (dryRun && row.releasedAt !== null) return { kind: 'released_before' }
   if (dryRun) return { kind: 'released', as: found.as, stored: found.callbacks.length, duplicates: 0 }
   try {
     return await sql.begin((transaction) => store(transaction, row, config, found))
