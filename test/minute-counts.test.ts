@@ -4,6 +4,7 @@ import { storeJob } from '@ringback/core/callback'
 import { code } from '@ringback/core/handlers'
 import { HISTOGRAM_BOUNDS_MS } from '@ringback/core/histogram'
 import { createLogger } from '@ringback/core/log'
+import type { Sql, TransactionSql } from '@ringback/core/store/connect'
 import { createAttemptCounter } from '../apps/worker/src/count-attempts.ts'
 import {
   aCallback,
@@ -336,6 +337,30 @@ describe('attempts that are counted', () => {
     const [row] = await sql<{ timed: number }[]>`
       select sum(n)::integer as timed from (select unnest(duration_ms) as n from delivery_minutes) as counted`
     expect(row!.timed).toBe(12)
+  })
+
+  test('count once, also if the answer to their commit was lost', async () => {
+    await using database = await freshDatabase()
+    const { sql } = database
+    let isLost = true
+    const losing = {
+      async begin(work: (transaction: TransactionSql) => unknown) {
+        const result = await sql.begin(work)
+        if (isLost) throw new Error('the connection was cut')
+        return result
+      },
+    } as Sql
+    const { count, flush } = createAttemptCounter({ sql: losing, limited: new Set() })
+    count(attempt('crm', 'first'))
+    await expect(flush()).rejects.toThrow('the connection was cut')
+    count(attempt('crm', 'second'))
+    await expect(flush()).rejects.toThrow('the connection was cut')
+    isLost = false
+    await flush()
+    expect(
+      await sql`select sum(attempts)::integer as attempts, sum(failures)::integer as failures from delivery_minutes`,
+    ).toEqual([{ attempts: 2, failures: 2 }])
+    expect(await outcomes(database)).toMatchObject([{ failures: 2, error: 'second' }])
   })
 
   test('say when their destination last worked and last failed, each for itself', async () => {

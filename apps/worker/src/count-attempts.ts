@@ -1,3 +1,4 @@
+import { randomUUIDv7 } from 'node:crypto'
 import { emptyHistogram, observe } from '@ringback/core/histogram'
 import type { Sql } from '@ringback/core/store/connect'
 import { keptText } from './deliveries-table.ts'
@@ -25,6 +26,14 @@ interface Outcomes {
   failuresInARow: number
 }
 
+/** What is written in one transaction. */
+interface Report {
+  /** Under which it is written once. */
+  id: string
+  rows: AttemptCounts[]
+  outcomes: Outcomes[]
+}
+
 export interface AttemptCounter {
   count: (attempt: FinishedAttempt) => void
   /** Writes what was counted since the last time. If that fails it rejects, and keeps the counts for the next time. */
@@ -44,6 +53,8 @@ export function createAttemptCounter(
 ): AttemptCounter {
   let rows = new Map<string, AttemptCounts>()
   let outcomes = new Map<string, Outcomes>()
+  /** Is being written, or could not be. */
+  let unwritten: Report | undefined
 
   function rowOf({ source, type, handler }: Pick<FinishedAttempt, 'source' | 'type' | 'handler'>): AttemptCounts {
     const at = now()
@@ -69,6 +80,12 @@ export function createAttemptCounter(
     }
   }
 
+  async function writeReport(): Promise<void> {
+    if (unwritten === undefined) return
+    await write(sql, unwritten)
+    unwritten = undefined
+  }
+
   return {
     count(attempt) {
       const row = rowOf(attempt)
@@ -79,48 +96,22 @@ export function createAttemptCounter(
       if (!limited.has(attempt.handler)) countOutcome(attempt)
     },
     async flush() {
+      // What could not be written goes first, by itself: it may have been written all the same.
+      await writeReport()
       if (rows.size === 0) return
-      const [taken, takenOutcomes] = [rows, outcomes]
+      unwritten = { id: randomUUIDv7(), rows: [...rows.values()], outcomes: [...outcomes.values()] }
       rows = new Map()
       outcomes = new Map()
-      try {
-        await write(sql, [...taken.values()], [...takenOutcomes.values()])
-      } catch (error) {
-        // In the order of time: what was counted since is added to what could not be written.
-        for (const [key, later] of rows) taken.set(key, sum(taken.get(key), later))
-        for (const [handler, later] of outcomes) takenOutcomes.set(handler, follow(takenOutcomes.get(handler), later))
-        rows = taken
-        outcomes = takenOutcomes
-        throw error
-      }
+      await writeReport()
     },
   }
 }
 
-function sum(first: AttemptCounts | undefined, second: AttemptCounts): AttemptCounts {
-  if (first === undefined) return second
-  return {
-    ...first,
-    attempts: first.attempts + second.attempts,
-    failures: first.failures + second.failures,
-    dead: first.dead + second.dead,
-    durationMs: first.durationMs.map((count, index) => count + second.durationMs[index]!),
-  }
-}
-
-function follow(first: Outcomes | undefined, second: Outcomes): Outcomes {
-  if (first === undefined) return second
-  return {
-    ...second,
-    hasSucceeded: first.hasSucceeded || second.hasSucceeded,
-    lastError: second.lastError ?? first.lastError,
-    failuresInARow: second.failuresInARow + (second.hasSucceeded ? 0 : first.failuresInARow),
-  }
-}
-
-async function write(sql: Sql, rows: AttemptCounts[], outcomes: Outcomes[]): Promise<void> {
+async function write(sql: Sql, { id, rows, outcomes }: Report): Promise<void> {
   const storable = outcomes.map((own) => ({ ...own, lastError: keptText(own.lastError) }))
   await sql.begin(async (transaction) => {
+    const { count } = await transaction`insert into store_groups (id) values (${id}) on conflict do nothing`
+    if (count === 0) return
     await transaction`
       insert into delivery_minutes (minute, source, type, handler, attempts, failures, dead, duration_ms)
       select minute, source, type, handler, attempts, failures, dead, "durationMs"
