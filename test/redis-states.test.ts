@@ -169,6 +169,21 @@ test('a Redis behind the same name is another one: it is told of, and ingest and
   await load.end()
 })
 
+test('what one shard has lost is told of, though another does not answer', async () => {
+  await using redis = await startRedis()
+  const producer = createProducer({ ...on(redis), storeShards: 2 }, 'store', { timeoutMs: 2000, log })
+  await using _closing = { [Symbol.asyncDispose]: producer.close }
+  await producer.detectLoss()
+  const [lossy, broken] = await redis.client.keys('*:alive:*')
+  await redis.client.set(lossy!, 0)
+  await redis.client.del(broken!)
+  await redis.client.rpush(broken!, 'no count')
+  const ask = () => producer.detectLoss().catch(() => undefined)
+  const answers = [await ask(), await ask()]
+  expect(answers.filter((answer) => answer !== undefined)).toEqual([expect.stringMatching(/^Redis has lost writes/)])
+  await expect(producer.detectLoss()).rejects.toThrow('WRONGTYPE')
+})
+
 test('a Redis that is nearly full refuses what is new, while a worker can still empty it', async () => {
   await using redis = await startRedis()
   await using database = { ...(await freshDatabase()), queue: on(redis) }

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { COUNTER_TTL_MS, createLossDetector } from './loss.ts'
+import { COUNTER_TTL_MS, createLossDetector, createTellLosses } from './loss.ts'
 
 test('a count that does not grow is a loss, said once; one that no answer told of is none', async () => {
   const counts = [1, 2, 4, 4, 5, 1, 2]
@@ -32,4 +32,28 @@ test('who asks while the server is being asked gets the same answer', async () =
   expect(await Promise.all(both)).toEqual([undefined, undefined])
   expect(await detect()).toBeUndefined()
   expect(asked).toBe(2)
+})
+
+test('a loss that is found after its call was given up is told by the next one, once', async () => {
+  const late = Promise.withResolvers<string>()
+  const found = [late.promise, Promise.resolve(undefined), Promise.resolve(undefined)]
+  let isInTime = false
+  const tell = createTellLosses(async (onLoss) => {
+    const finding = found.shift()!.then(onLoss)
+    if (!isInTime) throw new Error('no answer in time')
+    await finding
+  })
+  await expect(tell()).rejects.toThrow('no answer in time')
+  late.resolve('3 writes are gone')
+  isInTime = true
+  expect(await tell()).toBe('3 writes are gone')
+  expect(await tell()).toBeUndefined()
+})
+
+test('a loss that is found while another server does not answer is told all the same', async () => {
+  const tell = createTellLosses(async (onLoss) => {
+    onLoss('3 writes are gone')
+    throw new Error('no answer')
+  })
+  expect(await tell()).toBe('3 writes are gone')
 })

@@ -39,3 +39,29 @@ export function createLossDetector(
     return asking
   }
 }
+
+/**
+ * Makes the function that calls `look` and resolves to the losses that it finds, as one sentence. One that is found after its
+ * call was given up, or while another server does not answer, is told all the same: at once or by the next call.
+ */
+export function createTellLosses(
+  look: (onLoss: (loss: string | undefined) => void) => Promise<unknown>,
+): () => Promise<string | undefined> {
+  /** Each once: calls that ask together find the same. */
+  const untold = new Set<string>()
+
+  function onLoss(loss: string | undefined): void {
+    if (loss !== undefined) untold.add(loss)
+  }
+
+  return async () => {
+    try {
+      await look(onLoss)
+    } catch (error) {
+      if (untold.size === 0) throw error
+    }
+    const losses = [...untold]
+    untold.clear()
+    return losses.length > 0 ? losses.join('; ') : undefined
+  }
+}

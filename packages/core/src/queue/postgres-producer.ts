@@ -4,6 +4,7 @@ import { Pool } from 'pg'
 import { withTimeout } from '../with-timeout.ts'
 import { lazily } from '../lazily.ts'
 import { createErrorLog } from './error-log.ts'
+import { createTellLosses } from './loss.ts'
 import { SafeClient, serverConfig } from './postgres-client.ts'
 import { createPostgresLossDetector, postgresIdentity } from './postgres-loss.ts'
 import { queueOptions, stateOf } from './producer.ts'
@@ -64,7 +65,7 @@ export function createPostgresProducer<Data extends object>(
     probe: () => within(async ({ pool }) => void (await pool.query('select pg_current_xact_id()'))),
     // With a full disk Postgres refuses new jobs and lets workers go on: nothing needs to stop early.
     hasRoom: async () => true,
-    detectLoss: () => within(({ detectLoss }) => detectLoss()),
+    detectLoss: createTellLosses((onLoss) => within(({ detectLoss }) => detectLoss().then(onLoss))),
     identity: () => within(({ pool }) => postgresIdentity(pool)),
     waiting: () => within(({ queue }) => queue.getWaitingCount()),
     state: () => within(({ queue, pool }) => stateOf(queue, () => oldestAddedAt(pool, name))),

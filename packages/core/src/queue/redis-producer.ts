@@ -2,6 +2,7 @@ import { withTimeout } from '../with-timeout.ts'
 import { lazily } from '../lazily.ts'
 import type { Lazy } from '../lazily.ts'
 import { createErrorLog } from './error-log.ts'
+import { createTellLosses } from './loss.ts'
 import { createFastClient } from './redis-client.ts'
 import type { RedisClient } from './redis-client.ts'
 import type { Producer, QueueState, ProducerOptions } from './producer.ts'
@@ -88,10 +89,7 @@ export function createRedisProducer<Data extends object>(
     add: (id, data) => onOne((shard) => shard.add(id, data)),
     probe: () => onOne((shard) => shard.probe()),
     hasRoom: async () => (await onAll((shard) => shard.hasRoom())).every(Boolean),
-    async detectLoss() {
-      const losses = (await onAll((shard) => shard.detectLoss())).filter((loss) => loss !== undefined)
-      return losses.length > 0 ? losses.join('; ') : undefined
-    },
+    detectLoss: createTellLosses((onLoss) => onAll(({ detectLoss }) => detectLoss().then(onLoss))),
     identity: async () => (await onAll((shard) => shard.identity())).join(','),
     waiting: async () => sum(await onAll(({ queue }) => queue.getWaitingCount())),
     state: async () =>
