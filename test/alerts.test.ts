@@ -6,6 +6,7 @@ import type { Config, ConfigDefinition, HandlerDefinition } from '@ringback/core
 import { code } from '@ringback/core/handlers'
 import type { HandledEvent } from '@ringback/core/handlers'
 import { fonestorm } from '@ringback/core/providers/fonestorm'
+import { createLogger } from '@ringback/core/log'
 import { createProducer } from '@ringback/core/queue'
 import { telnyx } from '@ringback/core/providers/telnyx'
 import { vobiz } from '@ringback/core/providers/vobiz'
@@ -19,6 +20,7 @@ import {
   groupOf,
   idAt,
   log,
+  losingAnswers,
   minutesAgo,
   postCallbacks,
   queued,
@@ -275,6 +277,20 @@ describe('alerts', () => {
     await createEvaluateAlerts({ sql: database.sql, config, queueAgeMs: async () => 0, log })()
     expect(await alertsIn(database)).toEqual(['source_refusing:vobiz open'])
     expect(await noticesIn(database)).toEqual([])
+  })
+
+  test('are logged, also if the answer to the commit that raises them is lost', async () => {
+    await using database = await freshDatabase()
+    const lines: string[] = []
+    const telling = createLogger('test', 'error', { write: (line) => void lines.push(line) })
+    const sql = losingAnswers(database.sql)
+    const config = configWith()
+    const evaluate = createEvaluateAlerts({ sql, config, queueAgeMs: async () => 60_000, log: telling })
+    await expect(evaluate()).rejects.toThrow('the answer was lost')
+    expect(await alertsIn(database)).toEqual(['store_lagging: open'])
+    expect(lines.map((line) => JSON.parse(line))).toEqual([
+      expect.objectContaining({ msg: 'alert.raised', kind: 'store_lagging' }),
+    ])
   })
 
   test('of what cannot be looked at stay as they are, and the others are looked for', async () => {

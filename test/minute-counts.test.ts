@@ -4,13 +4,13 @@ import { storeJob } from '@ringback/core/callback'
 import { code } from '@ringback/core/handlers'
 import { HISTOGRAM_BOUNDS_MS } from '@ringback/core/histogram'
 import { createLogger } from '@ringback/core/log'
-import type { Sql, TransactionSql } from '@ringback/core/store/connect'
 import { createAttemptCounter } from '../apps/worker/src/count-attempts.ts'
 import {
   aCallback,
   configWith,
   eventually,
   freshDatabase,
+  losingAnswers,
   minutesAgo,
   post,
   postCallbacks,
@@ -343,18 +343,11 @@ describe('attempts that are counted', () => {
     await using database = await freshDatabase()
     const { sql } = database
     let isLost = true
-    const losing = {
-      async begin(work: (transaction: TransactionSql) => unknown) {
-        const result = await sql.begin(work)
-        if (isLost) throw new Error('the connection was cut')
-        return result
-      },
-    } as Sql
-    const { count, flush } = createAttemptCounter({ sql: losing, limited: new Set() })
+    const { count, flush } = createAttemptCounter({ sql: losingAnswers(sql, () => isLost), limited: new Set() })
     count(attempt('crm', 'first'))
-    await expect(flush()).rejects.toThrow('the connection was cut')
+    await expect(flush()).rejects.toThrow('the answer was lost')
     count(attempt('crm', 'second'))
-    await expect(flush()).rejects.toThrow('the connection was cut')
+    await expect(flush()).rejects.toThrow('the answer was lost')
     isLost = false
     await flush()
     expect(

@@ -9,7 +9,7 @@ import { createLogger } from '@ringback/core/log'
 import { demoCredentials, signCallbackId, voximplant } from '@ringback/core/providers/voximplant'
 import type { QueueJob, QueueServer } from '@ringback/core/queue'
 import { connect, LONG_WORK_MS } from '@ringback/core/store/connect'
-import type { Sql } from '@ringback/core/store/connect'
+import type { Sql, TransactionSql } from '@ringback/core/store/connect'
 import { createIngest } from '@ringback/ingest/ingest'
 import type { Ingest, IngestOptions } from '@ringback/ingest/ingest'
 import { createStoreEvents } from '@ringback/worker/store-events'
@@ -85,6 +85,17 @@ export async function storeCounts({ sql }: Pick<Database, 'sql'>, fields: Record
   await sql`select store_counts(${JSON.stringify(counts)})`
   const [state] = await sql<{ n: number }[]>`select refused_in_a_row::integer as n from source_states`
   return state!.n
+}
+
+/** A pool for transactions only. While `isLost` says so, each is committed and its answer is lost, as when a connection breaks. */
+export function losingAnswers(sql: Sql, isLost: () => boolean = () => true): Sql {
+  return {
+    async begin(work: (transaction: TransactionSql) => unknown) {
+      const result = await sql.begin(work)
+      if (isLost()) throw new Error('the answer was lost')
+      return result
+    },
+  } as Sql
 }
 
 /** The variables that tell processes of a database and its queue. */

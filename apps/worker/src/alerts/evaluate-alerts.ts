@@ -43,10 +43,10 @@ interface Notice {
 export function createEvaluateAlerts({ sql, config, queueAgeMs, log }: AlertDependencies): () => Promise<void> {
   const match = createMatch(config.handlers, logWhenFailed(log))
 
-  async function evaluate(transaction: TransactionSql): Promise<Notice[]> {
+  async function evaluate(transaction: TransactionSql): Promise<void> {
     const [row] = await transaction<{ isFirst: boolean; now: Date }[]>`
       select pg_try_advisory_xact_lock(${LOCK_KEY}) as "isFirst", now() as now`
-    if (!row!.isFirst) return []
+    if (!row!.isFirst) return
     const open = await transaction<(OpenAlert & { isLeft: boolean })[]>`
       select
         id, key, kind, subject, occurrences::float8 as occurrences, text, details, raised_at as "raisedAt",
@@ -58,7 +58,8 @@ export function createEvaluateAlerts({ sql, config, queueAgeMs, log }: AlertDepe
     const known = open.filter((alert) => !failed.has(alert.kind) && (isWatched(alert, config) || alert.isLeft))
     const notices = await save(transaction, transitions(known, conditions, row!.now), row!.now)
     await tell(transaction, notices, row!.now)
-    return notices
+    // Before the commit, whose answer may be lost: rather twice than never.
+    logAll(notices)
   }
 
   async function lookAll(
@@ -99,13 +100,15 @@ export function createEvaluateAlerts({ sql, config, queueAgeMs, log }: AlertDepe
       where d.id = w.id and d.event_received_at = w."receivedAt"`
   }
 
-  return async () => {
-    for (const { transition, alert } of await sql.begin(evaluate)) {
+  function logAll(notices: Notice[]): void {
+    for (const { transition, alert } of notices) {
       const { id, kind, subject, text, occurrences } = alert
       const level = transition === 'resolved' ? 'info' : 'error'
       log[level]({ alertId: id, kind, subject, occurrences, text }, `alert.${transition}`)
     }
   }
+
+  return () => sql.begin(evaluate)
 }
 
 async function save(transaction: TransactionSql, { raise, seen, resolve }: Transitions, now: Date): Promise<Notice[]> {
