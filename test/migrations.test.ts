@@ -1,6 +1,7 @@
 import { getTableColumns } from 'drizzle-orm'
 import { getTableConfig } from 'drizzle-orm/pg-core'
 import { expect, test } from 'vitest'
+import { migrateQueue } from '@ringback/core/queue'
 import { connect } from '@ringback/core/store/connect'
 import { migrate, migrationProblem } from '@ringback/core/store/migrate'
 import * as schema from '@ringback/core/store/schema'
@@ -38,6 +39,35 @@ test('processes that migrate at the same time apply each migration once', async 
   expect(applied.flat().filter((name) => name === '0001_events.sql')).toHaveLength(1)
   expect(await migrationProblem(database.sql)).toBeUndefined()
   expect(await migrate(database.sql)).toEqual([])
+})
+
+test('processes that create the tables of the queue at the same time wait for each other', async () => {
+  await using database = await freshDatabase()
+  const { sql, url } = database
+  await sql`drop table bullmq.ringback_producers`
+  await sql`
+    create function wait() returns event_trigger language plpgsql as $$
+    begin
+      perform pg_advisory_xact_lock(1) from pg_event_trigger_ddl_commands() where object_identity = 'bullmq.ringback_producers';
+    end $$`
+  await sql`create event trigger wait on ddl_command_end when tag in ('CREATE TABLE') execute function wait()`
+  const holder = await sql.reserve()
+  await holder`select pg_advisory_lock(1)`
+  const waiting = (count: number) =>
+    eventually(async () =>
+      expect(
+        await sql`select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`,
+      ).toHaveLength(count),
+    )
+  const first = migrateQueue({ kind: 'postgres', url })
+  await waiting(1)
+  const second = migrateQueue({ kind: 'postgres', url })
+  second.catch(() => undefined) // seen below
+  await waiting(2)
+  await holder`select pg_advisory_unlock(1)`
+  holder.release()
+  await Promise.all([first, second])
+  expect(await sql`select from bullmq.ringback_producers`).toEqual([])
 })
 
 test('a migration finds every partition attached, for one that is not would never get the columns that it adds', async () => {
