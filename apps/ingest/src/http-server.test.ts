@@ -268,6 +268,14 @@ test('a request of HTTP/1.0, which needs no Host, is answered', async () => {
   expect(await old.ended).toMatch(/200 OK[^]*got 3/)
 })
 
+test('a client that ends its side after its last request gets all its answers', async () => {
+  const server = await start({ answerMs: 50 })
+  const socket = connect({ port: server.port, host: '127.0.0.1', allowHalfOpen: true })
+  onTestFinished(() => void socket.destroy())
+  socket.end(REQUEST.repeat(2))
+  expect(String(Buffer.concat(await socket.toArray()))).toMatch(/200 OK[^]*got 3HTTP\/1.1 200 OK[^]*got 3$/)
+})
+
 test('a port that is taken is an error that says what to do', async () => {
   const { port } = await start()
   const again = listen(() => new Response(), { hostname: '127.0.0.1', port })

@@ -82,6 +82,8 @@ export function listen(
     server.maxHeadersCount = limits.maxHeaders
     server.maxConnections = limits.maxConnections
     server.on('drop', () => server.closeIdleConnections())
+    // A client may end its side after its last request. Node would end the other side too, and the answers would be lost.
+    Object.assign(server, { httpAllowHalfOpen: true })
     server.once('error', (error: NodeJS.ErrnoException) => {
       reject(explainListenError(error, port, { host: 'HOST', port: 'PORT' }))
     })
