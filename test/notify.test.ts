@@ -9,6 +9,7 @@ import { Redis } from 'ioredis'
 import { describe, expect, inject, test } from 'vitest'
 import type { Config, HandlerDefinition } from '@ringback/core/config'
 import { code, discord, email, pagerduty, queue, slack, teams } from '@ringback/core/handlers'
+import { freePort } from './support/free-port.ts'
 import { listen } from './support/listen.ts'
 import { localCertificate, mailUser, startMailServer } from './support/mail-server.ts'
 import type { MailServer } from './support/mail-server.ts'
@@ -334,6 +335,19 @@ describe('queue', () => {
     expect(await outcomes(database)).toMatchObject([{ status: 'dead', error: expect.any(String) }])
     const [attempt] = await database.sql<{ ms: number }[]>`select duration_ms as ms from attempts`
     expect(attempt!.ms).toBeLessThan(2000)
+    expect(await kept(database)).not.toContain('s3cret-word')
+  })
+
+  test.each([
+    ['that is down', (port: number) => `redis://127.0.0.1:${port}`, 'ECONNREFUSED'],
+    ['whose password is another', () => redisUrl.replace('//', '//nobody:s3cret-word@'), 'WRONGPASS'],
+    ['without that database', () => `${redisUrl}/9999`, 'ERR DB index is out of range'],
+    ['that is no cluster', () => redisUrl.replace(':', '+cluster:'), 'ERR This instance has cluster support disabled'],
+  ])('the reason of a failure is told: a Redis %s', async (_state, urlOf, reason) => {
+    await using database = await freshDatabase()
+    await receive(database, notifying(queue({ redisUrl: urlOf(await freePort()), name: 'crm' })))
+    const [outcome] = await outcomes(database)
+    expect(outcome!.error).toContain(`the job could not be added (${reason}`)
     expect(await kept(database)).not.toContain('s3cret-word')
   })
 

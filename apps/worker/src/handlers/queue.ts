@@ -1,6 +1,7 @@
 import { HandlerError } from '@ringback/core/handlers'
 import type { HandledEvent, HandlerContext, QueueAction } from '@ringback/core/handlers'
 import { createFastClient } from '@ringback/core/queue/redis-client'
+import type { RedisClient } from '@ringback/core/queue/redis-client'
 import { lazily } from '@ringback/core/lazily'
 import { Queue } from 'bullmq'
 import type { JobsOptions } from 'bullmq'
@@ -12,28 +13,38 @@ import { untilAborted } from './until-aborted.ts'
 
 /** Makes the runner that adds events to a user's queue. It connects for the first of them, and anew after a failure. */
 export function createQueue(action: QueueAction): Runner {
-  const connection = lazily(() => connect(action))
+  /** Connected or not. */
+  let client: RedisClient | undefined
+  const connection = lazily(() => {
+    client = createFastClient(action.redisUrl, action.timeoutMs)
+    return connect(client, action)
+  })
   return {
     timeoutMs: action.timeoutMs,
     needsRequest: false,
     run: (event, context) =>
       untilAborted(
-        connection.get().then(({ queue }) => add(queue, action, event, context)),
+        connection.get().then((connected) => add(connected, action, event, context)),
         context.signal,
         action.timeoutMs,
       ),
-    close: async () => (await connection.current())?.close(),
+    async close() {
+      client?.disconnect() // first, because it asks sentinels that are down without end
+      await (await connection.current())?.queue.close()
+    },
   }
 }
 
 interface Connection {
   queue: Queue
-  close: () => Promise<void>
+  /** What its server or the way there objects to. Whatever waits for a connection fails without saying that. */
+  problem: () => string | undefined
 }
 
-async function connect({ redisUrl, name, prefix, timeoutMs }: QueueAction): Promise<Connection> {
-  const client = createFastClient(redisUrl, timeoutMs)
-  client.on('error', () => {}) // what waits for it fails with the same error
+async function connect(client: RedisClient, { name, prefix }: QueueAction): Promise<Connection> {
+  let problem: string | undefined
+  client.on('error', (error) => (problem = reasonIn(error) ?? problem))
+  client.on('connect', () => (problem = undefined))
   try {
     await client.connect()
     const queue = new Queue(name, {
@@ -43,21 +54,15 @@ async function connect({ redisUrl, name, prefix, timeoutMs }: QueueAction): Prom
     })
     queue.on('error', () => {})
     await queue.waitUntilReady()
-    return {
-      queue,
-      close: async () => {
-        await queue.close()
-        client.disconnect()
-      },
-    }
+    return { queue, problem: () => problem }
   } catch (error) {
     client.disconnect()
-    throw failureOf(error)
+    throw failureOf(error, problem)
   }
 }
 
 async function add(
-  queue: Queue,
+  { queue, problem }: Connection,
   { jobName, jobOptions }: QueueAction,
   event: HandledEvent,
   { idempotencyKey }: HandlerContext,
@@ -66,7 +71,7 @@ async function add(
   await queue
     .add(jobName ?? event.type, jobData(event), { ...jobOptions, jobId: idempotencyKey } as JobsOptions)
     .catch((error: unknown) => {
-      throw failureOf(error)
+      throw failureOf(error, problem())
     })
 }
 
@@ -75,9 +80,14 @@ export function jobData(event: HandledEvent): object {
   return { ...eventFields(event), payload: event.payload }
 }
 
-function failureOf(cause: unknown): HandlerError {
-  const { code, message, name } = cause as NodeJS.ErrnoException
-  // Redis's own message, such as NOAUTH; of other errors only the code, because their messages name hosts.
-  const why = name === 'ReplyError' ? message : (code ?? name)
+function failureOf(cause: unknown, problem: string | undefined): HandlerError {
+  const why = reasonIn(cause) ?? problem ?? 'the connection was closed'
   return new HandlerError(`the job could not be added (${why})`, { retryable: true, cause })
+}
+
+/** Redis's own message, such as NOAUTH; of other errors only the code, because their messages name hosts. */
+function reasonIn(error: unknown): string | undefined {
+  const { name, message, code, lastNodeError } = error as NodeJS.ErrnoException & { lastNodeError?: Error }
+  if (lastNodeError !== undefined) return reasonIn(lastNodeError)
+  return name === 'ReplyError' ? message : code
 }
