@@ -78,6 +78,17 @@ describe('a destination that', () => {
     expect(server.requests[0]).toMatchObject({ method: 'POST', body: 'hello' })
   })
 
+  test('says before its answer that it goes on, unasked, is waited for', async () => {
+    await using server = await startServer((_, response) => {
+      response.writeContinue()
+      response.writeProcessing()
+      response.end('fine')
+    })
+    await using http = startHttp()
+    expect(await http.send({ url: server.url })).toEqual({ statusCode: 200, response: 'fine' })
+    expect(server.requests).toHaveLength(1)
+  })
+
   test('hangs has the time that it is given, and no more', async () => {
     await using server = await startServer(() => {})
     await using http = startHttp()
