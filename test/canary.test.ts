@@ -7,8 +7,10 @@ import type { ConfigDefinition } from '@ringback/core/config'
 import { createRegistry } from '@ringback/core/metrics'
 import { createProducer } from '@ringback/core/queue'
 import { createEvaluateAlerts } from '@ringback/worker/evaluate-alerts'
+import { DEFAULT_RETENTION } from '@ringback/worker/retention'
 import { addCanaryAge } from '../apps/worker/src/canary.ts'
-import { beat, forgetProcesses } from '../apps/worker/src/heartbeat.ts'
+import { beat } from '../apps/worker/src/heartbeat.ts'
+import { prune } from '../apps/worker/src/prune.ts'
 import { createDetectLosses } from '../apps/worker/src/queue-losses.ts'
 import {
   aCallback,
@@ -183,7 +185,7 @@ test('a worker says again and again that it lives', async () => {
   await beat(sql, 'a:1')
   await sql`update workers set seen_at = seen_at - interval '8 days'`
   await beat(sql, 'a:1')
-  await forgetProcesses(sql)
+  await prune(sql, DEFAULT_RETENTION)
   expect(await sql`select name, seen_at > now() - interval '1 minute' as just from workers`).toEqual([
     { name: 'a:1', just: true },
   ])

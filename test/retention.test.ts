@@ -347,6 +347,8 @@ test('nothing is deleted while the clock of the database is ahead, which is told
   await finish(database, 'old', 'succeeded')
   await madeInTime(database)
   await sql`insert into store_groups (id, stored_at) values (uuidv7(), now() - interval '8 days')`
+  await sql`insert into queue_losses values (now() - interval '400 days', 'w', '')`
+  await sql`insert into queue_identities values (7, 'former', now() - interval '91 days', now() - interval '91 days')`
   const before = await sql`select from store_groups`
   const lines: string[] = []
   const logger = createLogger('test', 'info', { write: (line: string) => lines.push(line) })
@@ -356,6 +358,8 @@ test('nothing is deleted while the clock of the database is ahead, which is told
   expect(await counts(database)).toMatchObject({ events: 1, deliveries: 1 })
   expect(await sql`select from event_names`).toHaveLength(1)
   expect(await sql`select from store_groups`).toHaveLength(before.length)
+  expect(await sql`select from queue_losses`).toHaveLength(1)
+  expect(await sql`select from queue_identities`).toHaveLength(1)
   expect(lines.map((line) => JSON.parse(line) as unknown)).toMatchObject([
     { msg: 'retention.paused', problem: "the database's clock is 8640000 s ahead of this machine's" },
   ])
@@ -383,6 +387,18 @@ test('what has no partitions is deleted after its time, and nothing before', asy
   await sql`
     insert into nonces (source, nonce, content_hash, received_at)
     values ('s', 'old', '', now() - interval '91 days'), ('s', 'new', '', now() - interval '89 days')`
+  await sql`
+    insert into unended_calls
+    values ('not watched any more', 'old', ${daysAgo(1.1)}), ('not watched any more', 'new', ${daysAgo(0.9)})`
+  await sql`insert into workers values ('old', ${daysAgo(8)}), ('new', ${daysAgo(6)})`
+  await sql`
+    insert into ingests (name, host, started_at, canary_sent_at, canary_stored_at)
+    select name, '', at, at, at
+    from (values ('old', ${daysAgo(8)}::timestamptz), ('new', ${daysAgo(6)}::timestamptz)) as ingests (name, at)`
+  await sql`
+    insert into queue_identities
+    values (1, 'old', ${daysAgo(100)}, ${daysAgo(91)}), (1, 'new', ${daysAgo(100)}, ${daysAgo(89)})`
+  await sql`insert into queue_losses values (${daysAgo(366)}, 'old', ''), (${daysAgo(364)}, 'new', '')`
   await refuseAt(database, daysAgo(50))
   await refuseAt(database, daysAgo(0))
   await madeInTime(database)
@@ -399,6 +415,11 @@ test('what has no partitions is deleted after its time, and nothing before', asy
     await sql`select count(*) filter (where stored_at < now() - interval '7 days')::integer as old, count(*) > 0 as any from store_groups where stored_at < now() - interval '5 days'`,
   ).toEqual([{ old: 0, any: true }])
   expect(await sql`select nonce from nonces`).toEqual([{ nonce: 'new' }])
+  expect(await sql`select call_id from unended_calls`).toEqual([{ call_id: 'new' }])
+  expect(await sql`select name from workers`).toEqual([{ name: 'new' }])
+  expect(await sql`select name from ingests`).toEqual([{ name: 'new' }])
+  expect(await sql`select identity from queue_identities`).toEqual([{ identity: 'new' }])
+  expect(await sql`select detected_by from queue_losses`).toEqual([{ detected_by: 'new' }])
   expect(await sql`select callback_id from event_names order by 1`).toEqual([
     { callback_id: 'less old' },
     { callback_id: 'new' },

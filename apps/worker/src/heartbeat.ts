@@ -9,14 +9,6 @@ export async function beat(sql: Sql, worker: string): Promise<void> {
     on conflict (name) do update set seen_at = excluded.seen_at`
 }
 
-/** Deletes what is known of processes and of the queue's servers when they have long been gone. */
-export async function forgetProcesses(sql: Sql): Promise<void> {
-  await sql`delete from ingests where canary_stored_at < now() - interval '7 days'`
-  await sql`delete from workers where seen_at < now() - interval '7 days'`
-  await sql`delete from queue_identities where last_seen_at < now() - interval '90 days'`
-  await sql`delete from queue_losses where detected_at < now() - interval '1 year'`
-}
-
 const PROBE_TIMEOUT_MS = 5000
 
 /** Writes over a connection of its own, which does not depend on the worker's others. Takes 5 s at most, else rejects. */

@@ -20,6 +20,12 @@ export async function prune(sql: Sql, retention: Retention): Promise<void> {
   await deleteOld('kept_events', ['received_at'], deadLetterDays)
   // By both times: raised_at has the index, and resolved_at keeps alerts that are open.
   await deleteOld('alerts', ['raised_at', 'resolved_at'], days)
+  // Also of sources whose calls are not watched any more.
+  await deleteOld('unended_calls', ['first_event_at'], 1)
+  await deleteOld('ingests', ['canary_stored_at'], 7)
+  await deleteOld('workers', ['seen_at'], 7)
+  await deleteOld('queue_identities', ['last_seen_at'], 90)
+  await deleteOld('queue_losses', ['detected_at'], 365)
 
   /** Deletes rows of which each of these times is older than `keptDays`. */
   async function deleteOld(table: string, times: string[], keptDays: number): Promise<void> {

@@ -9,7 +9,7 @@ import { buryWithoutHandler } from './bury-without-handler.ts'
 import type { AttemptCounter } from './count-attempts.ts'
 import type { Scanner } from './due-deliveries.ts'
 import type { Hands } from './hands.ts'
-import { beat, forgetProcesses, probePostgres } from './heartbeat.ts'
+import { beat, probePostgres } from './heartbeat.ts'
 import { createDetectLosses } from './queue-losses.ts'
 import { createRetention, DEFAULT_RETENTION } from './retention.ts'
 import { runWatchdog } from './watchdog.ts'
@@ -49,7 +49,6 @@ export async function runLoops(deps: LoopDependencies): Promise<void> {
     }).then(scanner.finish),
     repeat('maintenance', MAINTENANCE_INTERVAL_MS, async () => {
       await beat(sql, ownName)
-      await forgetProcesses(sql)
       await ensurePartitions(sql)
       await sql`select fold_event_counts()`
       await buryWithoutHandler({ sql, handlers: config.handlers, onDead, log, signal })
