@@ -1,5 +1,6 @@
-import { randomUUIDv7 } from 'node:crypto'
-import { describe, expect, test } from 'vitest'
+import crypto, { randomUUIDv7 } from 'node:crypto'
+import { syncBuiltinESMExports } from 'node:module'
+import { describe, expect, onTestFinished, test, vi } from 'vitest'
 import { storeJob } from '@ringback/core/callback'
 import type { QueuedCallback } from '@ringback/core/callback'
 import type { Config, ConfigDefinition, HandlerDefinition } from '@ringback/core/config'
@@ -173,6 +174,23 @@ describe('alerts', () => {
       'dead_letters:tell-too open', // of the event that was none of ours
       'destination_failing:crm open',
     ])
+  })
+
+  test('is told of by a worker whose clock is wrong, at the time of the database', async () => {
+    await using database = await freshDatabase()
+    await storeCounts(database, { refusedInARow: 3 })
+    const then = idAt('2001-01-01T00:00:00Z') as crypto.UUID
+    const id = vi.spyOn(crypto, 'randomUUIDv7').mockReturnValue(then)
+    syncBuiltinESMExports()
+    onTestFinished(() => {
+      id.mockRestore()
+      syncBuiltinESMExports()
+    })
+    await look(database)
+    expect(await alertsIn(database)).toEqual(['source_refusing:vobiz open'])
+    expect(
+      await database.sql`select type from events where received_at between now() - interval '1 minute' and now()`,
+    ).toEqual([{ type: 'alert.raised' }])
   })
 
   test('of a source that refuses what comes are resolved by the first request that it accepts', async () => {

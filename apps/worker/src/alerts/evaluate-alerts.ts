@@ -86,7 +86,10 @@ export function createEvaluateAlerts({ sql, config, queueAgeMs, log }: AlertDepe
   }
 
   async function tell(transaction: TransactionSql, notices: Notice[], now: Date): Promise<void> {
-    const told = notices.map((notice) => eventOf(notice, now))
+    if (notices.length === 0) return
+    // Of the database's clock, like the partitions: of a worker's clock that is wrong there may be none.
+    const ids = await transaction<{ id: string }[]>`select uuidv7() as id from generate_series(1, ${notices.length})`
+    const told = notices.map((notice, index) => eventOf(ids[index]!.id, notice, now))
     const matched = told.flatMap(match)
     // Where no handler asks for alerts, `events` holds nothing but what providers sent.
     const callbacks = told.filter(({ id }) => matched.some(([matchedId]) => matchedId === id))
@@ -149,10 +152,10 @@ async function save(transaction: TransactionSql, { raise, seen, resolve }: Trans
 
 const PREFIXES = { raised: '', reminded: 'Still: ', resolved: 'Over: ' }
 
-function eventOf({ transition, alert, number }: Notice, now: Date): QueuedCallback {
-  const { id, kind, subject, occurrences, raisedAt, details } = alert
+function eventOf(id: string, { transition, alert, number }: Notice, now: Date): QueuedCallback {
+  const { id: alertId, kind, subject, occurrences, raisedAt, details } = alert
   const payload: AlertNotice = {
-    alert_id: id,
+    alert_id: alertId,
     kind,
     subject,
     text: PREFIXES[transition] + alert.text,
@@ -161,10 +164,10 @@ function eventOf({ transition, alert, number }: Notice, now: Date): QueuedCallba
     details,
   }
   return {
-    id: randomUUIDv7(),
+    id,
     source: OWN_SOURCE,
     accountId: '',
-    callbackId: `${id}:${transition}:${number}`,
+    callbackId: `${alertId}:${transition}:${number}`,
     type: `alert.${transition}`,
     verifiedBy: 'none',
     occurredAt: now.toISOString(),
