@@ -1,8 +1,8 @@
 import { readFileSync, readdirSync } from 'node:fs'
 import { Redis } from 'ioredis'
 import { connect } from '@ringback/core/store/connect'
+import { childrenOf } from '../support/process-tree.ts'
 import type { ProcessName, Stand } from './stand.ts'
-import { childrenOf } from './supervise.ts'
 
 // Measures what the processes use at one moment, as Linux counts it.
 

@@ -36,8 +36,6 @@ export interface Stand {
   /** URLs that lead straight to the servers, past any proxy. */
   databaseUrl: string
   redisUrl: string
-  /** A folder for files, which is removed at the end. */
-  dir: string
 }
 
 /** A connection, from which process to which. */
@@ -106,7 +104,6 @@ export async function startStand(resources: AsyncDisposableStack, options: Stand
     ingestPort: ports.ingest,
     opsPorts,
     ...straight,
-    dir,
   }
   await untilReady(ports.ingest, ingest)
   await untilReady(opsPorts.worker, worker)

@@ -1,7 +1,8 @@
 import { spawn } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
-import { closeSync, openSync, readFileSync } from 'node:fs'
+import { closeSync, openSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { signalTree } from '../support/process-tree.ts'
 
 /** A program and how it is run. */
 export interface Program {
@@ -23,8 +24,6 @@ export interface Supervised extends AsyncDisposable {
   logFile: string
   /** Undefined between two runs. */
   pid: () => number | undefined
-  /** How often it has been started. */
-  starts: () => number
   /** Sends a signal to the process and all that it has started. */
   signal: (signal: NodeJS.Signals) => void
   /** Ends it at once, and waits until it has been started again. */
@@ -87,7 +86,6 @@ export function supervise(program: Program): Supervised {
     name: program.name,
     logFile: program.logFile,
     pid: () => child?.pid,
-    starts: () => starts,
     signal,
     async kill() {
       await running()
@@ -113,25 +111,5 @@ export function supervise(program: Program): Supervised {
       signal('SIGKILL')
       await ended
     },
-  }
-}
-
-/** Signals the parent first: a parent that is stopped starts no further children. */
-function signalTree(pid: number, signal: NodeJS.Signals): void {
-  const children = childrenOf(pid)
-  try {
-    process.kill(pid, signal)
-  } catch {
-    return // it has ended, and its children with it
-  }
-  for (const child of new Set([...children, ...childrenOf(pid)])) signalTree(child, signal)
-}
-
-/** The ids of a process's running children; Postgres has one for each session. */
-export function childrenOf(pid: number): number[] {
-  try {
-    return readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').split(' ').filter(Boolean).map(Number)
-  } catch {
-    return []
   }
 }

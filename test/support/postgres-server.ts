@@ -9,6 +9,7 @@ import { migrate } from '@ringback/core/store/migrate'
 import { startPostgres } from '@ringback/standalone/embedded-postgres'
 import type { EmbeddedPostgres } from '@ringback/standalone/embedded-postgres'
 import { freePort } from './free-port.ts'
+import { signalTree } from './process-tree.ts'
 import { dataFolder } from './servers.ts'
 import { connectAsAdmin, queueFor } from './ringback.ts'
 import type { Database } from './ringback.ts'
@@ -45,7 +46,7 @@ export async function ownPostgres(
   const pid = () => Number(readFileSync(join(folder, 'postgres/postmaster.pid'), 'utf8').split('\n')[0])
 
   async function kill(): Promise<void> {
-    for (const each of family(pid())) signal(each, 'SIGKILL')
+    signalTree(pid(), 'SIGKILL')
     running = undefined
     // A child that ends later may still hold the port.
     for (let open = true; open;) open = await accepts(ownPort)
@@ -61,38 +62,13 @@ export async function ownPostgres(
     async start() {
       running = await startPostgres(options)
     },
-    freeze() {
-      for (const each of family(pid())) signal(each, 'SIGSTOP')
-    },
-    thaw() {
-      for (const each of family(pid())) signal(each, 'SIGCONT')
-    },
+    freeze: () => signalTree(pid(), 'SIGSTOP'),
+    thaw: () => signalTree(pid(), 'SIGCONT'),
     kill,
     async [Symbol.asyncDispose]() {
       if (running !== undefined) await kill()
       await rm(folder, { recursive: true, force: true })
     },
-  }
-}
-
-/** The ids of a process and of those that it has started. */
-function family(pid: number): number[] {
-  const children = readdirSync('/proc').filter((name) => {
-    if (!/^\d+$/.test(name)) return false
-    try {
-      return readFileSync(`/proc/${name}/stat`, 'utf8').split(') ')[1]?.split(' ')[1] === String(pid)
-    } catch {
-      return false // it has ended
-    }
-  })
-  return [pid, ...children.map(Number)]
-}
-
-function signal(pid: number, name: NodeJS.Signals): void {
-  try {
-    process.kill(pid, name)
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error
   }
 }
 
