@@ -5,12 +5,12 @@ import { promisify } from 'node:util'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { createProducer, migrateQueue } from '@ringback/core/queue'
 import { connect } from '@ringback/core/store/connect'
+import { dataFolder } from './support/data-folder.ts'
 import { ensureProgram } from './support/programs.ts'
 import { ownPostgres } from './support/postgres-server.ts'
 import type { PostgresServer } from './support/postgres-server.ts'
 import { runCli } from './support/processes.ts'
 import { eventually, log } from './support/ringback.ts'
-import { dataFolder } from './support/servers.ts'
 import { proxyTo } from './support/tcp-proxy.ts'
 
 // What DATABASE_URL says is so for both drivers: for the one of the tables, and for that of a queue in Postgres.

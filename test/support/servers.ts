@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtemp, rm, statfs } from 'node:fs/promises'
+import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -13,6 +13,7 @@ import { getContainerRuntimeClient } from 'testcontainers'
 import { PostgreSqlContainer } from '@testcontainers/postgresql'
 import { RedisContainer } from '@testcontainers/redis'
 import type { TestProject } from 'vitest/node'
+import { dataFolder } from './data-folder.ts'
 import { freePort } from './free-port.ts'
 import { ensureProgram, REDIS_SETTINGS } from './programs.ts'
 
@@ -101,15 +102,6 @@ async function postgresServer(useContainers: boolean): Promise<Server> {
       await rm(dataDir, { recursive: true })
     },
   }
-}
-
-const ROOM_BYTES = 4 * 1024 ** 3
-
-/** The folder for data: in memory if there is room, because tests make and drop hundreds of databases of 1000 files. */
-export async function dataFolder(): Promise<string> {
-  const memory = '/dev/shm'
-  const { bavail, bsize } = await statfs(memory).catch(() => ({ bavail: 0, bsize: 0 }))
-  return bavail * bsize > ROOM_BYTES ? memory : tmpdir()
 }
 
 async function redisServer(useContainers: boolean): Promise<Server> {
