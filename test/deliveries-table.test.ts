@@ -1,9 +1,9 @@
 import { expect, test } from 'vitest'
-import { log as logAction } from '@ringback/core/handlers'
 import { claimDeliveries, deferDeliveries, recordAttempts, renewLeases } from '../apps/worker/src/deliveries-table.ts'
 import type { EndedAttempt, QueuedDelivery } from '../apps/worker/src/deliveries-table.ts'
-import { configWith, freshDatabase, groupOf, queued, storeOneByOne } from './support/ringback.ts'
+import { freshDatabase, groupOf, queued, storeOneByOne } from './support/ringback.ts'
 import type { Database } from './support/ringback.ts'
+import { handlers } from './support/stored.ts'
 
 // Jobs of the deliveries queue come twice, and late: what they may do then is for the tables alone to say.
 
@@ -12,7 +12,6 @@ const options = { leaseMs: 60_000, isCounted: false, needsRequest: false }
 /** A delivery that waits for its first attempt, as its job has it. */
 async function oneDelivery(database: Database, callbackId = 'a'): Promise<QueuedDelivery> {
   const deliveries: QueuedDelivery[] = []
-  const { handlers } = configWith({ handlers: [{ name: 'all', run: logAction({ message: 'came' }) }] })
   const store = storeOneByOne(database, {
     handlers,
     enqueueDeliveries: async (job) => void deliveries.push(...job.deliveries),

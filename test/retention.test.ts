@@ -1,23 +1,13 @@
 import { expect, test } from 'vitest'
 import type { QueuedCallback } from '@ringback/core/callback'
-import { log as logAction } from '@ringback/core/handlers'
 import { createLogger } from '@ringback/core/log'
 import { connect } from '@ringback/core/store/connect'
 import { createRetention, DEFAULT_RETENTION } from '@ringback/worker/retention'
 import type { Retention } from '@ringback/worker/retention'
 import { runApp, runCli } from './support/processes.ts'
-import {
-  configWith,
-  environmentFor,
-  eventually,
-  freshDatabase,
-  groupOf,
-  idAt,
-  log,
-  queued,
-  storeOneByOne,
-} from './support/ringback.ts'
+import { environmentFor, eventually, freshDatabase, groupOf, idAt, log, queued } from './support/ringback.ts'
 import type { Database } from './support/ringback.ts'
+import { storeInto } from './support/stored.ts'
 
 const DAY_MS = 86_400_000
 
@@ -29,12 +19,8 @@ function daysAgo(days: number): string {
 const queuedAt = (callbackId: string, receivedAt: string) =>
   queued(callbackId, { id: idAt(receivedAt), occurredAt: receivedAt })
 
-/** The worker's processor of store jobs: stores these callbacks as one group, each with one delivery. */
-async function store(database: Database, ...callbacks: QueuedCallback[]): Promise<void> {
-  const { handlers } = configWith({ handlers: [{ name: 'all', run: logAction({ message: 'came' }) }] })
-  const process = storeOneByOne(database, { handlers })
-  await process(groupOf(callbacks))
-}
+/** Stores these callbacks as one group, each with one delivery. */
+const store = (database: Database, ...callbacks: QueuedCallback[]) => storeInto(database)(groupOf(callbacks))
 
 /** Partitions as if each had been made before its week, and not by this test. */
 async function madeInTime({ sql }: Database): Promise<void> {

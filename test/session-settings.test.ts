@@ -33,6 +33,14 @@ test('a backslash in a statement is a backslash, whatever standard_conforming_st
   expect(await inNewSession(database, (sql) => sql`select '\\d' as text`)).toEqual([{ text: '\\d' }])
 })
 
+test('days and months stay apart, whatever DateStyle is', async () => {
+  await using database = await freshDatabase()
+  await setForAll(database, 'DateStyle', 'SQL, DMY')
+  expect(await inNewSession(database, (sql) => sql`select timestamptz '2026-03-04 05:06:07Z' as at`)).toEqual([
+    { at: new Date('2026-03-04T05:06:07Z') },
+  ])
+})
+
 test.each(['repeatable read', 'serializable'])(
   'a statement sees what was committed while it waited for a lock, though transactions are %s',
   async (isolation) => {

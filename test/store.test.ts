@@ -1,42 +1,11 @@
 import { randomUUIDv7 } from 'node:crypto'
-import { describe, expect, test } from 'vitest'
-import type { DeliveriesJob, QueuedCallback, QueuedRefusal } from '@ringback/core/callback'
+import { expect, test } from 'vitest'
+import type { DeliveriesJob } from '@ringback/core/callback'
 import { storeJob } from '@ringback/core/callback'
-import { log as logAction } from '@ringback/core/handlers'
 import { createLogger } from '@ringback/core/log'
-import { connect } from '@ringback/core/store/connect'
-import {
-  configWith,
-  eventually,
-  freshDatabase,
-  groupOf,
-  idAt,
-  queued,
-  storeOneByOne,
-  storeRounds,
-} from './support/ringback.ts'
+import { freshDatabase, groupOf, idAt, queued, storeOneByOne, storeRounds } from './support/ringback.ts'
 import type { Database } from './support/ringback.ts'
-
-const everything = configWith({ handlers: [{ name: 'all', run: logAction({ message: 'came' }) }] }).handlers
-
-/** The worker's processor of store jobs, with one handler for everything. */
-function storeInto(
-  database: Database,
-  { enqueueDeliveries = async () => {} }: { enqueueDeliveries?: () => Promise<void> } = {},
-) {
-  return storeOneByOne(database, { handlers: everything, enqueueDeliveries })
-}
-
-const counts = async ({ sql }: Database) => {
-  const [row] = await sql`
-    select
-      (select count(*)::integer from events) as events,
-      (select coalesce(sum(duplicates), 0)::integer from events) as duplicates,
-      (select count(*)::integer from duplicates) as repetitions,
-      (select count(*)::integer from deliveries) as deliveries,
-      (select count(*)::integer from quarantine) as quarantined`
-  return row
-}
+import { bytes, counts, handlers, refusal, storeInto } from './support/stored.ts'
 
 test('a group that comes again changes nothing, however it comes again', async () => {
   await using database = await freshDatabase()
@@ -54,7 +23,7 @@ test('groups of one round are stored as if each had come alone, in one transacti
   await using database = await freshDatabase()
   const handedOver: DeliveriesJob[] = []
   const store = storeRounds(database, {
-    handlers: everything,
+    handlers,
     enqueueDeliveries: async (job) => void handedOver.push(job),
   })
   const groups = [
@@ -75,7 +44,7 @@ test('groups of one round are stored as if each had come alone, in one transacti
 
 test('a round in which one group was stored before, one is poisoned and one cannot be read stores all the others', async () => {
   await using database = await freshDatabase()
-  const store = storeRounds(database, { handlers: everything })
+  const store = storeRounds(database, { handlers })
   const before = groupOf([queued('before')])
   await Promise.all(store([before]))
   const unreadable = { id: `group-${randomUUIDv7()}`, data: { version: '2' } }
@@ -215,19 +184,23 @@ test('beside what can never be stored a nonce still counts once, and so does wha
   expect(await database.sql`select count from quarantine_dropped`).toEqual([{ count: 7 }])
 })
 
+/** From now on rows of a table for which `isLocked` holds cannot be inserted, as if somebody had locked them. */
+const lock = ({ sql }: Database, table: string, isLocked: string) =>
+  sql.unsafe(`
+    create function locked() returns trigger language plpgsql as $$
+    begin
+      if ${isLocked} then raise exception 'locked' using errcode = 'lock_not_available'; end if;
+      return new;
+    end $$;
+    create trigger locked before insert on ${table} for each row execute function locked()`)
+
 test.each([
   ['event_names', "new.source = 'locked'"],
   ['quarantine', "new.url = '/kept'"],
 ])('beside what can never be stored, what is only locked (%s) waits, and is not put aside', async (table, isLocked) => {
   await using database = await freshDatabase()
   const store = storeInto(database)
-  await database.sql.unsafe(`
-      create function locked() returns trigger language plpgsql as $$
-      begin
-        if ${isLocked} then raise exception 'locked' using errcode = 'lock_not_available'; end if;
-        return new;
-      end $$;
-      create trigger locked before insert on ${table} for each row execute function locked()`)
+  await lock(database, table, isLocked)
   const poison = queued('poison', { occurredAt: '2026-99-99T00:00:00Z' })
   const group = groupOf([poison, queued('a', { source: 'locked' })], [{ ...refusal(), source: 'locked', url: '/kept' }])
   await expect(store(group)).rejects.toThrow('cannot be stored at this moment')
@@ -241,13 +214,7 @@ test.each([
 test('what is locked again and again, while others are stored, is never put aside', async () => {
   await using database = await freshDatabase()
   const store = storeInto(database)
-  await database.sql.unsafe(`
-    create function locked() returns trigger language plpgsql as $$
-    begin
-      if new.callback_id = 'locked' then raise exception 'locked' using errcode = 'lock_not_available'; end if;
-      return new;
-    end $$;
-    create trigger locked before insert on event_names for each row execute function locked()`)
+  await lock(database, 'event_names', "new.callback_id = 'locked'")
   const group = groupOf([queued('locked')])
   // More often than a group that is to blame for it may fail.
   for (let time = 0; time < 7; time++) {
@@ -323,230 +290,6 @@ test('events are stored also while their deliveries cannot be enqueued', async (
   ])
 })
 
-const bytes = (text: string) => Buffer.from(JSON.stringify(text)).toString('base64')
-
-test('a nonce that comes again with the same bytes is a repetition, with others a forgery', async () => {
-  await using database = await freshDatabase()
-  const store = storeInto(database)
-  const first = queued('x', { nonces: ['n1'], raw: bytes('first') })
-  const forgery = queued('y', { nonces: ['n1'], raw: bytes('forged') })
-  await store(groupOf([first]))
-  await store(
-    groupOf([
-      forgery,
-      queued('z', { nonces: ['n2', 'n3'] }),
-      queued('w', { nonces: ['n4', 'n3'] }),
-      queued('x', { nonces: ['n1'], raw: bytes('first') }),
-    ]),
-  )
-  await store(groupOf([queued('other', { nonces: ['n1'], source: 'other' })]))
-  expect(await counts(database)).toEqual({ events: 3, duplicates: 1, repetitions: 1, deliveries: 3, quarantined: 2 })
-  expect(
-    await database.sql`select id, reason, scope, callback_id, body from quarantine where callback_id = 'y'`,
-  ).toEqual([
-    { id: forgery.id, reason: 'nonce_reused', scope: 'callback', callback_id: 'y', body: Buffer.from('"forged"') },
-  ])
-})
-
-test('what is refused for its nonce keeps its request, by which an operator judges it', async () => {
-  await using database = await freshDatabase()
-  const request = { method: 'PUT', url: '/callbacks/voximplant?a=1', headers: { 'user-agent': 'somebody' } }
-  const forgery = queued('y', { nonces: ['n1'], raw: bytes('forged'), ...request })
-  await storeInto(database)(groupOf([queued('x', { nonces: ['n1'], raw: bytes('first') }), forgery]))
-  expect(await database.sql`select method, url, headers from quarantine`).toEqual([request])
-})
-
-describe('the same bytes with the same nonce are a repetition', () => {
-  /** Only its bytes name it: its name says in which ten minutes it came. */
-  const byBytes = (minutes: number, nonces: string[], fields: Partial<QueuedCallback> = {}) => {
-    const at = Date.parse('2026-01-01T00:00:00Z') + minutes * 60_000
-    const window = Math.floor(minutes / 10)
-    return queued(`body:h:${window}`, {
-      id: idAt(new Date(at).toISOString()),
-      previousName: { callbackId: `body:h:${window - 1}`, windowSeconds: 600 },
-      raw: bytes('the same'),
-      nonces,
-      ...fields,
-    })
-  }
-  const events = ({ sql }: Database) => sql`select account_id, callback_id, duplicates from events order by received_at`
-
-  test.each([
-    ['an hour later', [byBytes(0, ['n1']), byBytes(60, ['n1'])]],
-    ['with one nonce of several', [byBytes(0, ['n1', 'n2']), byBytes(60, ['n2'])]],
-    [
-      'by another account, whose secret made the other of its signatures',
-      [byBytes(0, ['n1']), byBytes(60, ['n1'], { accountId: '2' })],
-    ],
-    [
-      'by way of a nonce that came with a repetition',
-      [byBytes(0, ['n1']), byBytes(60, ['n1', 'n2']), byBytes(120, ['n2'])],
-    ],
-    ['of what was a repetition by its bytes alone', [byBytes(9, ['n1']), byBytes(11, ['n2']), byBytes(60, ['n2'])]],
-    [
-      'though named by fields that the provider file reads now',
-      [queued('old', { raw: bytes('the same'), nonces: ['n1'] }), byBytes(60, ['n1'])],
-    ],
-  ])('%s', async (_name, callbacks) => {
-    const first = { account_id: '1', callback_id: callbacks[0]!.callbackId, duplicates: callbacks.length - 1 }
-    await using apart = await freshDatabase()
-    for (const callback of callbacks) await storeInto(apart)(groupOf([callback]))
-    expect(await events(apart)).toEqual([first])
-    expect(await counts(apart)).toMatchObject({ repetitions: callbacks.length - 1, deliveries: 1, quarantined: 0 })
-    await using together = await freshDatabase()
-    await storeInto(together)(groupOf(callbacks))
-    expect(await events(together)).toEqual([first])
-  })
-
-  test('though the partition of the first is gone', async () => {
-    await using database = await freshDatabase()
-    const store = storeInto(database)
-    await store(groupOf([byBytes(0, ['n1'])]))
-    await database.sql`delete from events`
-    await store(groupOf([byBytes(60, ['n1'])]))
-    expect(await events(database)).toEqual([])
-    expect(await database.sql`select callback_id from event_names`).toEqual([{ callback_id: 'body:h:0' }])
-  })
-
-  test('and with a nonce of its own, later, another event', async () => {
-    await using database = await freshDatabase()
-    await storeInto(database)(groupOf([byBytes(0, ['n1']), byBytes(60, ['n2']), byBytes(120, ['n1'])]))
-    expect(await events(database)).toMatchObject([{ duplicates: 1 }, { callback_id: 'body:h:6', duplicates: 0 }])
-  })
-
-  test('stored by many workers at the same moment, too', async () => {
-    await using database = await freshDatabase()
-    const copies = Array.from({ length: 20 }, (_, index) => byBytes(index * 20, ['n1']))
-    await Promise.all(copies.map((copy) => storeInto(database)(groupOf([copy]))))
-    expect(await counts(database)).toMatchObject({ events: 1, duplicates: 19, quarantined: 0 })
-  })
-})
-
-test('of two callbacks with one nonce in one group the first is taken', async () => {
-  await using database = await freshDatabase()
-  const store = storeInto(database)
-  await store(
-    groupOf(
-      ['x', 'y'].map((id) => queued(id, { nonces: ['n1'], raw: bytes(id) })),
-      [refusal()],
-    ),
-  )
-  expect(await database.sql`select callback_id from events`).toEqual([{ callback_id: 'x' }])
-  expect(await database.sql`select reason from quarantine order by reason`).toEqual([
-    { reason: 'hash_mismatch' },
-    { reason: 'nonce_reused' },
-  ])
-})
-
-test('one nonce with different bytes, stored at the same moment by many workers, lets one of them in', async () => {
-  await using database = await freshDatabase()
-  const store = storeInto(database)
-  const groups = Array.from({ length: 20 }, (_, index) =>
-    groupOf([queued(`c${index}`, { nonces: ['n1'], raw: bytes(`body ${index}`) })]),
-  )
-  await Promise.all(groups.map((group) => store(group)))
-  expect(await counts(database)).toMatchObject({ events: 1, quarantined: 19 })
-})
-
-test('what only its bytes name keeps its name over the edge of a window, and no longer', async () => {
-  await using database = await freshDatabase()
-  const store = storeInto(database)
-  const at = (time: string, window: number) =>
-    queued(`body:h:${window}`, {
-      id: idAt(time),
-      previousName: { callbackId: `body:h:${window - 1}`, windowSeconds: 600 },
-    })
-  await store(groupOf([at('2026-01-01T00:09:59Z', 1)]))
-  await store(groupOf([at('2026-01-01T00:10:01Z', 2)]))
-  await store(groupOf([at('2026-01-01T00:20:02Z', 3)]))
-  expect(await database.sql`select callback_id, duplicates from events order by received_at`).toEqual([
-    { callback_id: 'body:h:1', duplicates: 1 },
-    { callback_id: 'body:h:3', duplicates: 0 },
-  ])
-})
-
-test.each([
-  ['in their order', false],
-  ['in the other order', true],
-])('it does so too where both copies are stored together, %s', async (_name, isReversed) => {
-  await using database = await freshDatabase()
-  const copy = (time: string, window: number, accountId = '1') =>
-    queued(`body:h:${window}`, {
-      id: idAt(time),
-      accountId,
-      previousName: { callbackId: `body:h:${window - 1}`, windowSeconds: 600 },
-    })
-  const group = [
-    copy('2026-01-01T00:09:59Z', 1),
-    copy('2026-01-01T00:10:01Z', 2, 'another'),
-    copy('2026-01-01T00:10:01Z', 2),
-  ]
-  await storeInto(database)(groupOf(isReversed ? group.toReversed() : group))
-  expect(await database.sql`select account_id, callback_id, duplicates from events order by account_id`).toEqual([
-    { account_id: '1', callback_id: 'body:h:1', duplicates: 1 },
-    { account_id: 'another', callback_id: 'body:h:2', duplicates: 0 },
-  ])
-})
-
-test.each([
-  ['the earlier', [1, 2]],
-  ['the later', [2, 1]],
-])('it does so too where both are stored at the same moment, %s one first', async (_name, [first, second]) => {
-  await using database = await freshDatabase()
-  const { sql } = database
-  const copy = (window: number) =>
-    queued(`body:h:${window}`, {
-      id: idAt(window === 1 ? '2025-01-06T00:09:59Z' : '2025-01-06T00:10:01Z'),
-      previousName: { callbackId: `body:h:${window - 1}`, windowSeconds: 600 },
-    })
-  await sql`select ensure_partitions('2025-01-06', '2025-01-06')`
-  const { storing } = await sql.begin(async (transaction) => {
-    await transaction`select store_callbacks(${JSON.stringify([copy(first!)])}, '[]', '[]', '[]', true)`
-    const storing = storeInto(database)(groupOf([copy(second!)]))
-    await eventually(async () =>
-      expect(
-        await sql`
-          select from pg_locks join pg_database on pg_database.oid = database
-          where locktype = 'advisory' and not granted and datname = current_database()`,
-      ).toHaveLength(1),
-    )
-    return { storing }
-  })
-  await storing
-  expect(await sql`select callback_id, duplicates from events`).toEqual([
-    { callback_id: `body:h:${first}`, duplicates: 1 },
-  ])
-})
-
-test.each(['in groups of their own', 'in one group'])(
-  'what only its bytes name is another where the time of a window has passed, or its source is another (%s)',
-  async (way) => {
-    await using database = await freshDatabase()
-    const store = storeInto(database)
-    const copy = (time: string, window: number, source: string) =>
-      queued(`body:h:${window}`, {
-        id: idAt(time),
-        source,
-        previousName: { callbackId: `body:h:${window - 1}`, windowSeconds: 600 },
-      })
-    const copies = [
-      copy('2026-01-01T00:00:05Z', 1, 'a'),
-      // In the next window, but more than its length later.
-      copy('2026-01-01T00:10:10Z', 2, 'a'),
-      copy('2026-01-01T00:09:59Z', 1, 'b'),
-      copy('2026-01-01T00:10:01Z', 2, 'c'),
-    ]
-    if (way === 'in one group') await store(groupOf(copies))
-    else for (const each of copies) await store(groupOf([each]))
-    expect(await database.sql`select source, callback_id, duplicates from events order by source, id`).toEqual([
-      { source: 'a', callback_id: 'body:h:1', duplicates: 0 },
-      { source: 'a', callback_id: 'body:h:2', duplicates: 0 },
-      { source: 'b', callback_id: 'body:h:1', duplicates: 0 },
-      { source: 'c', callback_id: 'body:h:2', duplicates: 0 },
-    ])
-  },
-)
-
 test('a repetition whose fields are in another order has not changed, and of one that has the bytes are kept', async () => {
   await using database = await freshDatabase()
   const store = storeInto(database)
@@ -600,19 +343,6 @@ test('which secret verified an event, and why shadow mode would have refused it,
   ])
 })
 
-function refusal(): QueuedRefusal {
-  return {
-    id: randomUUIDv7(),
-    source: 'voximplant',
-    reason: 'hash_mismatch',
-    scope: 'callback',
-    method: 'POST',
-    url: '/',
-    headers: {},
-    body: '',
-  }
-}
-
 test('a group that has taken more than one worker with it is named, one of a worker that was killed is not', async () => {
   await using database = await freshDatabase()
   const lines: string[] = []
@@ -624,13 +354,4 @@ test('a group that has taken more than one worker with it is named, one of a wor
     { msg: 'group.stalled', groupId: groups[2]!.id.replace('group-', ''), times: 2 },
   ])
   expect(await counts(database)).toMatchObject({ events: 3 })
-})
-
-test('days and months stay apart where the database writes dates in another style', async () => {
-  await using database = await freshDatabase()
-  const [{ name }] = await database.sql<[{ name: string }]>`select current_database() as name`
-  await database.sql`alter database ${database.sql(name)} set DateStyle = 'SQL, DMY'`
-  const sql = connect(database.url, { max: 1, applicationName: 'ringback tests' })
-  expect(await sql`select timestamptz '2026-03-04 05:06:07Z' as at`).toEqual([{ at: new Date('2026-03-04T05:06:07Z') }])
-  await sql.end()
 })
