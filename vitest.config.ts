@@ -5,6 +5,7 @@ const ONLY_REDIS = ['test/redis-*.test.ts']
 
 /** About what is in Postgres or goes over HTTP, wherever the queue is: once is enough. */
 const WITHOUT_QUEUE = [
+  'calls',
   'connections',
   'database-url',
   'deliveries-cli',
@@ -15,9 +16,12 @@ const WITHOUT_QUEUE = [
   'export',
   'follow',
   'migrations',
+  'names',
+  'quiet-sources',
   'run-deliveries',
   'session-settings',
   'sql-book',
+  'store',
   'unsafe-settings',
 ].map((name) => `test/${name}.test.ts`)
 

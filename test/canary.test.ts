@@ -1,23 +1,17 @@
 import { randomUUIDv7 } from 'node:crypto'
-import { Redis } from 'ioredis'
 import { describe, expect, test } from 'vitest'
 import { storeJob } from '@ringback/core/callback'
 import type { GroupPart, QueuedCanary } from '@ringback/core/callback'
-import type { ConfigDefinition } from '@ringback/core/config'
 import { createRegistry } from '@ringback/core/metrics'
-import { createProducer } from '@ringback/core/queue'
-import { createEvaluateAlerts } from '@ringback/worker/evaluate-alerts'
 import { DEFAULT_RETENTION } from '@ringback/worker/retention'
 import { addCanaryAge } from '../apps/worker/src/canary.ts'
 import { beat } from '../apps/worker/src/heartbeat.ts'
 import { prune } from '../apps/worker/src/prune.ts'
-import { createDetectLosses } from '../apps/worker/src/queue-losses.ts'
+import { openAlerts } from './support/alerts.ts'
 import {
   aCallback,
-  configWith,
   eventually,
   freshDatabase,
-  log,
   postCallbacks,
   queued,
   startIngest,
@@ -225,111 +219,7 @@ test('the age on /metrics is that of the newest canary of all ingests that have 
   expect(Math.round(Number(age) / 100)).toBe(10)
 })
 
-test('what is found of lost data is remembered once, when Postgres takes it; another shard is none, another server is', async () => {
-  await using database = await freshDatabase()
-  const { sql } = database
-  const server = { loss: undefined as string | undefined, identity: 'a' }
-  const producer = { detectLoss: async () => server.loss, identity: async () => server.identity }
-  const detect = createDetectLosses({ sql, producers: [producer, producer], worker: 'w', log })
-  const losses = async () => {
-    const rows = await sql<
-      { text: string }[]
-    >`select left(description, 24) as text from queue_losses order by detected_at`
-    return rows.map(({ text }) => text)
-  }
-  await detect()
-  server.identity = 'a,b'
-  await detect()
-  expect(await losses()).toEqual([])
-  await sql`update queue_identities set last_seen_at = now() - interval '2 minutes'`
-  await detect()
-  expect(await sql`select from queue_identities where last_seen_at > now() - interval '1 minute'`).toHaveLength(2)
-  const whileNoneIsTaken = async (change: () => void) => {
-    await sql`alter table queue_losses rename to elsewhere`
-    change()
-    await expect(detect()).rejects.toThrow('queue_losses')
-    await sql`alter table elsewhere rename to queue_losses`
-  }
-  await whileNoneIsTaken(() => (server.identity = 'a,c'))
-  await detect()
-  await detect()
-  expect(await losses()).toEqual(['the queue is not the one'])
-
-  await whileNoneIsTaken(() => (server.loss = 'it has lost 3 writes'))
-  server.loss = undefined
-  await detect()
-  await detect()
-  expect(await losses()).toEqual(['the queue is not the one', 'it has lost 3 writes'])
-})
-
-test('lost data of the queue are noticed by their server, told of once, and remembered', async () => {
-  await using database = await freshDatabase()
-  const { sql } = database
-  await using _worker = await startWorker(database, { monitoringIntervalMs: 50 })
-  const losses = async () =>
-    (await sql<{ description: string }[]>`select description from queue_losses order by detected_at`).map(
-      ({ description }) => description,
-    )
-  const known = () => eventually(async () => expect(await sql`select from queue_identities`).toHaveLength(1))
-  await known()
-  expect(await losses()).toEqual([])
-
-  // Another server was here before.
-  await sql`update queue_identities set identity = 'another'`
-  await eventually(async () =>
-    expect(await losses()).toEqual([expect.stringContaining('is not the one that was here')]),
-  )
-  await eventually(async () => expect(await sql`select from queue_identities`).toHaveLength(2))
-  await sql`delete from queue_losses`
-
-  await forgetWrites(database)
-  await eventually(async () => expect((await losses()).join()).toMatch(/writes that it had acknowledged are gone/))
-  await eventually(async () =>
-    expect(await sql`select from alerts where kind = 'queue_data_lost' and state = 'open'`).toHaveLength(1),
-  )
-})
-
-test('in Postgres the count of a process is kept while it asks, and for a day after', async () => {
-  await using database = await freshDatabase()
-  const { sql } = database
-  await sql`
-    insert into bullmq.ringback_producers (process, count, seen_at)
-    values (uuidv7(), 10, now() - interval '25 hours'), (uuidv7(), 20, now() - interval '23 hours')`
-  const producer = createProducer({ kind: 'postgres', url: database.url }, 'store', { timeoutMs: 2000, log })
-  const counts = async () => {
-    const rows = await sql<{ n: number }[]>`
-      select count::integer as n from bullmq.ringback_producers where seen_at > now() - interval '1 day' order by 1`
-    return rows.map(({ n }) => n)
-  }
-  expect(await producer.detectLoss()).toBeUndefined()
-  expect(await sql`select from bullmq.ringback_producers`).toHaveLength(2)
-  expect(await counts()).toEqual([1, 20])
-  await sql`update bullmq.ringback_producers set seen_at = now() - interval '25 hours'`
-  expect(await producer.detectLoss()).toBeUndefined()
-  expect(await counts()).toEqual([2])
-  await producer.close()
-})
-
-/** Sets the queue's server back, as a failover to a replica that lagged would. */
-async function forgetWrites({ sql, queue }: Database): Promise<void> {
-  if (queue.kind === 'postgres') {
-    await sql`update bullmq.ringback_producers set count = 0`
-    return
-  }
-  const redis = new Redis(queue.url)
-  const keys = await redis.keys(`${queue.prefix.replaceAll(/[{}]/g, '?')}*`)
-  const identity = keys.find((key) => key.endsWith(':identity'))
-  await redis.del(...keys.filter((key) => key !== identity))
-  redis.disconnect()
-}
-
 describe('the alert', () => {
-  async function alerts(database: Database, definition: Partial<ConfigDefinition> = {}): Promise<string[]> {
-    const config = configWith(definition)
-    await createEvaluateAlerts({ sql: database.sql, config, queueAgeMs: async () => 0, log })()
-    const rows = await database.sql<{ key: string }[]>`select key from alerts where state = 'open' order by key`
-    return rows.map(({ key }) => key)
-  }
   interface Row {
     /** When its last canary was sent, and arrived. */
     secondsAgo: number
@@ -353,22 +243,22 @@ describe('the alert', () => {
 
   test('of late canaries comes after canarySeconds and goes with the next canary', async () => {
     await using database = await freshDatabase()
-    expect(await alerts(database)).toEqual([]) // nothing was ever heard
+    expect(await openAlerts(database)).toEqual([]) // nothing was ever heard
     await knows(database, { a: { secondsAgo: 50 } })
-    expect(await alerts(database)).toEqual([])
-    expect(await alerts(database, { alerts: { canarySeconds: 40 } })).toEqual(['canary_late:'])
+    expect(await openAlerts(database)).toEqual([])
+    expect(await openAlerts(database, { alerts: { canarySeconds: 40 } })).toEqual(['canary_late:'])
     await knows(database, { a: { secondsAgo: 70 }, b: { secondsAgo: 80 } })
-    expect(await alerts(database)).toEqual(['canary_late:'])
+    expect(await openAlerts(database)).toEqual(['canary_late:'])
     await knows(database, { a: { secondsAgo: 3 }, b: { secondsAgo: 4 } })
-    expect(await alerts(database)).toEqual([])
+    expect(await openAlerts(database)).toEqual([])
   })
 
   test('of one ingest among several names it, for an hour', async () => {
     await using database = await freshDatabase()
     await knows(database, { a: { secondsAgo: 3 }, b: { secondsAgo: 100 } })
-    expect(await alerts(database)).toEqual(['canary_late:b'])
+    expect(await openAlerts(database)).toEqual(['canary_late:b'])
     await knows(database, { a: { secondsAgo: 3 }, b: { secondsAgo: 3601 } })
-    expect(await alerts(database)).toEqual([])
+    expect(await openAlerts(database)).toEqual([])
   })
 
   test.each<[string, Record<string, Row>]>([
@@ -382,7 +272,7 @@ describe('the alert', () => {
   ])('is not raised for %s', async (_which, ingests) => {
     await using database = await freshDatabase()
     await knows(database, ingests)
-    expect(await alerts(database)).toEqual([])
+    expect(await openAlerts(database)).toEqual([])
   })
 
   test('is not raised for one that was killed and started again, whatever the clock of its machine was then', async () => {
@@ -392,28 +282,28 @@ describe('the alert', () => {
     await knows(database, { 'a:1': { secondsAgo: 600, host: 'a' } })
     await store(group(successor({ startedAt: 0, sentAt: 10_000 }))) // in 1970
     await store(group(successor({ startedAt: Date.now() - 590_000 })))
-    expect(await alerts(database)).toEqual([])
+    expect(await openAlerts(database)).toEqual([])
     await database.sql`update ingests set canary_sent_at = now() + interval '1 day' where name = 'a:1'`
-    expect(await alerts(database)).toEqual([])
+    expect(await openAlerts(database)).toEqual([])
   })
 
   test('of a killed ingest stays while only others on its host go on', async () => {
     await using database = await freshDatabase()
     await knows(database, { 'a:1': { secondsAgo: 600, host: 'a' }, 'a:2': { secondsAgo: 3, host: 'a' } })
-    expect(await alerts(database)).toEqual(['canary_late:a:1'])
+    expect(await openAlerts(database)).toEqual(['canary_late:a:1'])
   })
 
   test('of a spool in use names the ingest, also one that has ended, until another on its host has taken it up', async () => {
     await using database = await freshDatabase()
     await knows(database, { a: { secondsAgo: 1, groups: 0 }, b: { secondsAgo: 1, groups: 5 } })
-    expect(await alerts(database)).toEqual(['spool_in_use:b'])
+    expect(await openAlerts(database)).toEqual(['spool_in_use:b'])
     await knows(database, { 'b:1': { secondsAgo: 600, groups: 5, hasLeft: true, host: 'b' } })
-    expect(await alerts(database)).toEqual(['spool_in_use:b:1'])
+    expect(await openAlerts(database)).toEqual(['spool_in_use:b:1'])
     await knows(database, {
       'b:1': { secondsAgo: 600, groups: 5, hasLeft: true, host: 'b' },
       'b:2': { secondsAgo: 1, groups: 0, host: 'b' },
     })
-    expect(await alerts(database)).toEqual([])
+    expect(await openAlerts(database)).toEqual([])
   })
 
   test('of a spool in use is not taken back by another ingest on its host while its own goes on, and is by a day', async () => {
@@ -422,9 +312,9 @@ describe('the alert', () => {
       'b:1': { secondsAgo: 10, groups: 5, host: 'b' },
       'b:2': { secondsAgo: 1, groups: 0, host: 'b' },
     })
-    expect(await alerts(database)).toEqual(['spool_in_use:b:1'])
+    expect(await openAlerts(database)).toEqual(['spool_in_use:b:1'])
     await knows(database, { 'b:1': { secondsAgo: 86_401, groups: 5, hasLeft: true } })
-    expect(await alerts(database)).toEqual([])
+    expect(await openAlerts(database)).toEqual([])
   })
 
   test('of a spool in use stays, though others go on, where their disks are not its own', async () => {
@@ -433,28 +323,6 @@ describe('the alert', () => {
       'a:1': { secondsAgo: 1, groups: 0 },
       'b:1': { secondsAgo: 600, groups: 5, hasLeft: true },
     })
-    expect(await alerts(database)).toEqual(['spool_in_use:b:1'])
-  })
-
-  test('of lost data tells of the newest loss, and counts all', async () => {
-    await using database = await freshDatabase()
-    await database.sql`
-      insert into queue_losses
-      values (now() - interval '2 minutes', 'w', 'first'), (now(), 'w', 'last'), (now() - interval '1 minute', 'w', 'second')`
-    await alerts(database)
-    expect(await database.sql`select occurrences::integer as n, split_part(text, ': ', 2) as loss from alerts`).toEqual(
-      [{ n: 3, loss: 'last' }],
-    )
-  })
-
-  test('of lost data is open for an hour, even if the clock of ingest is ahead', async () => {
-    await using database = await freshDatabase()
-    await storeOneByOne(database)(group(aCanary({ sentAt: Date.now() + 86_400_000, lost: 'the server lost 3 writes' })))
-    expect(await database.sql`select from queue_losses where detected_at > now()`).toHaveLength(0)
-    expect(await alerts(database)).toEqual(['queue_data_lost:'])
-    const [row] = await database.sql<{ text: string }[]>`select text from alerts where kind = 'queue_data_lost'`
-    expect(row!.text).toContain('the server lost 3 writes')
-    await database.sql`update queue_losses set detected_at = now() - interval '61 minutes'`
-    expect(await alerts(database)).toEqual([])
+    expect(await openAlerts(database)).toEqual(['spool_in_use:b:1'])
   })
 })
