@@ -1,9 +1,10 @@
 import { readFile } from 'node:fs/promises'
 import postgres from 'postgres'
+import { median } from '../statistics.ts'
 
 export interface QueryTime {
   what: string
-  /** The median of all runs but the first, in milliseconds; undefined if the query took longer than the limit. */
+  /** The median of the runs after the first, in milliseconds; undefined if the query took longer than the limit. */
   ms: number | undefined
   /** The time of the first run, which may read from the disk. */
   firstMs: number | undefined
@@ -13,7 +14,7 @@ export interface QueryTime {
 }
 
 export const LIMIT_SECONDS = 60
-const RUNS = 4
+export const RUNS = 3
 
 /**
  * Measures the queries of the commands and of the worker, planned as on their connections, and then each query in
@@ -143,7 +144,7 @@ async function timeOf(sql: postgres.Sql, { what, text }: Query): Promise<QueryTi
       rows = (await sql.unsafe(text)).length
       times.push(performance.now() - startedAt)
     }
-    return { what, ms: times.toSorted((a, b) => a - b)[RUNS >> 1], firstMs, rows, scans: scansOf(plan) }
+    return { what, ms: median(times), firstMs, rows, scans: scansOf(plan) }
   } catch (error) {
     const { code, message } = error as { code?: string; message: string }
     const why = code === '57014' ? `longer than ${LIMIT_SECONDS} s` : message
