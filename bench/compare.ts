@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs'
 import { join, resolve } from 'node:path'
+import { cpuTimeUs } from '../test/support/cpu-time.ts'
 import { writeBodies } from './callbacks.ts'
-import { cpuTimeUs } from './cpu-time.ts'
 import { ringback, startDesign } from './designs.ts'
 import type { Design, RunningDesign } from './designs.ts'
 import { sendLoad } from './load.ts'

@@ -5,10 +5,10 @@ import { connect } from '@ringback/core/store/connect'
 import { migrate } from '@ringback/core/store/migrate'
 import { runMigrations } from 'graphile-worker'
 import postgres from 'postgres'
+import { freePort } from '../test/support/free-port.ts'
 import { credentialVariables } from './callbacks.ts'
 import { startProgram, untilReady } from './program.ts'
 import type { Program } from './program.ts'
-import { freePort } from './servers.ts'
 import type { Servers } from './servers.ts'
 
 /**

@@ -6,8 +6,8 @@ import { groupOf, queuedCallback, storeJob } from '@ringback/core/callback'
 import type { GroupPart } from '@ringback/core/callback'
 import { loadConfig } from '@ringback/core/config'
 import { connect } from '@ringback/core/store/connect'
+import { cpuTimeOfGroupUs } from '../test/support/cpu-time.ts'
 import { callbackBody } from './callbacks.ts'
-import { cpuTimeOfGroupUs } from './cpu-time.ts'
 
 // Measures the least that one stage of Ringback can cost: nothing but that stage, in a process of its own.
 // `node floor-stage.ts xadd|dequeue|store <pid of the stage's server>` prints the microseconds of CPU for each event, of

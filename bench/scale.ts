@@ -7,6 +7,7 @@ import { connect, LONG_WORK_MS } from '@ringback/core/store/connect'
 import type { Sql } from '@ringback/core/store/connect'
 import { migrate } from '@ringback/core/store/migrate'
 import { startPostgres } from '@ringback/standalone/embedded-postgres'
+import { freePort } from '../test/support/free-port.ts'
 import { runBench } from './run-bench.ts'
 import { generate, preparePartitions } from './scale/generate.ts'
 import { measureInserts } from './scale/measure-inserts.ts'
@@ -14,7 +15,6 @@ import type { InsertRatio } from './scale/measure-inserts.ts'
 import { measureQueries } from './scale/measure-queries.ts'
 import { measureSizes } from './scale/measure-sizes.ts'
 import { insertRow, page } from './scale/page.ts'
-import { freePort } from './servers.ts'
 
 // Measures the store with millions of events. They are made in Postgres, in the product's own tables, with all indexes.
 // Storing is measured by store_groups, as the worker calls it, in turns with an empty database on the same server.

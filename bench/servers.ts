@@ -1,12 +1,12 @@
 import { chmodSync, mkdtempSync, readFileSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
-import { createServer } from 'node:net'
-import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { startPostgres } from '@ringback/standalone/embedded-postgres'
 import { Redis } from 'ioredis'
 import postgres from 'postgres'
+import { freePort } from '../test/support/free-port.ts'
+import { REDIS_SETTINGS } from '../test/support/programs.ts'
 import { buildFsyncDelay } from './fsync-delay.ts'
 import { startProgram, untilReady } from './program.ts'
 import type { Program } from './program.ts'
@@ -77,11 +77,7 @@ async function startRedis(resources: AsyncDisposableStack, dir: string, environm
   const port = await freePort()
   const program = startProgram(resources, {
     command: 'redis-server',
-    // oxfmt-ignore
-    args: [
-      '--port', String(port), '--bind', '127.0.0.1', '--dir', dir, '--save', '',
-      '--appendonly', 'yes', '--appendfsync', 'always', '--maxmemory-policy', 'noeviction',
-    ],
+    args: ['--port', String(port), '--bind', '127.0.0.1', '--dir', dir, ...REDIS_SETTINGS],
     environment: { ...process.env, ...environment },
     logFile: join(dir, 'redis.log'),
   })
@@ -120,16 +116,4 @@ async function startDatabase(resources: AsyncDisposableStack, dir: string, envir
 async function fillWal(sql: postgres.Sql): Promise<void> {
   await sql`select pg_logical_emit_message(false, 'bench', repeat('x', 1000000)) from generate_series(1, 1200)`
   await sql`checkpoint`
-}
-
-/** A port that nothing listens on at the moment. */
-export function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer()
-    server.once('error', reject)
-    server.listen(0, '127.0.0.1', () => {
-      const { port } = server.address() as AddressInfo
-      server.close(() => resolve(port))
-    })
-  })
 }

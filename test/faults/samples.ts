@@ -48,17 +48,6 @@ export function createSampler({ processes, opsPorts, databaseUrl, redisUrl }: St
   }
 }
 
-/** Seconds of CPU that a process and its children have used, including children that have ended. */
-export function cpuSeconds(pid: number): number {
-  return sum(treeOf(pid), (member) => {
-    const stat = readFileSync(`/proc/${member}/stat`, 'utf8')
-    // The name in parentheses may hold anything, so fields are counted from its end.
-    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
-    const ticks = (member === pid ? fields.slice(11, 15) : fields.slice(11, 13)).map(Number)
-    return ticks.reduce((total, tick) => total + tick, 0) / 100
-  })
-}
-
 function treeOf(pid: number): number[] {
   return [pid, ...childrenOf(pid).flatMap(treeOf)]
 }

@@ -1,11 +1,12 @@
 import { parseArgs } from 'node:util'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { cpuTimeOfGroupUs } from '../support/cpu-time.ts'
 import { judgeGrowth } from './growth.ts'
 import { startLoad } from './load.ts'
 import { wholeNumber } from './options.ts'
 import { createRandom } from './random.ts'
 import { runCommand } from './run-command.ts'
-import { cpuSeconds, createSampler } from './samples.ts'
+import { createSampler } from './samples.ts'
 import type { Sample, Sampler } from './samples.ts'
 import { prepareCluster } from './servers.ts'
 import { startStand } from './stand.ts'
@@ -75,13 +76,13 @@ function printGrowth(samples: Sample[]): boolean {
 /** Prints what goes on when idle. Resolves to whether that is next to nothing. */
 async function printIdle({ processes }: Stand, sampler: Sampler): Promise<boolean> {
   const names: ProcessName[] = ['ingest', 'worker', 'redis', 'postgres']
-  const cpu = () => names.map((name) => cpuSeconds(processes[name].pid()!))
+  const cpu = () => names.map((name) => cpuTimeOfGroupUs(processes[name].pid()!))
   const before = { commands: await sampler.redisCommands(), cpu: cpu() }
   await sleep(IDLE_MS)
   const after = { commands: await sampler.redisCommands(), cpu: cpu() }
 
   const commands = ((after.commands - before.commands) * 1000) / IDLE_MS
-  const shares = names.map((_, index) => ((after.cpu[index]! - before.cpu[index]!) * 1000) / IDLE_MS)
+  const shares = names.map((_, index) => (after.cpu[index]! - before.cpu[index]!) / 1000 / IDLE_MS)
   console.log(`\nidle: Redis does ${commands.toFixed(1)} commands a second (at most ${MAX_IDLE_COMMANDS_PER_SECOND})`)
   for (const [index, name] of names.entries()) {
     console.log(

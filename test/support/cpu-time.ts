@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs'
+import { childrenOf } from './process-tree.ts'
 
 /** Linux counts CPU time in hundredths of a second, whatever its own tick is (USER_HZ). */
 const MICROSECONDS_PER_TICK = 10_000
@@ -14,8 +15,7 @@ export function cpuTimeUs(pid: number): number {
 
 /** The same, including children that run, such as Postgres's: each session is a process. */
 export function cpuTimeOfGroupUs(pid: number): number {
-  const children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ').filter(Boolean)
-  return [pid, ...children.map(Number)].reduce((sum, member) => sum + timeOrNothing(member), 0)
+  return [pid, ...childrenOf(pid)].reduce((sum, member) => sum + timeOrNothing(member), 0)
 }
 
 /** A child that has just ended is counted with its parent the next time. */
