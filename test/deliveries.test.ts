@@ -4,6 +4,7 @@ import { code, HandlerError } from '@ringback/core/handlers'
 import type { HandledEvent, HandlerContext } from '@ringback/core/handlers'
 import { createLogger } from '@ringback/core/log'
 import { createRegistry } from '@ringback/core/metrics'
+import { deliver } from './support/deliver.ts'
 import {
   aCallback,
   configWith,
@@ -24,16 +25,7 @@ function withHandlers(...handlers: HandlerDefinition[]): Config {
   return configWith({ handlers })
 }
 
-/** Receives one callback and waits until its deliveries have come to an end. */
-async function receiveOne(database: Database, config: Config): Promise<void> {
-  await using ingest = await startIngest(database, { config })
-  await using _worker = await startWorker(database, { config })
-  await postCallbacks(ingest, aCallback(1))
-  await eventually(async () => {
-    expect(await database.sql`select from deliveries`).not.toHaveLength(0)
-    expect(await database.sql`select from deliveries where status = 'pending'`).toHaveLength(0)
-  })
-}
+const receiveOne = (database: Database, config: Config) => deliver(database, config, aCallback(1))
 
 /** Makes what is due later due now, as if the time had passed. */
 async function letTimePass({ sql }: Database): Promise<void> {

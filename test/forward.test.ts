@@ -5,6 +5,7 @@ import { describe, expect, test } from 'vitest'
 import type { Config, HandlerDefinition } from '@ringback/core/config'
 import type { ForwardOptions } from '@ringback/core/forward'
 import { forward } from '@ringback/core/handlers'
+import { deliver, untilEnded } from './support/deliver.ts'
 import { listen } from './support/listen.ts'
 import {
   aCallback,
@@ -51,18 +52,8 @@ function to(url: string, options: Partial<ForwardOptions> = {}): HandlerDefiniti
   return forward({ url, allowAddresses: ['127.0.0.0/8'], ...options })
 }
 
-/** Receives callbacks and waits until their deliveries have come to an end. */
-async function receive(database: Database, handlers: HandlerDefinition[], ...callbacks: unknown[]): Promise<void> {
-  const config = configWith({ handlers })
-  await using ingest = await startIngest(database, { config })
-  await using _worker = await startWorker(database, { config })
-  await postCallbacks(ingest, ...callbacks)
-  await eventually(() => expectEnded(database, handlers.length * callbacks.length))
-}
-
-async function expectEnded({ sql }: Database, count: number): Promise<void> {
-  expect(await sql`select from deliveries where status <> 'pending'`).toHaveLength(count)
-}
+const receive = (database: Database, handlers: HandlerDefinition[], ...callbacks: unknown[]) =>
+  deliver(database, configWith({ handlers }), ...callbacks)
 
 /** What became of a handler's delivery, with all its attempts. */
 async function historyOf({ sql }: Database, handler: string) {
@@ -247,7 +238,7 @@ describe('a destination that asks to be spared:', () => {
     expect(delivery!.wait).toBeGreaterThanOrEqual(90)
     expect(delivery!.wait).toBeLessThan(100)
     await database.sql`update deliveries set next_attempt_at = now()`
-    await eventually(() => expectEnded(database, 1))
+    await untilEnded(database)
     expect(await historyOf(database, 'limited')).toMatchObject({
       status: 'succeeded',
       attempts: [{ status_code: 429, response: 'slow down' }, { status_code: 200 }],
