@@ -16,7 +16,7 @@ import {
   startWorker,
 } from './support/ringback.ts'
 import type { Database } from './support/ringback.ts'
-import { configFile, ingestPort, runApp } from './support/processes.ts'
+import { configFileWith, ingestPort, runApp } from './support/processes.ts'
 
 /** Soon enough for a test; the schedule itself is a pure function with tests of its own. */
 const soon = { firstDelayMs: 100, maxDelayMs: 100 }
@@ -161,20 +161,10 @@ test.each([
 test('a promise that a handler does not wait for is logged where it rejects, and the worker goes on', async () => {
   await using database = await freshDatabase()
   const environment = await environmentFor(database)
-  await using file = await configFile(`
-    import { code } from '@ringback/core/handlers'
-    import { demoCredentials, voximplant } from '@ringback/core/providers/voximplant'
-    const { accountId, apiKey, salt } = demoCredentials
-    const lose = async () => {
-      throw new Error('lost')
-    }
-    export default {
-      sources: { voximplant: voximplant({ accounts: [{ accountId, apiKey, salts: [salt] }] }) },
-      handlers: [
-        { name: 'careless', run: code(() => void lose()) },
-        { name: 'careful', run: code(() => {}) },
-      ],
-    }`)
+  await using file = await configFileWith(`[
+    { name: 'careless', run: code(() => void Promise.reject(new Error('lost'))) },
+    { name: 'careful', run: code(() => {}) },
+  ]`)
   await using ingest = runApp('ingest', { ...environment, RINGBACK_CONFIG: file.path, PORT: '0' })
   await using worker = runApp('worker', { ...environment, RINGBACK_CONFIG: file.path })
   const target = { port: await ingestPort(ingest) }

@@ -5,7 +5,7 @@ import { freshDatabase } from './support/ringback.ts'
 import type { Database } from './support/ringback.ts'
 import { recipes } from './support/sql-book.ts'
 
-// Plans are asked for as on a plain connection: the product'"'"'s own switches sequential scans off, and would hide a query that
+// Plans are asked for as on a plain connection: the product's own switches sequential scans off, and would hide a query that
 // has no index.
 
 const ROWS = 30_000

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { code } from '@ringback/core/handlers'
 import { createRegistry } from '@ringback/core/metrics'
-import { configFile, ingestPort, runApp } from './support/processes.ts'
+import { configFileWith, ingestPort, runApp } from './support/processes.ts'
 import type { RunningProcess } from './support/processes.ts'
 import {
   aCallback,
@@ -17,19 +17,10 @@ import {
 import type { Database } from './support/ringback.ts'
 import { proxyTo } from './support/tcp-proxy.ts'
 
-const config = `
-  import { env } from '@ringback/core/config'
-  import { code } from '@ringback/core/handlers'
-  import { voximplant } from '@ringback/core/providers/voximplant'
-  export default {
-    sources: { voximplant: voximplant({ accounts: [
-      { accountId: env('VOXIMPLANT_ACCOUNT_ID'), apiKey: env('VOXIMPLANT_API_KEY'), salts: [env('VOXIMPLANT_SALT')] },
-    ] }) },
-    handlers: [
-      { name: 'works', run: code(() => {}), limits: { concurrency: 5 } },
-      { name: 'fails', on: { type: 'min_balance' }, run: code(() => { throw new Error('no') }), retry: { maxAttempts: 1 } },
-    ],
-  }`
+const handlers = `[
+  { name: 'works', run: code(() => {}), limits: { concurrency: 5 } },
+  { name: 'fails', on: { type: 'min_balance' }, run: code(() => { throw new Error('no') }), retry: { maxAttempts: 1 } },
+]`
 
 const numberIn = async (app: RunningProcess, expression: RegExp) => Number((await app.prints(expression))[1])
 
@@ -60,7 +51,7 @@ test('ingest and worker count on /metrics just what they did', async () => {
   // As the worker itself makes it a few seconds after the first attempt: without limits there is no state.
   await database.sql`insert into destinations (handler, limited) values ('fails', false)`
   const environment = { ...(await environmentFor(database)), LOG_LEVEL: 'info' }
-  await using file = await configFile(config)
+  await using file = await configFileWith(handlers)
   await using ingest = runApp('ingest', { ...environment, RINGBACK_CONFIG: file.path, PORT: '0' })
   await using worker = runApp('worker', { ...environment, RINGBACK_CONFIG: file.path })
   const port = await ingestPort(ingest)
@@ -120,7 +111,7 @@ test('what the rules of metrics.md look at is there from the start, so that the 
 
   await using database = await freshDatabase()
   const environment = await environmentFor(database)
-  await using file = await configFile(config)
+  await using file = await configFileWith(handlers)
   await using ingest = runApp('ingest', { ...environment, LOG_LEVEL: 'info', RINGBACK_CONFIG: file.path, PORT: '0' })
   await using worker = runApp('worker', { ...environment, RINGBACK_CONFIG: file.path })
   const [ofIngest, ofWorker] = await Promise.all([numberIn(ingest, opsPort), opsPortOf(worker)])
@@ -163,7 +154,7 @@ test('a handler that has gone from the configuration has no state of a destinati
 test('what waits in the queue is seen, with its age', async () => {
   await using database = await freshDatabase()
   const environment = await environmentFor(database)
-  await using file = await configFile(config)
+  await using file = await configFileWith(handlers)
   await using ingest = runApp('ingest', { ...environment, RINGBACK_CONFIG: file.path, PORT: '0' })
   await using worker = runApp('worker', { ...environment, RINGBACK_CONFIG: file.path, WORKER_CONCURRENCY: '1' })
   const port = await ingestPort(ingest)
@@ -192,7 +183,7 @@ test('/metrics answers while Postgres is frozen', async () => {
   await using database = await freshDatabase()
   await using proxy = await proxyTo(database.url)
   const environment = { ...(await environmentFor(database)), DATABASE_URL: proxy.url }
-  await using file = await configFile(config)
+  await using file = await configFileWith(handlers)
   await using worker = runApp('worker', { ...environment, RINGBACK_CONFIG: file.path })
   const ofWorker = await opsPortOf(worker)
   expect(await scrape(ofWorker)).toHaveProperty(['ringback_destination_state{handler="works",state="closed"}'], 1)

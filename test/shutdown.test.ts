@@ -3,7 +3,7 @@ import { connect, createServer } from 'node:net'
 import type { AddressInfo, Socket } from 'node:net'
 import { describe, expect, inject, onTestFinished, test } from 'vitest'
 import { code } from '@ringback/core/handlers'
-import { configFile, ingestPort, runApp } from './support/processes.ts'
+import { configFileWith, ingestPort, runApp } from './support/processes.ts'
 import type { RunningProcess } from './support/processes.ts'
 import {
   aCallback,
@@ -169,18 +169,9 @@ describe('SIGTERM to a worker', () => {
     await using database = await freshDatabase()
     await using surroundings = await surroundingsOf(database)
     const { environment } = surroundings
-    await using config = await configFile(`
-      import { defineConfig } from '@ringback/core/config'
-      import { code } from '@ringback/core/handlers'
-      import { demoCredentials, voximplant } from '@ringback/core/providers/voximplant'
-      const { accountId, apiKey, salt } = demoCredentials
-      const pause = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms))
-      export default defineConfig({
-        sources: { voximplant: voximplant({ accounts: [{ accountId, apiKey, salts: [salt] }] }) },
-        handlers: [{
-          name: 'uneven', on: {}, run: code((event) => pause(event.callbackId === '1' ? 55_000 : 500), { timeoutMs: 60_000 }),
-        }],
-      })`)
+    await using config = await configFileWith(`[
+      { name: 'uneven', run: code(({ callbackId }) => sleep(callbackId === '1' ? 55_000 : 500), { timeoutMs: 60_000 }) },
+    ]`)
     await using ingest = runApp('ingest', { ...environment, RINGBACK_CONFIG: config.path, PORT: '0' })
     const port = await ingestPort(ingest)
     await using worker = runApp('worker', { ...environment, RINGBACK_CONFIG: config.path })

@@ -2,7 +2,7 @@ import { createServer } from 'node:http'
 import type { IncomingHttpHeaders } from 'node:http'
 import { expect, test } from 'vitest'
 import { listen } from './support/listen.ts'
-import { configFile, ingestPort, runApp } from './support/processes.ts'
+import { configFileWith, ingestPort, runApp } from './support/processes.ts'
 import type { RunningProcess } from './support/processes.ts'
 import { aCallback, eventually, freshDatabase, environmentFor } from './support/ringback.ts'
 
@@ -69,19 +69,10 @@ async function startCollector() {
   }
 }
 
-const configFor = (url: string) => `
-  import { env } from '@ringback/core/config'
-  import { code, forward } from '@ringback/core/handlers'
-  import { voximplant } from '@ringback/core/providers/voximplant'
-  export default {
-    sources: { voximplant: voximplant({ accounts: [
-      { accountId: env('VOXIMPLANT_ACCOUNT_ID'), apiKey: env('VOXIMPLANT_API_KEY'), salts: [env('VOXIMPLANT_SALT')] },
-    ] }) },
-    handlers: [
-      { name: 'crm', run: forward({ url: '${url}', allowAddresses: ['127.0.0.0/8'] }) },
-      { name: 'fails', run: code(() => { throw new Error('no') }), retry: { maxAttempts: 1 } },
-    ],
-  }`
+const handlersFor = (url: string) => `[
+  { name: 'crm', run: forward({ url: '${url}', allowAddresses: ['127.0.0.0/8'] }) },
+  { name: 'fails', run: code(() => { throw new Error('no') }), retry: { maxAttempts: 1 } },
+]`
 
 async function postWith(port: number, traceparent: string, ...callbacks: unknown[]): Promise<number> {
   const response = await fetch(`http://127.0.0.1:${port}/callbacks/voximplant`, {
@@ -103,7 +94,7 @@ const callerSpanId = '00f067aa0ba902b7'
 test('a request, its group and its attempts can be followed from one to the other, in the trace of its sender', async () => {
   await using database = await freshDatabase()
   await using collector = await startCollector()
-  await using file = await configFile(configFor(`${collector.url}/destination`))
+  await using file = await configFileWith(handlersFor(`${collector.url}/destination`))
   const environment = {
     ...(await environmentFor(database)),
     LOG_LEVEL: 'info',
@@ -169,7 +160,7 @@ test('a request, its group and its attempts can be followed from one to the othe
 test('without OTEL_* no callback carries a traceparent and no request gets one', async () => {
   await using database = await freshDatabase()
   await using collector = await startCollector()
-  await using file = await configFile(configFor(`${collector.url}/destination`))
+  await using file = await configFileWith(handlersFor(`${collector.url}/destination`))
   const environment = { ...(await environmentFor(database)), LOG_LEVEL: 'info', RINGBACK_CONFIG: file.path }
   await using ingest = runApp('ingest', { ...environment, PORT: '0' })
   await using _worker = runApp('worker', environment)

@@ -1,5 +1,5 @@
 import { expect, inject, test } from 'vitest'
-import { configFile, ingestPort, runApp } from './support/processes.ts'
+import { configFileWith, ingestPort, runApp } from './support/processes.ts'
 import type { RunningProcess } from './support/processes.ts'
 import { aCallback, eventually, freshDatabase, postCallbacks, startWorker, environmentFor } from './support/ringback.ts'
 import type { Database } from './support/ringback.ts'
@@ -78,17 +78,9 @@ test('a worker that waits for a frozen Postgres waits, and goes on when it is ba
 test('a worker whose hands are full with handlers that take long, but no longer than they may, is not stuck', async () => {
   await using database = await freshDatabase()
   const environment = await environmentFor(database)
-  await using file = await configFile(`
-    import { setTimeout as sleep } from 'node:timers/promises'
-    import { code } from '@ringback/core/handlers'
-    import { demoCredentials, voximplant } from '@ringback/core/providers/voximplant'
-    const { accountId, apiKey, salt } = demoCredentials
-    export default {
-      sources: { voximplant: voximplant({ accounts: [{ accountId, apiKey, salts: [salt] }] }) },
-      handlers: Array.from({ length: 17 }, (_, index) => ({
-        name: 'slow-' + index, run: code(() => sleep(13_000), { timeoutMs: 30000 }),
-      })),
-    }`)
+  await using file = await configFileWith(`Array.from({ length: 17 }, (_, index) => ({
+    name: 'slow-' + index, run: code(() => sleep(13_000), { timeoutMs: 30_000 }),
+  }))`)
   await using ingest = await startIngestProcess(environment)
   await using worker = runApp('worker', { ...environment, RINGBACK_CONFIG: file.path, STUCK_AFTER_SECONDS })
   await worker.prints(/worker\.started/)

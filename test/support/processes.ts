@@ -105,3 +105,19 @@ export async function configFile(content: string): Promise<{ path: string } & As
   await writeFile(path, content)
   return { path, [Symbol.asyncDispose]: () => rm(path) }
 }
+
+/**
+ * Writes a configuration file as `configWith` makes a configuration: one source `voximplant` with the public credentials, and
+ * these handlers, in whose text `code`, `forward` and `sleep` can be used.
+ */
+export function configFileWith(handlers: string): ReturnType<typeof configFile> {
+  return configFile(`
+    import { setTimeout as sleep } from 'node:timers/promises'
+    import { code, forward } from '@ringback/core/handlers'
+    import { demoCredentials, voximplant } from '@ringback/core/providers/voximplant'
+    const { accountId, apiKey, salt } = demoCredentials
+    export default {
+      sources: { voximplant: voximplant({ accounts: [{ accountId, apiKey, salts: [salt] }] }) },
+      handlers: ${handlers},
+    }`)
+}
