@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import type { QueuedCallback } from '@ringback/core/callback'
-import { eventually, freshDatabase, groupOf, idAt, queued } from './support/ringback.ts'
+import { freshDatabase, groupOf, idAt, queued, untilAdvisoryLockIsWaitedFor } from './support/ringback.ts'
 import type { Database } from './support/ringback.ts'
 import { bytes, counts, refusal, storeInto } from './support/stored.ts'
 
@@ -172,13 +172,7 @@ test.each([
     const { storing } = await sql.begin(async (transaction) => {
       await transaction`select store_callbacks(${JSON.stringify([one])}, '[]', '[]', '[]', true)`
       const storing = storeInto(database)(groupOf([other]))
-      await eventually(async () =>
-        expect(
-          await sql`
-          select from pg_locks join pg_database on pg_database.oid = database
-          where locktype = 'advisory' and not granted and datname = current_database()`,
-        ).toHaveLength(1),
-      )
+      await untilAdvisoryLockIsWaitedFor(database)
       return { storing }
     })
     await storing

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { describe, expect, test } from 'vitest'
+import { expect, test } from 'vitest'
 import vectors from '../packages/core/test/vectors/voximplant.json' with { type: 'json' }
 import { code, log } from '@ringback/core/handlers'
 import type { HandledEvent } from '@ringback/core/handlers'
@@ -265,24 +265,22 @@ test('what jsonb refuses is stored as a cleaned copy, beside the exact bytes', a
   ])
 })
 
-describe('quarantine is bounded, and exact all the same', () => {
-  test('rows and counts add up to what was refused', async () => {
-    await using database = await freshDatabase()
-    await using ingest = await startIngest(database, { allowance: { items: 20, bytes: 1_000_000 } })
-    await using _worker = await startWorker(database)
-    const forged = Array.from({ length: 100 }, (_, index) => aCallback(index, { hash: '0'.repeat(32) }))
-    const statuses = await Promise.all(forged.map(async (callback) => (await postCallbacks(ingest, callback)).status))
-    expect(new Set(statuses)).toEqual(new Set([401]))
-    expect((await post(ingest, 'x'.repeat(1024 * 1024 + 1))).status).toBe(413)
-    await eventually(async () => {
-      const [kept] = await database.sql`select count(*)::integer as count from quarantine`
-      const [dropped] =
-        await database.sql`select coalesce(sum(count), 0)::integer as count from quarantine_dropped where reason = 'hash_mismatch'`
-      expect([kept!.count >= 20, kept!.count + dropped!.count]).toEqual([true, 100])
-      expect(await database.sql`select count from quarantine_dropped where reason = 'too_large'`).toMatchObject([
-        { count: 1 },
-      ])
-    })
+test('quarantine is bounded: the rows that are kept and the counts of the others add up to what was refused', async () => {
+  await using database = await freshDatabase()
+  await using ingest = await startIngest(database, { allowance: { items: 20, bytes: 1_000_000 } })
+  await using _worker = await startWorker(database)
+  const forged = Array.from({ length: 100 }, (_, index) => aCallback(index, { hash: '0'.repeat(32) }))
+  const statuses = await Promise.all(forged.map(async (callback) => (await postCallbacks(ingest, callback)).status))
+  expect(new Set(statuses)).toEqual(new Set([401]))
+  expect((await post(ingest, 'x'.repeat(1024 * 1024 + 1))).status).toBe(413)
+  await eventually(async () => {
+    const [kept] = await database.sql`select count(*)::integer as count from quarantine`
+    const [dropped] =
+      await database.sql`select coalesce(sum(count), 0)::integer as count from quarantine_dropped where reason = 'hash_mismatch'`
+    expect([kept!.count >= 20, kept!.count + dropped!.count]).toEqual([true, 100])
+    expect(await database.sql`select count from quarantine_dropped where reason = 'too_large'`).toMatchObject([
+      { count: 1 },
+    ])
   })
 })
 

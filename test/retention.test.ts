@@ -5,7 +5,16 @@ import { connect } from '@ringback/core/store/connect'
 import { createRetention, DEFAULT_RETENTION } from '@ringback/worker/retention'
 import type { Retention } from '@ringback/worker/retention'
 import { runApp, runCli } from './support/processes.ts'
-import { environmentFor, eventually, freshDatabase, groupOf, idAt, log, queued } from './support/ringback.ts'
+import {
+  environmentFor,
+  eventually,
+  freshDatabase,
+  groupOf,
+  idAt,
+  log,
+  queued,
+  untilAdvisoryLockIsWaitedFor,
+} from './support/ringback.ts'
 import type { Database } from './support/ringback.ts'
 import { storeInto } from './support/stored.ts'
 
@@ -300,13 +309,7 @@ test('a week that is brought back while it waits to be dropped stays', async () 
   await late`select pg_advisory_xact_lock(hashtext('ringback.ensure_partitions'))`
 
   const running = retentionOf(database)()
-  await eventually(async () =>
-    expect(
-      await database.sql`
-        select from pg_locks join pg_database on pg_database.oid = database
-        where locktype = 'advisory' and not granted and datname = current_database()`,
-    ).toHaveLength(1),
-  )
+  await untilAdvisoryLockIsWaitedFor(database)
   await late`select ensure_partitions(${at}::text::timestamptz, ${at}::text::timestamptz)`
   await late.unsafe('commit')
   await late.end()

@@ -3,7 +3,7 @@ import { createConsumer, createProducer, migrateQueue } from '@ringback/core/que
 import type { QueueServer } from '@ringback/core/queue'
 import { connect } from '@ringback/core/store/connect'
 import type { Sql } from '@ringback/core/store/connect'
-import { eventually, freshDatabase, log } from './support/ringback.ts'
+import { eventually, freshDatabase, log, untilAdvisoryLockIsWaitedFor } from './support/ringback.ts'
 import type { Database } from './support/ringback.ts'
 
 // On a server of others, the role and the database have settings for other programs, which each session begins with.
@@ -55,13 +55,7 @@ test.each(['repeatable read', 'serializable'])(
           await second`select pg_advisory_xact_lock(1)`
           return second`select value from changed`
         })
-        await eventually(async () =>
-          expect(
-            await sql`
-              select from pg_locks join pg_database on pg_database.oid = database
-              where locktype = 'advisory' and not granted and datname = current_database()`,
-          ).toHaveLength(1),
-        )
+        await untilAdvisoryLockIsWaitedFor(database)
         await first`insert into changed values (1)`
         return { seen }
       })

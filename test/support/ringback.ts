@@ -217,6 +217,16 @@ export function eventually<Result>(check: () => Promise<Result>, timeout = 30_00
   return vi.waitFor(check, { timeout, interval: 50 })
 }
 
+/** Waits until a session of this database waits for an advisory lock. */
+export async function untilAdvisoryLockIsWaitedFor({ sql }: Pick<Database, 'sql'>): Promise<void> {
+  await eventually(async () => {
+    const waiting = await sql`
+      select from pg_locks join pg_database on pg_database.oid = database
+      where locktype = 'advisory' and not granted and datname = current_database()`
+    if (waiting.length !== 1) throw new Error(`${waiting.length} sessions wait for an advisory lock`)
+  })
+}
+
 /** A UUIDv7 of that time. */
 export function idAt(time: string): string {
   const hex = Date.parse(time).toString(16).padStart(12, '0')
