@@ -2,7 +2,6 @@ import { describe, expect, test } from 'vitest'
 import type { Config, HandlerDefinition } from '@ringback/core/config'
 import { code, HandlerError } from '@ringback/core/handlers'
 import type { HandledEvent, HandlerContext } from '@ringback/core/handlers'
-import { createLogger } from '@ringback/core/log'
 import { createRegistry } from '@ringback/core/metrics'
 import { deliver } from './support/deliver.ts'
 import {
@@ -11,6 +10,7 @@ import {
   environmentFor,
   eventually,
   freshDatabase,
+  keptLog,
   postCallbacks,
   startIngest,
   startWorker,
@@ -198,8 +198,7 @@ test('what is over is recorded, although something that began with it goes on', 
 
 test("a handler's own lines name its event, delivery, handler and attempt", async () => {
   await using database = await freshDatabase()
-  const lines: Record<string, unknown>[] = []
-  const log = createLogger('test', 'info', { write: (line) => void lines.push(JSON.parse(line)) })
+  const { lines, log } = keptLog()
   const say = ({ callbackId }: HandledEvent, context: HandlerContext) => context.log.info({ callbackId }, 'rang')
   const config = withHandlers({ name: 'says', run: code(say) })
   await using ingest = await startIngest(database, { config })
@@ -217,8 +216,7 @@ test("a handler's own lines name its event, delivery, handler and attempt", asyn
 
 test('the log says where a handler threw, and of a HandlerError only what it says', async () => {
   await using database = await freshDatabase()
-  const lines: Record<string, unknown>[] = []
-  const log = createLogger('test', 'info', { write: (line) => void lines.push(JSON.parse(line)) })
+  const { lines, log } = keptLog()
   function readTooDeep({ payload }: HandledEvent) {
     void (payload as { missing: { deep: string } }).missing.deep
   }

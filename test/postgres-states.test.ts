@@ -7,7 +7,6 @@ import { Redis } from 'ioredis'
 import { afterAll, beforeAll, expect, inject, test } from 'vitest'
 import type { Config } from '@ringback/core/config'
 import { code } from '@ringback/core/handlers'
-import { createLogger } from '@ringback/core/log'
 import { createRegistry } from '@ringback/core/metrics'
 import { createConsumer, createProducer, migrateQueue } from '@ringback/core/queue'
 import type { QueueJob, QueueServer } from '@ringback/core/queue'
@@ -19,6 +18,7 @@ import {
   aCallback,
   configWith,
   eventually,
+  keptLog,
   log as silent,
   postCallbacks,
   startIngest,
@@ -60,9 +60,8 @@ async function startAll(
       },
     ],
   })
-  const lines: string[] = []
   const registry = createRegistry()
-  const log = createLogger('test', 'info', { write: (line) => void lines.push(line) })
+  const { lines, log } = keptLog()
   const accepted: string[] = []
   let next = 0
   await using stack = new AsyncDisposableStack()
@@ -84,8 +83,8 @@ async function startAll(
     registry,
     runs,
     accepted,
-    hasSaid: async (text: string) => lines.some((line) => line.includes(text)),
-    said: (text: string) => eventually(async () => expect(lines.some((line) => line.includes(text))).toBe(true)),
+    hasSaid: (text: string) => JSON.stringify(lines).includes(text),
+    said: (text: string) => eventually(async () => expect(JSON.stringify(lines)).toContain(text)),
     async send(count: number) {
       for (const last = next + count; next < last;) {
         next += 1
@@ -223,7 +222,7 @@ test('while the disk is full (53100) the worker waits; then all is stored once a
     await ringback.isWell()
     expect(() => execFileSync('dd', ['if=/dev/zero', `of=${filler}`, 'bs=64k'], { stdio: 'ignore' })).toThrow()
     if (inject('queue') === 'redis') {
-      while (!(await ringback.hasSaid('53100'))) await ringback.send(20)
+      while (!ringback.hasSaid('53100')) await ringback.send(20)
     } else {
       await ringback.send(20)
     }

@@ -1,6 +1,5 @@
 import { expect, test } from 'vitest'
 import type { QueuedCallback } from '@ringback/core/callback'
-import { createLogger } from '@ringback/core/log'
 import { connect } from '@ringback/core/store/connect'
 import { createRetention, DEFAULT_RETENTION } from '@ringback/worker/retention'
 import type { Retention } from '@ringback/worker/retention'
@@ -11,6 +10,7 @@ import {
   freshDatabase,
   groupOf,
   idAt,
+  keptLog,
   log,
   queued,
   untilAdvisoryLockIsWaitedFor,
@@ -135,12 +135,12 @@ test('what has still to be done is never dropped, nor is anything else of its we
   await store(database, queuedAt('pending', at), queuedAt('done', at))
   await finish(database, 'done', 'succeeded')
   await madeInTime(database)
-  const lines: string[] = []
-  const run = retentionOf(database, {}, createLogger('test', 'info', { write: (line: string) => lines.push(line) }))
+  const { lines, log: logger } = keptLog()
+  const run = retentionOf(database, {}, logger)
   await run()
   await run()
   expect(await counts(database)).toMatchObject({ events: 2, deliveries: 2 })
-  expect(lines.filter((line) => line.includes('partition.has_pending'))).toHaveLength(1)
+  expect(lines.filter(({ msg }) => msg === 'partition.has_pending')).toHaveLength(1)
   await finish(database, 'pending', 'succeeded')
   await run()
   expect(await counts(database)).toEqual({ events: 0, deliveries: 0, kept: 0, keptDeliveries: 0, keptAttempts: 0 })
@@ -173,8 +173,7 @@ test('events go on being stored while a partition waits for a long reader, and i
   const reader = connect(database.url, { max: 1, applicationName: 'a reader' })
   await reader.unsafe('begin')
   await reader`select count(*) from events, deliveries`
-  const lines: string[] = []
-  const logger = createLogger('test', 'info', { write: (line: string) => lines.push(line) })
+  const { lines, log: logger } = keptLog()
   const run = retentionOf(database, {}, logger)
 
   const running = run()
@@ -191,14 +190,14 @@ test('events go on being stored while a partition waits for a long reader, and i
   }
   expect(stored).toBeGreaterThan(20)
   expect(slowestMs).toBeLessThan(1000)
-  expect(lines.join('')).toMatch(/partition\.in_use/)
+  expect(lines).toContainEqual(expect.objectContaining({ msg: 'partition.in_use' }))
   expect(await counts(database)).toMatchObject({ events: stored + 1, keptDeliveries: 0 })
 
   await reader.unsafe('commit')
   await reader.end()
   await run()
   expect(await counts(database)).toMatchObject({ events: stored, kept: 1, keptDeliveries: 1, keptAttempts: 1 })
-  expect(lines.join('')).toMatch(/"keptDeadLetters":1.*"msg":"partition\.dropped"/)
+  expect(lines).toContainEqual(expect.objectContaining({ msg: 'partition.dropped', keptDeadLetters: 1 }))
 })
 
 test.each(['deliveries', 'events', 'attempts', 'duplicates'])(
@@ -339,8 +338,7 @@ test('nothing is deleted while the clock of the database is ahead, which is told
   await sql`insert into queue_losses values (now() - interval '400 days', 'w', '')`
   await sql`insert into queue_identities values (7, 'former', now() - interval '91 days', now() - interval '91 days')`
   const before = await sql`select from store_groups`
-  const lines: string[] = []
-  const logger = createLogger('test', 'info', { write: (line: string) => lines.push(line) })
+  const { lines, log: logger } = keptLog()
   const run = retentionOf(database, { nameDays: 90 }, logger, () => Date.now() - 100 * DAY_MS)
   await run()
   await run()
@@ -349,7 +347,7 @@ test('nothing is deleted while the clock of the database is ahead, which is told
   expect(await sql`select from store_groups`).toHaveLength(before.length)
   expect(await sql`select from queue_losses`).toHaveLength(1)
   expect(await sql`select from queue_identities`).toHaveLength(1)
-  expect(lines.map((line) => JSON.parse(line) as unknown)).toMatchObject([
+  expect(lines).toMatchObject([
     { msg: 'retention.paused', problem: "the database's clock is 8640000 s ahead of this machine's" },
   ])
   await retentionOf(database)()

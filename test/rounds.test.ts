@@ -3,10 +3,9 @@ import { once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Redis } from 'ioredis'
 import { expect, test } from 'vitest'
-import { createLogger } from '@ringback/core/log'
 import { createConsumer, createProducer, PostponedError } from '@ringback/core/queue'
 import type { QueueJob } from '@ringback/core/queue'
-import { eventually, freshDatabase, log } from './support/ringback.ts'
+import { eventually, freshDatabase, keptLog, log } from './support/ringback.ts'
 import type { Database } from './support/ringback.ts'
 
 /** A queue with `count` jobs in it, named 0, 1, 2 and so on. */
@@ -142,8 +141,7 @@ test('what is postponed and what fails comes again; the rest of its round does n
   await using producer = await filledQueue(database, 20)
   const times = new Map<string, number>()
   const postponed: number[] = []
-  const lines: Record<string, unknown>[] = []
-  const write = (line: string) => void lines.push(JSON.parse(line) as Record<string, unknown>)
+  const { lines, log: ownLog } = keptLog()
   const process = (jobs: QueueJob[]) =>
     jobs.map(async ({ id }) => {
       const time = (times.get(id) ?? 0) + 1
@@ -153,7 +151,7 @@ test('what is postponed and what fails comes again; the rest of its round does n
       if (id === 'group-7') throw new PostponedError('later', 500)
       if (id === 'group-9') throw new Error('no')
     })
-  await using _consumer = await consume(database, process, { log: createLogger('test', 'info', { write }) })
+  await using _consumer = await consume(database, process, { log: ownLog })
   await eventually(async () => expect([times.get('group-7'), times.get('group-9')]).toEqual([2, 2]))
   await eventually(async () => expect(await producer.state()).toMatchObject({ waiting: 0, active: 0 }))
   expect([...times.values()].filter((time) => time > 1)).toHaveLength(2)

@@ -4,7 +4,6 @@ import { join } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
 import { storeJob } from '@ringback/core/callback'
 import { env } from '@ringback/core/config'
-import { createLogger } from '@ringback/core/log'
 import { createRegistry } from '@ringback/core/metrics'
 import { voximplant } from '@ringback/core/providers/voximplant'
 import { openSpool } from '@ringback/core/spool'
@@ -16,6 +15,7 @@ import {
   environmentFor,
   eventually,
   freshDatabase,
+  keptLog,
   log,
   postCallbacks,
   startIngest,
@@ -171,15 +171,13 @@ test('ingest tells when it starts of a spool that does not last, and of sources 
       unset: voximplant({ accounts: [{ accountId: env('NOT_SET'), apiKey: env('NOT_SET'), salts: [env('NOT_SET')] }] }),
     },
   })
-  const lines: string[] = []
-  const telling = createLogger('test', 'warn', { write: (line) => void lines.push(line) })
+  const { lines, log: telling } = keptLog('warn')
   await using _ingest = await startIngest(database, { config, log: telling, spool: { dir, maxBytes: MAX_BYTES } })
-  const told = lines.map((line) => JSON.parse(line) as { msg: string; source?: string })
-  expect(told.map(({ msg, source }) => (source === undefined ? msg : `${msg} ${source}`)).toSorted()).toEqual([
-    'source.off unset',
-    'source.shadow watched',
-    'source.unsigned unsigned',
-    'spool.unsafe',
+  expect(lines.toSorted((a, b) => (String(a.msg) < String(b.msg) ? -1 : 1))).toMatchObject([
+    { msg: 'source.off', source: 'unset' },
+    { msg: 'source.shadow', source: 'watched' },
+    { msg: 'source.unsigned', source: 'unsigned' },
+    { msg: 'spool.unsafe' },
   ])
 })
 

@@ -2,8 +2,7 @@ import { randomUUIDv7 } from 'node:crypto'
 import { expect, test } from 'vitest'
 import type { DeliveriesJob } from '@ringback/core/callback'
 import { storeJob } from '@ringback/core/callback'
-import { createLogger } from '@ringback/core/log'
-import { freshDatabase, groupOf, idAt, queued, storeOneByOne, storeRounds } from './support/ringback.ts'
+import { freshDatabase, groupOf, idAt, keptLog, queued, storeOneByOne, storeRounds } from './support/ringback.ts'
 import type { Database } from './support/ringback.ts'
 import { bytes, counts, handlers, refusal, storeInto } from './support/stored.ts'
 
@@ -345,13 +344,10 @@ test('which secret verified an event, and why shadow mode would have refused it,
 
 test('a group that has taken more than one worker with it is named, one of a worker that was killed is not', async () => {
   await using database = await freshDatabase()
-  const lines: string[] = []
-  const log = createLogger('test', 'warn', { write: (line) => void lines.push(line) })
+  const { lines, log } = keptLog('warn')
   const store = storeOneByOne(database, { log })
   const groups = [0, 1, 2].map((stalls) => ({ ...groupOf([queued(String(stalls))]), stalls }))
   for (const group of groups) await store(group)
-  expect(lines.map((line) => JSON.parse(line) as object)).toMatchObject([
-    { msg: 'group.stalled', groupId: groups[2]!.id.replace('group-', ''), times: 2 },
-  ])
+  expect(lines).toMatchObject([{ msg: 'group.stalled', groupId: groups[2]!.id.replace('group-', ''), times: 2 }])
   expect(await counts(database)).toMatchObject({ events: 3 })
 })

@@ -3,10 +3,9 @@ import { connect } from '@ringback/core/store/connect'
 import { migrate, unknownMigrations } from '@ringback/core/store/migrate'
 import { unsafeDatabaseSettings } from '@ringback/core/store/unsafe-settings'
 import type { UnsafeSettingsOptions } from '@ringback/core/store/unsafe-settings'
-import { createLogger } from '@ringback/core/log'
 import { databaseOn, ownPostgres } from './support/postgres-server.ts'
 import type { PostgresServer } from './support/postgres-server.ts'
-import { eventually, startWorker } from './support/ringback.ts'
+import { eventually, keptLog, startWorker } from './support/ringback.ts'
 
 let server: PostgresServer
 
@@ -59,11 +58,10 @@ test('a worker tells of what is unsafe when it starts', async () => {
     async (sql) =>
       void (await sql.unsafe(`alter database ${database.sql.options.database} set synchronous_commit = off`)),
   )
-  const lines: string[] = []
-  const log = createLogger('test', 'warn', { write: (line) => void lines.push(line) })
+  const { lines, log } = keptLog('warn')
   await using _worker = await startWorker(database, { log })
   await eventually(async () =>
-    expect(lines.filter((line) => line.includes('"database.unsafe"')).join()).toContain('synchronous_commit is off'),
+    expect(JSON.stringify(lines.filter(({ msg }) => msg === 'database.unsafe'))).toContain('synchronous_commit is off'),
   )
 })
 

@@ -19,6 +19,13 @@ import type { Worker, WorkerOptions } from '@ringback/worker/worker'
 
 export const log = createLogger('test', process.env.TEST_LOG_LEVEL ?? 'silent')
 
+/** A logger that keeps its lines. */
+export function keptLog(level: 'info' | 'warn' = 'info') {
+  const lines: Record<string, unknown>[] = []
+  const write = (line: string) => void lines.push(JSON.parse(line) as Record<string, unknown>)
+  return { lines, log: createLogger('test', level, { write }) }
+}
+
 /** Connects to make and drop databases, which waits for the disk and has no tight time limit. */
 export function connectAsAdmin(url: string): Sql {
   return connect(url, { max: 1, applicationName: 'ringback tests', longestStatementMs: LONG_WORK_MS })
