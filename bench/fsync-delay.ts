@@ -1,7 +1,7 @@
 import { execFileSync } from 'node:child_process'
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { isInstalled } from './requirements.ts'
+import { isThere } from '../test/support/programs.ts'
 
 /** A library in C. Preloaded into a program, it waits after each fsync, as a slower disk would. */
 const SOURCE = `
@@ -26,7 +26,7 @@ int fdatasync(int fd) { return slowly("fdatasync", fd); }
 
 /** The C compiler on PATH, if there is one. */
 function compiler(): string | undefined {
-  return ['cc', 'gcc', 'clang'].find(isInstalled)
+  return ['cc', 'gcc', 'clang'].find(isThere)
 }
 
 /** Why no fsync can be slowed down here; undefined if it can. */

@@ -6,7 +6,7 @@ import { startPostgres } from '@ringback/standalone/embedded-postgres'
 import { Redis } from 'ioredis'
 import postgres from 'postgres'
 import { freePort } from '../test/support/free-port.ts'
-import { REDIS_SETTINGS } from '../test/support/programs.ts'
+import { ensureProgram, REDIS_SETTINGS } from '../test/support/programs.ts'
 import { buildFsyncDelay } from './fsync-delay.ts'
 import { startProgram, untilReady } from './program.ts'
 import type { Program } from './program.ts'
@@ -76,7 +76,7 @@ export async function startServers(
 async function startRedis(resources: AsyncDisposableStack, dir: string, environment: Record<string, string>) {
   const port = await freePort()
   const program = startProgram(resources, {
-    command: 'redis-server',
+    command: ensureProgram('redis-server', { package: 'redis-server' }),
     args: ['--port', String(port), '--bind', '127.0.0.1', '--dir', dir, ...REDIS_SETTINGS],
     environment: { ...process.env, ...environment },
     logFile: join(dir, 'redis.log'),

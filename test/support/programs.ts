@@ -27,7 +27,7 @@ export function ensureProgram(
     const installed = findProgram(program)
     if (installed !== undefined) return installed
   }
-  throw new Error(`The service tests need ${program}: install it (Debian: apt-get install ${name})${otherwise}`)
+  throw new Error(`${program} is needed and not there: install it (Debian: apt-get install ${name})${otherwise}`)
 }
 
 function findProgram(program: string): string | undefined {
@@ -35,6 +35,6 @@ function findProgram(program: string): string | undefined {
 }
 
 /** Whether the program can be started, whatever it makes of the option. */
-function isThere(program: string): boolean {
+export function isThere(program: string): boolean {
   return spawnSync(program, ['--version'], { stdio: 'ignore' }).error === undefined
 }
