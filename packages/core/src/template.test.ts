@@ -1,17 +1,8 @@
 import { describe, expect, test } from 'vitest'
-import type { HandledEvent } from './handlers.ts'
+import { anEvent } from '../../../test/support/an-event.ts'
 import { render, truncate } from './template.ts'
 
-const event: HandledEvent = {
-  id: '01890a5d-ac96-774b-bcce-b302099a8057',
-  receivedAt: new Date('2026-11-22T05:00:01Z'),
-  source: 'voximplant',
-  accountId: '1',
-  callbackId: '42',
-  type: 'sms_inbound',
-  callId: null,
-  verifiedBy: 'id',
-  occurredAt: new Date('2026-11-22T05:00:00Z'),
+const event = anEvent({
   payload: {
     callback_id: 42,
     text: '<b>',
@@ -20,7 +11,7 @@ const event: HandledEvent = {
     none: null,
   },
   details: { text: 'hi' },
-}
+})
 const plain = (value: string) => value
 
 describe('a template', () => {

@@ -1,22 +1,10 @@
 import type { ForwardAction } from '@ringback/core/forward'
-import type { HandledEvent } from '@ringback/core/handlers'
 import { describe, expect, test } from 'vitest'
+import { anEvent } from '../../../../test/support/an-event.ts'
 import { createRequest } from './forward.ts'
 import type { Forwarded } from './forward.ts'
 
-const event: HandledEvent = {
-  id: '01990000-0000-7000-8000-000000000001',
-  receivedAt: new Date('2026-03-01T12:00:01Z'),
-  source: 'voximplant',
-  accountId: '1',
-  callbackId: '9007199254740993',
-  type: 'sms_inbound',
-  callId: null,
-  verifiedBy: 'id',
-  occurredAt: new Date('2026-03-01T12:00:00Z'),
-  payload: {},
-  details: undefined,
-}
+const event = anEvent({ callbackId: '9007199254740993', payload: {} })
 
 const payloadJson = `{"id": 12345678901234567890, "price": 1.10, "on": true, "note": null, "text": "a&b ü/..", "list": [1.0, {"x": 99999999999999999999}]}`
 
@@ -53,7 +41,7 @@ describe('as JSON', () => {
     expect({ method, url: url.href }).toEqual({ method: 'POST', url: 'https://example.com/hook?a=1' })
     expect(body!.toString()).toBe(
       `{"id":"${event.id}","source":"voximplant","accountId":"1","type":"sms_inbound","callbackId":"9007199254740993",` +
-        `"callId":null,"occurredAt":"2026-03-01T12:00:00.000Z","receivedAt":"2026-03-01T12:00:01.000Z",` +
+        `"callId":null,"occurredAt":"2026-11-22T05:00:00.000Z","receivedAt":"2026-11-22T05:00:01.000Z",` +
         `"verifiedBy":"id","payload":${payloadJson}}`,
     )
     expect(JSON.parse(body!.toString())).toMatchObject({ payload: { on: true, text: 'a&b ü/..' } })
@@ -91,7 +79,7 @@ describe('as a GET', () => {
       'https://example.com/sms_inbound?t=a%26b%20%C3%BC%2F..&i=12345678901234567890',
     )
     expect(get('https://example.com/?a=((list.1.x))&b=((payload.price))&c=((details.deep))&d=((occurredAt))')).toBe(
-      'https://example.com/?a=99999999999999999999&b=1.10&c=7&d=2026-03-01T12%3A00%3A00.000Z',
+      'https://example.com/?a=99999999999999999999&b=1.10&c=7&d=2026-11-22T05%3A00%3A00.000Z',
     )
     expect(get('https://example.com/?n=((note))&c=((callId))')).toBe('https://example.com/?n=&c=')
   })

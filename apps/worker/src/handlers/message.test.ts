@@ -1,28 +1,12 @@
 import { describe, expect, test } from 'vitest'
 import type { AlertNotice } from '@ringback/core/alerts'
 import type { HandledEvent } from '@ringback/core/handlers'
+import { anEvent } from '../../../../test/support/an-event.ts'
 import { discordMessage } from './discord.ts'
 import { mailOf, messageIdOf } from './email.ts'
 import { pagerdutyMessage } from './pagerduty.ts'
 import { slackMessage } from './slack.ts'
 import { teamsMessage } from './teams.ts'
-
-function anEvent(fields: Partial<HandledEvent> = {}): HandledEvent {
-  return {
-    id: '01890a5d-ac96-774b-bcce-b302099a8057',
-    receivedAt: new Date('2026-11-22T05:00:01Z'),
-    source: 'voximplant',
-    accountId: '1',
-    callbackId: '42',
-    type: 'sms_inbound',
-    callId: null,
-    verifiedBy: 'id',
-    occurredAt: new Date('2026-11-22T05:00:00Z'),
-    payload: { text: 'call me at +15550100' },
-    details: undefined,
-    ...fields,
-  }
-}
 
 /** An event whose every text is as long and as hostile as a provider could make it. */
 const hostileText = '\u0000\n\ud800😀"&<!channel>](http://x)@everyone*_'.repeat(500)

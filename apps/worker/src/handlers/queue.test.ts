@@ -1,22 +1,11 @@
-import type { HandledEvent, HandlerContext } from '@ringback/core/handlers'
+import type { HandlerContext } from '@ringback/core/handlers'
 import { expect, test } from 'vitest'
+import { anEvent } from '../../../../test/support/an-event.ts'
 import { freePort } from '../../../../test/support/free-port.ts'
 import { createRequest } from './forward.ts'
 import { createQueue, jobData } from './queue.ts'
 
-const event: HandledEvent = {
-  id: '01990000-0000-7000-8000-000000000001',
-  receivedAt: new Date('2026-03-01T12:00:01Z'),
-  source: 'voximplant',
-  accountId: '1',
-  callbackId: '42',
-  type: 'sms_inbound',
-  callId: null,
-  verifiedBy: 'id',
-  occurredAt: new Date('2026-03-01T12:00:00Z'),
-  payload: { text: 'hi' },
-  details: { text: 'hi' },
-}
+const event = anEvent({ details: { text: 'hi' } })
 
 test('a job holds the event as forward sends it as JSON', () => {
   const forwarded = { event, payloadJson: JSON.stringify(event.payload), request: undefined, source: undefined }
