@@ -146,6 +146,24 @@ test('a GET and a form arrive with what they are made of; a token that stands fo
   })
 })
 
+test('events that make no request hold up none that do', async () => {
+  await using database = await freshDatabase()
+  await using endpoint = await startEndpoint({ '/get': (_request, response) => response.end() })
+  const handlers = [{ name: 'get', run: to(endpoint.at('/get?text=((sms_inbound.text))'), { as: 'get' }) }]
+  const config = configWith({ handlers })
+  await using ingest = await startIngest(database, { config })
+  await using _worker = await startWorker(database, { config })
+  const untilDone = (count: number) =>
+    eventually(async () =>
+      expect(await database.sql`select from deliveries where status <> 'pending'`).toHaveLength(count),
+    )
+  await postCallbacks(ingest, ...Array.from({ length: 20 }, (_, index) => aCallback(index + 1)))
+  await untilDone(20)
+  await postCallbacks(ingest, aCallback(21, { sms_inbound: { text: 'hi' } }))
+  await untilDone(21)
+  expect(endpoint.received('/get?text=hi')).toHaveLength(1)
+})
+
 test('a hostile endpoint gets just the attempts that the policy says, each with its outcome', async () => {
   await using database = await freshDatabase()
   const timers = new Set<NodeJS.Timeout>()

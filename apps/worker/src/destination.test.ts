@@ -23,10 +23,12 @@ const fresh: Destination = {
 }
 
 const breaker = { failureShare: 0.5, minAttempts: 4, windowMs: 10_000, openMs: 1000 }
-const began = (startedAt: Date, ...succeeded: boolean[]) => succeeded.map((ok) => ({ ok, startedAt, isGone: false }))
+const began = (startedAt: Date, ...succeeded: boolean[]) =>
+  succeeded.map((ok) => ({ ok, startedAt, isGone: false, isOfEvent: false }))
 /** The outcomes of attempts that began in the state in which they ended. */
 const outcomes = (...succeeded: boolean[]) => began(at(1e9), ...succeeded)
-const gone = [{ ok: false, startedAt: at(1e9), isGone: true }]
+const gone = [{ ok: false, startedAt: at(1e9), isGone: true, isOfEvent: false }]
+const ofEvent = { ok: false, startedAt: at(1e9), isGone: false, isOfEvent: true }
 const opened = settle(breaker, fresh, outcomes(false, false, false, false), at(0))
 const wanted = { wanted: 10, running: 0 }
 
@@ -170,6 +172,22 @@ describe('the breaker', () => {
     })
   })
 
+  test('does not open for failures of events, and makes another trial after one', () => {
+    const after = settle(
+      breaker,
+      fresh,
+      Array.from({ length: 9 }, () => ofEvent),
+      at(0),
+    )
+    expect(after).toMatchObject({ state: 'closed', windowAttempts: 0, consecutiveFailures: 9 })
+    const { destination } = admit({ breaker }, opened, { ...wanted, now: at(1000) })
+    const untold = settle(breaker, destination, [ofEvent], at(1100))
+    expect(admit({ breaker }, untold, { ...wanted, now: at(1100) })).toMatchObject({
+      count: 1,
+      destination: { state: 'half_open' },
+    })
+  })
+
   test('forgets what was before its window', () => {
     const before = settle(breaker, fresh, outcomes(false, false, false), at(0))
     const after = settle(breaker, before, outcomes(false), at(10_001))
@@ -299,7 +317,7 @@ describe('the breaker', () => {
 describe('a destination that is gone', () => {
   test('is not disabled again by what began before an operator enabled it', () => {
     const enabled = { ...fresh, stateSince: at(1000) }
-    const late = { ok: false, startedAt: at(999), isGone: true }
+    const late = { ok: false, startedAt: at(999), isGone: true, isOfEvent: false }
     expect(settle(breaker, enabled, [late], at(1100)).state).toBe('closed')
     expect(settle(breaker, enabled, [{ ...late, startedAt: at(1001) }], at(1100)).state).toBe('disabled')
   })

@@ -107,11 +107,14 @@ export interface Outcome {
   startedAt: Date
   /** Whether the destination answered that it is gone for good. */
   isGone: boolean
+  /** Whether it failed because of its event, which says nothing about the destination. */
+  isOfEvent: boolean
 }
 
 /**
  * The row after attempts have ended, in their order. Only those that began in the present state count for it: an attempt
- * that has hung since before the breaker opened says nothing about a trial.
+ * that has hung since before the breaker opened says nothing about a trial. Nor do those count that failed because of their
+ * event.
  */
 export function settle(
   breaker: BreakerPolicy | false,
@@ -120,7 +123,8 @@ export function settle(
   now: Date,
 ): Destination {
   const before = withoutFuture(stored, now)
-  const heeded = attempts.filter(({ startedAt }) => startedAt >= before.stateSince)
+  const ofThisState = attempts.filter(({ startedAt }) => startedAt >= before.stateSince)
+  const heeded = ofThisState.filter(({ isOfEvent }) => !isOfEvent)
   const isNewWindow = breaker !== false && now.getTime() - before.windowStartedAt.getTime() > breaker.windowMs
   const lastSuccess = attempts.findLastIndex(({ ok }) => ok)
   const counted: Destination = {
@@ -140,6 +144,8 @@ export function settle(
   if (before.state === 'half_open' && last !== undefined) {
     return last.ok ? closed(counted, now) : opened(breaker, counted, now)
   }
+  // The trial has told nothing, so another may begin.
+  if (before.state === 'half_open' && ofThisState.length > 0) return { ...counted, openUntil: now }
   const share = counted.windowFailures / counted.windowAttempts
   const isFailing = counted.windowAttempts >= breaker.minAttempts && share >= breaker.failureShare
   return before.state === 'closed' && isFailing ? opened(breaker, counted, now) : counted

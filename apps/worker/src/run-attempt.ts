@@ -41,6 +41,8 @@ export interface FinishedAttempt {
 export interface Finished extends EndedAttempt {
   startedAt: Date
   isGone: boolean
+  /** Whether it failed for good and without an answer: the event is such that the handler can do nothing with it. */
+  isOfEvent: boolean
 }
 
 /** How long a delivery waits for a disabled destination. Enabling the destination makes it due. */
@@ -65,6 +67,7 @@ export async function runAttempt(
   const { ok, error, statusCode, response } = result
   // Only a handler with limits has a destination that can be disabled.
   const isGone = !result.ok && result.isGone && handler.limits !== undefined
+  const isOfEvent = !result.ok && !isGone && !result.retryable && statusCode === undefined
   const next: NextStep = isGone
     ? { kind: 'retry', delayMs: GONE_WAIT_MS }
     : nextStep(
@@ -90,7 +93,8 @@ export async function runAttempt(
   )
   span?.end(attributesOf(handler.name, delivery, result), { failed: !ok })
   deps.onAttempt({ source, type, handler: handler.name, ok, error, durationMs, next: next.kind })
-  return { id, eventReceivedAt, attempt: number, startedAt, durationMs, ok, isGone, error, statusCode, response, next }
+  const ended = { id, eventReceivedAt, attempt: number, startedAt, durationMs, ok, error, statusCode, response, next }
+  return { ...ended, isGone, isOfEvent }
 }
 
 function attributesOf(handler: string, { id, eventId, source, attempt: number }: Claimed, { ok, statusCode }: Result) {
