@@ -163,6 +163,22 @@ test('while none of several servers is what is asked for a query is rejected, an
   await sql.end()
 })
 
+test('of several servers, the first query of a connection is rejected if that breaks', async () => {
+  await using way = await proxyTo(server.url)
+  const { host } = new URL(way.url)
+  const options = { max: 1, applicationName: 'ringback tests' }
+  const sql = connect(`postgres://ringback:ringback@${host},${host}/ringback`, options)
+  const admin = connect(server.url, options)
+  const query = expect(sql`select pg_sleep(20)`.execute()).rejects.toThrow('ECONNRESET')
+  await eventually(async () =>
+    expect(await admin`select from pg_stat_activity where wait_event = 'PgSleep'`).toHaveLength(1),
+  )
+  way.reset()
+  await query
+  expect(await sql`select 1 as n`).toEqual([{ n: 1 }])
+  await Promise.all([sql.end(), admin.end()])
+})
+
 test('a role that may not make the schema of the queue is told what it needs', async () => {
   const sql = connect(server.url, { max: 1, applicationName: 'ringback tests' })
   await sql`create role limited login password 'limited'`
