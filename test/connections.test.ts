@@ -57,6 +57,20 @@ test('a connection that the server has ended with a query in hand can be closed'
   await sql.end()
 })
 
+test('what waited when a connection broke is answered before end() resolves, and no connection is left', async () => {
+  const sql = connect(server.url, { max: 1, applicationName: 'ends' })
+  const lost = expect(sql`select pg_sleep(20)`.execute()).rejects.toMatchObject({ code: 'CONNECTION_CLOSED' })
+  const answered: number[] = []
+  const waited = sql<{ n: number }[]>`select 1 as n`.then(([row]) => answered.push(row!.n))
+  const ended = sql.end().then(() => [...answered])
+  await endSleeper()
+  await Promise.all([lost, waited])
+  expect(await ended).toEqual([1])
+  await eventually(async () =>
+    expect(await admin`select from pg_stat_activity where application_name = 'ends'`).toEqual([]),
+  )
+})
+
 test('of an answer that broke off, by an error or with its connection, nothing gets into the next one', async () => {
   const sql = connect(server.url, { max: 1, applicationName: 'ringback tests' })
   await expect(sql`select 1 / (3 - x) from generate_series(1, 5) x`.execute()).rejects.toMatchObject({ code: '22012' })
