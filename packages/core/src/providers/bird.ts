@@ -102,7 +102,7 @@ export const bird = definePreset({
         ],
       },
       methods: ['POST'],
-      signature: { proofs, sign, coversUrl: true },
+      signature: { proofs, sign, coversUrl: true, coversQuery: true },
       split,
       delivery: {
         timeoutMs: 10_000,

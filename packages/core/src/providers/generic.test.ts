@@ -239,9 +239,11 @@ describe('what a callback says', () => {
       return source.read(requestOf({ url: `${url}${query}`, headers, body }))
     }
     const url = 'https://hooks.example.test/callbacks/source'
-    const plainly = nameFor('{body}', '')
-    expect(plainly).toMatchObject({ callbacks: [{ kind: 'genuine' }] })
-    expect(nameFor('{body}', '?menu=1')).toEqual(plainly)
+    for (const text of ['{body}', '{path}{body}']) {
+      const plainly = nameFor(text, '')
+      expect(plainly).toMatchObject({ callbacks: [{ kind: 'genuine' }] })
+      expect(nameFor(text, '?menu=1')).toEqual(plainly)
+    }
   })
   test('a form, and the query of a GET', () => {
     const options: GenericOptions = { methods: ['GET', 'POST'], callbackId: { field: 'id' }, type: 'sms' }

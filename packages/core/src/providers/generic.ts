@@ -330,6 +330,7 @@ function createSignature(
     proofs,
     sign,
     coversUrl: text.needsUrl,
+    coversQuery: text.hasUrl,
     headers: timeHeader === undefined ? [header] : [...new Set([header, timeHeader])],
   }
 }

@@ -109,7 +109,7 @@ export const messagebird = definePreset({
         ],
       },
       methods: ['POST', 'GET'],
-      signature: { proofs, sign, coversUrl: true },
+      signature: { proofs, sign, coversUrl: true, coversQuery: true },
       split,
       delivery: {
         timeoutMs: 10_000,

@@ -58,6 +58,7 @@ interface Version {
   separator: string
   signedText: (target: Target) => { text: string } | RejectReason
   covers: (target: Target) => VerifiedBy
+  coversQuery: boolean
   /** Whether the nonce must be remembered, because the content is not signed. */
   keepsNonce: boolean
 }
@@ -67,6 +68,7 @@ const V3: Version = {
   separator: '.',
   signedText: signedFields,
   covers: ({ method }) => (method === 'GET' ? 'url' : 'body'),
+  coversQuery: true,
   keepsNonce: false,
 }
 const V2: Version = {
@@ -74,6 +76,7 @@ const V2: Version = {
   separator: '',
   signedText: (target) => ({ text: baseUrl(target) }),
   covers: () => 'url',
+  coversQuery: false,
   keepsNonce: true,
 }
 
@@ -82,6 +85,7 @@ function nonceSignature(version: Version): Signature {
   const nonceHeader = `${header}-nonce`
   return {
     coversUrl: true,
+    coversQuery: version.coversQuery,
     proofs(message) {
       const values = [message.header(header), message.header(`x-plivo-signature-ma-${version.name}`)].filter(Boolean)
       if (values.length === 0) return 'signature_missing'

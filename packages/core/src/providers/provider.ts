@@ -294,6 +294,8 @@ export interface Signature {
   proofs: (message: Message) => Proof[] | RejectReason
   /** Whether the URL is signed, so that the public one must be known. */
   coversUrl?: boolean
+  /** Whether its query is signed too. */
+  coversQuery?: boolean
   /** How far `signedAt` may be from the time of receipt. Unlimited where it is left out. */
   toleranceSeconds?: number
   /** Headers that carry the signature though they look like credentials, lower case. */

@@ -17,6 +17,7 @@ const HEADER = 'x-signalwire-signature'
 
 const bodySignature: Signature = {
   coversUrl: true,
+  coversQuery: true,
   proofs({ url, body, header }) {
     const text = header(HEADER)
     if (text === undefined || text === '') return 'signature_missing'

@@ -299,7 +299,8 @@ function toCallback(
   if (callbackId !== undefined && !isCallbackId(callbackId)) {
     return { kind: 'unreadable', reason: 'callback_id_unreadable', raw }
   }
-  const name = callbackId === undefined ? nameByBytes(namingBytes(scheme, raw, message), receivedAt) : { callbackId }
+  const name =
+    callbackId === undefined ? nameByBytes(namingBytes(scheme, raw, message, nonces), receivedAt) : { callbackId }
   return {
     kind: 'genuine',
     accountId,
@@ -319,11 +320,11 @@ function toCallback(
 /**
  * The bytes that name a callback: its own, and behind them the query of its URL. In two menus the same key makes the same
  * fields, and only the query that each menu was given tells the two apart. A query that the signature leaves out could be
- * anybody's, and that of a GET is its own bytes.
+ * anybody's, unless a nonce shows what is sent again; and that of a GET is its own bytes.
  */
-function namingBytes({ signature }: Scheme, raw: Buffer, { method, url }: Message): Buffer {
+function namingBytes({ signature }: Scheme, raw: Buffer, { method, url }: Message, nonces?: string[]): Buffer {
   const own = isMultipart(raw) ? withoutBoundary(raw) : raw
-  const isTheSenders = signature === undefined || signature.coversUrl === true
+  const isTheSenders = signature === undefined || signature.coversQuery === true || nonces !== undefined
   const query = isTheSenders && method !== 'GET' ? queryOf(url) : ''
   return query === '' ? own : Buffer.concat([own, Buffer.from(`\n${query}`)])
 }

@@ -95,6 +95,7 @@ export function urlSignature(
 ): Signature {
   return {
     coversUrl: true,
+    coversQuery: true,
     // Looks like a credential and is none.
     headers: [TOKEN_HEADER],
     proofs(message) {

@@ -215,6 +215,16 @@ describe('voice signatures', () => {
     }
   })
 
+  test('the query, which is not signed, is part of a name only if a nonce shows what is sent again', () => {
+    const body = 'CallUUID=c1&Digits=1'
+    const menus = [`${url}?menu=1`, `${url}?menu=2`]
+    const oldest = { 'X-Vobiz-Signature': mac(`${url}CallUUIDc1Digits1`, secrets.voice, 'sha1') }
+    const namesOf = (requests: ReturnType<typeof requestOf>[]) =>
+      new Set(requests.map((request) => genuine(source.read(request))[0]!.callbackId))
+    expect(namesOf(menus.map((menu) => v3(url, { url: menu, body }))).size).toBe(2)
+    expect(namesOf(menus.map((menu) => requestOf({ url: menu, body, headers: oldest }))).size).toBe(1)
+  })
+
   test('the parent account’s token verifies the -MA- signatures', () => {
     const { nonce, ma_v2, ma_v3 } = vectors.urls.parent_variant
     const parent = sourceFor('voice', { secrets: [secrets.parent] })
