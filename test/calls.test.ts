@@ -1,4 +1,6 @@
 import { describe, expect, test } from 'vitest'
+import { DEFAULT_RETENTION } from '@ringback/worker/retention'
+import { prune } from '../apps/worker/src/prune.ts'
 import { alertsIn, look, noticesIn, storeEventsAt } from './support/alerts.ts'
 import { freshDatabase, minutesAgo } from './support/ringback.ts'
 
@@ -52,6 +54,7 @@ describe('the call watch', () => {
     await look(database, watching)
     expect(await alertsIn(database)).toEqual(['calls_unended:vobiz open'])
     await database.sql`update unended_calls set first_event_at = now() - interval '25 hours'`
+    await prune(database.sql, DEFAULT_RETENTION)
     await look(database, watching)
     expect(await alertsIn(database)).toEqual(['calls_unended:vobiz resolved'])
   })

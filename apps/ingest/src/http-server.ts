@@ -54,7 +54,7 @@ export interface HttpServer {
 
 /** Requests in hand are answered within a second; only one whose body never ends takes longer. */
 const CUT_OFF_MS = 2000
-/** About half a second. It is no time limit, because what came while the process was held up is accepted only after that. */
+/** Half a second on a machine that is not busy. It is no time limit, because what came while the process was held up is accepted only after that. */
 const MAX_LOOKS = 250
 const QUIET_MS = 1
 const SHORT_TURN_MS = 0.3

@@ -20,7 +20,7 @@ export async function prune(sql: Sql, retention: Retention): Promise<void> {
   await deleteOld('kept_events', ['received_at'], deadLetterDays)
   // By both times: raised_at has the index, and resolved_at keeps alerts that are open.
   await deleteOld('alerts', ['raised_at', 'resolved_at'], days)
-  // Also of sources whose calls are not watched any more.
+  // Calls that end are forgotten by the watch.
   await deleteOld('unended_calls', ['first_event_at'], 1)
   await deleteOld('ingests', ['canary_stored_at'], 7)
   await deleteOld('workers', ['seen_at'], 7)

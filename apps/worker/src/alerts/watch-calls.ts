@@ -44,15 +44,12 @@ async function forgetEnded(sql: TransactionSql, source: string, callEnd: CallEnd
   await sql`
     delete from unended_calls as u
     where u.source = ${source}
-      and (
-        u.first_event_at < now() - interval '1 day'
-        or exists (
-          select from events as e
-          where e.source = u.source
-            and e.call_id = u.call_id
-            and e.received_at > u.first_event_at - interval '1 day'
-            and ${ends(sql, callEnd)}
-        )
+      and exists (
+        select from events as e
+        where e.source = u.source
+          and e.call_id = u.call_id
+          and e.received_at > u.first_event_at - interval '1 day'
+          and ${ends(sql, callEnd)}
       )`
 }
 
