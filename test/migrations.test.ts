@@ -243,3 +243,16 @@ test('a Postgres that is too old is left alone, and told of', async () => {
   expect(await sql`select to_regclass('ringback_migrations') as made`).toEqual([{ made: null }])
   await sql.end()
 })
+
+test('a connection pooler that drops the settings of sessions is told of, and nothing is made behind it', async () => {
+  await using database = await freshDatabase()
+  await database.sql`drop schema public cascade`
+  await database.sql`create schema public`
+  const sql = connect(database.url, { max: 1, applicationName: 'ringback tests' })
+  // What is left of a session that such a pooler hands out.
+  await sql`set enable_seqscan = on`
+  await expect(migrate(sql)).rejects.toThrow(/^What answers is a connection pooler .* must lead to Postgres itself/)
+  expect(await migrationProblem(sql)).toMatch(/^What answers is a connection pooler/)
+  expect(await sql`select to_regclass('ringback_migrations') as made`).toEqual([{ made: null }])
+  await sql.end()
+})

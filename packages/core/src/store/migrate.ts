@@ -24,7 +24,7 @@ const MUST_WAIT = new Set<unknown>(['55P03', '40P01'])
 /**
  * Applies the migrations that the database lacks, in order, each in a transaction of its own; several processes may call
  * it at once. Then makes the partitions of this week and the next two. Returns the names of those it applied. Throws if
- * the server is too old, or the database has a migration that this version does not know.
+ * the server is too old or behind a connection pooler, or the database has a migration that this version does not know.
  */
 export async function migrate(sql: Sql): Promise<string[]> {
   const [server] = await sql<[{ version: string; number: number }]>`
@@ -33,6 +33,8 @@ export async function migrate(sql: Sql): Promise<string[]> {
     throw new Error(
       `This is Postgres ${server.version}, and Ringback needs 18 or later: upgrade it, or use another server`,
     )
+  const pooler = await poolerProblem(sql)
+  if (pooler !== undefined) throw new Error(pooler)
   await sql.begin(async (transaction) => {
     await lock(transaction)
     await transaction`
@@ -139,9 +141,22 @@ async function appliedIfAny(sql: Sql): Promise<string[]> {
 
 /** What keeps this version from working with the database as it is; undefined if nothing does. */
 export async function migrationProblem(sql: Sql): Promise<string | undefined> {
+  const pooler = await poolerProblem(sql)
+  if (pooler !== undefined) return pooler
   const applied = await appliedIfAny(sql)
   const missing = (await migrationFiles()).filter((name) => !applied.includes(name))
   return missing.length > 0
     ? `the database lacks the migration ${missing.join(', ')}: run "ringback migrate"`
     : undefined
+}
+
+/**
+ * What is wrong where a connection pooler takes the settings with which a session begins and drops them; others refuse them.
+ * BullMQ's sessions would lack their schema too, so nothing that ingest accepts could be stored. Undefined with Postgres itself.
+ */
+async function poolerProblem(sql: Sql): Promise<string | undefined> {
+  const [session] = await sql<[{ seqscan: string }]>`select current_setting('enable_seqscan') as seqscan`
+  return session.seqscan === 'off'
+    ? undefined
+    : 'What answers is a connection pooler that drops the settings of sessions: DATABASE_URL must lead to Postgres itself, for Ringback sets its sessions up and keeps them'
 }
