@@ -17,6 +17,7 @@ const WITHOUT_QUEUE = [
   'follow',
   'migrations',
   'names',
+  'nginx',
   'quiet-sources',
   'run-deliveries',
   'session-settings',
