@@ -64,17 +64,20 @@ test.each(['repeatable read', 'serializable'])(
   },
 )
 
-test('the sessions of a queue in Postgres see what others have committed, and may idle', async () => {
+test('the sessions of a queue in Postgres see what others have committed, may idle, and have no limit for a transaction', async () => {
   await using database = await freshDatabase()
   const queue: QueueServer = { kind: 'postgres', url: database.url }
   await migrateQueue(queue)
   await setForAll(database, 'default_transaction_isolation', 'serializable')
   await setForAll(database, 'idle_session_timeout', '1s')
+  await setForAll(database, 'transaction_timeout', '10s')
   // Notes the settings of whoever adds, takes or finishes a job.
   await database.sql.unsafe(`
-    create table public.sessions (isolation text, idle text);
+    create table public.sessions (isolation text, idle text, transaction text);
     create function public.note() returns trigger language plpgsql as $$ begin
-      insert into public.sessions values (current_setting('transaction_isolation'), current_setting('idle_session_timeout'));
+      insert into public.sessions values (
+        current_setting('transaction_isolation'), current_setting('idle_session_timeout'), current_setting('transaction_timeout')
+      );
       return null;
     end $$;
     create trigger note after insert or update or delete on bullmq.job for each statement execute function public.note()`)
@@ -85,8 +88,8 @@ test('the sessions of a queue in Postgres see what others have committed, and ma
   await eventually(async () => expect(await database.sql`select from bullmq.job`).toEqual([]))
   await consumer.close()
   await producer.close()
-  expect(await database.sql`select distinct isolation, idle from sessions`).toEqual([
-    { isolation: 'read committed', idle: '0' },
+  expect(await database.sql`select distinct isolation, idle, transaction from sessions`).toEqual([
+    { isolation: 'read committed', idle: '0', transaction: '0' },
   ])
 })
 
@@ -99,4 +102,10 @@ test('a connection may idle for days, whatever idle_session_timeout is', async (
       select extract(day from justify_hours(current_setting('idle_session_timeout')::interval))::integer as days`,
   )
   expect(setting.days).toBeGreaterThan(7)
+})
+
+test('a transaction may take longer than transaction_timeout', async () => {
+  await using database = await freshDatabase()
+  await setForAll(database, 'transaction_timeout', '100ms')
+  expect(await inNewSession(database, (sql) => sql`select 1 as done from pg_sleep(0.3)`)).toEqual([{ done: 1 }])
 })

@@ -23,7 +23,8 @@ export function serverConfig(url: string) {
     ...(username !== undefined && { user: username }),
     ...(password !== undefined && { password }),
     ...(database !== undefined && { database }),
-    // Whatever the server or the role sets: BullMQ expects to see what others have committed, and its connections idle.
-    options: '-c default_transaction_isolation=read\\ committed -c idle_session_timeout=0',
+    // Whatever the server or the role sets: BullMQ expects to see what others have committed, and its connections idle. How
+    // long a transaction may take is up to the limits of its statements.
+    options: '-c default_transaction_isolation=read\\ committed -c idle_session_timeout=0 -c transaction_timeout=0',
   }
 }

@@ -86,6 +86,8 @@ export function connect(url: string, options: ConnectOptions): Sql {
       // Shorter than statement_timeout, so that the error tells whether a lock was the reason.
       lock_timeout: Math.round(longestStatementMs / 3),
       idle_in_transaction_session_timeout: Math.max(IDLE_TRANSACTION_MS, longestStatementMs),
+      // Transactions of many statements take longer than any of these. '0' and not 0, which the driver would leave out.
+      transaction_timeout: '0',
     },
   })
 }

@@ -40,6 +40,11 @@ test.each([
     'unsupported startup parameter: enable_seqscan',
     /^What answers at db\.example:5432,other:5433 is a connection pooler .*: DATABASE_URL must lead to Postgres itself/,
   ],
+  [
+    '42704',
+    'unrecognized configuration parameter "transaction_timeout"',
+    /^Postgres at db\.example:5432,other:5433 is too old \(.*\): Ringback needs 18 or later$/,
+  ],
   ['42883', 'function store_callbacks(...) does not exist', /lacks migrations/],
   ['ETIMEDOUT', 'connect ETIMEDOUT', /^Postgres does not answer at .*is DATABASE_URL right\?/],
 ])('%s says what to do, and shows no password', (code, message, expected) => {

@@ -49,6 +49,9 @@ function explain(
   if (message.startsWith('unsupported startup parameter')) {
     return `What answers at ${place} is a connection pooler (${message}): DATABASE_URL must lead to Postgres itself, for Ringback sets its sessions up and keeps them`
   }
+  if (message.startsWith('unrecognized configuration parameter')) {
+    return `Postgres at ${place} is too old (${message}): Ringback needs 18 or later`
+  }
   if (CERTIFICATE.test(code)) {
     return `The certificate of Postgres at ${place} is refused: ${message}; docs/configuration.md tells of sslmode and sslrootcert`
   }

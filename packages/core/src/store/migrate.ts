@@ -114,9 +114,8 @@ async function attachWhatIsDetached(transaction: TransactionSql): Promise<void> 
     await transaction`select ensure_partitions(${week}::text::timestamptz, ${week}::text::timestamptz)`
 }
 
-/** Lets one migration at a time go on, for as long as it takes: a role may have a time limit for its transactions. */
+/** Lets one migration at a time go on. */
 async function lock(transaction: TransactionSql): Promise<void> {
-  await transaction`select set_config('transaction_timeout', '0', true)`
   await transaction`select pg_advisory_xact_lock(${LOCK_KEY})`
 }
 
