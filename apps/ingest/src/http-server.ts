@@ -33,8 +33,9 @@ export const defaultHttpLimits: HttpLimits = {
   headersMs: 10_000,
   requestMs: 15_000,
   silenceMs: 20_000,
-  // Longer than a proxy keeps an idle connection, so that a proxy never sends a request on one that is just being closed.
-  keepAliveMs: 75_000,
+  // Longer than a proxy keeps an idle connection, so that a proxy never sends a request on one that is just being closed: nginx
+  // 60 s, Traefik 90 s, Caddy 120 s, and 600 s Google's load balancers, where nobody can change it.
+  keepAliveMs: 620_000,
   checkIntervalMs: 1000,
   maxHeaderBytes: 16 * 1024,
   // Providers and the proxies before them send fewer than 60.
