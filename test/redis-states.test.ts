@@ -232,6 +232,23 @@ test('a database that Redis does not have is not used, and no other in its place
   expect(await redis.client.keys('*')).toHaveLength(keys)
 })
 
+test.each(['events', 'wait', 'marker'])(
+  'a job that Redis took only half of, because of a key %s of the wrong type, can be added again',
+  async (key) => {
+    await using redis = await startRedis()
+    const producer = createProducer(on(redis), 'store', { timeoutMs: 2000, log })
+    await using _closing = { [Symbol.asyncDispose]: producer.close }
+    await producer.add('before', {})
+    await redis.client.rename(`{ringback}:store:${key}`, 'kept')
+    await redis.client.set(`{ringback}:store:${key}`, 'a text')
+    await expect(producer.add('half', { number: 1 })).rejects.toThrow('WRONGTYPE')
+    await redis.client.rename('kept', `{ringback}:store:${key}`)
+    await producer.add('half', { number: 1 })
+    expect(await redis.client.lrange('{ringback}:store:wait', 0, -1)).toEqual(['half', 'before'])
+    expect(await redis.client.hget('{ringback}:store:half', 'data')).toBe('{"number":1}')
+  },
+)
+
 test('with fewer replicas than are asked for, nothing is accepted', async () => {
   await using redis = await startRedis()
   await using replica = await startRedis(['--replicaof', '127.0.0.1', String(redis.port)])

@@ -1,6 +1,7 @@
 import { randomBytes, randomUUID } from 'node:crypto'
 import { Queue } from 'bullmq'
 import type { JobJson, QueueOptions } from 'bullmq'
+import { ReplyError } from 'ioredis'
 import type { Redis } from 'ioredis'
 import { createFullness, memoryUsage } from './fullness.ts'
 import { COUNTER_TTL_MS, createLossDetector } from './loss.ts'
@@ -43,6 +44,13 @@ const NEW_JOB = {
   returnvalue: '',
 } satisfies Partial<JobJson>
 
+// Redis undoes nothing of a script that fails midway, for want of a right or at a key of the wrong type. What is left is the
+// job's hash without a place in the queue, which the next add would take for the job itself. A job that a worker has taken
+// has `processedOn`.
+const REMOVE_HALF_ADDED = `
+  local place = redis.pcall('LPOS', KEYS[2], ARGV[1])
+  if type(place) ~= 'number' and redis.call('HEXISTS', KEYS[1], 'processedOn') == 0 then redis.call('DEL', KEYS[1]) end`
+
 /**
  * Opens a queue on the server of `client`, which the caller has to close. Rejects if the server takes no writes. Then call
  * this again: a queue that was made while its server was down never recovers.
@@ -75,6 +83,8 @@ export async function connectRedisShard(options: RedisShardOptions): Promise<Red
     return { count, at: Number(seconds) * 1000 }
   }
 
+  const removeHalfAdded = (id: string) => client.eval(REMOVE_HALF_ADDED, 2, queue.toKey(id), queue.toKey('wait'), id)
+
   return {
     queue,
     async add(id, data) {
@@ -82,7 +92,10 @@ export async function connectRedisShard(options: RedisShardOptions): Promise<Red
       // The script call of `queue.add` without its steps for tracing, listeners and options, which are not used here: each
       // callback that comes alone would wait for them.
       const job = { ...newJob, id, data: JSON.stringify(data), timestamp: Date.now() }
-      await replicated(() => queue.backend.addJob(job, id))
+      await replicated(() => queue.backend.addJob(job, id)).catch(async (error: unknown) => {
+        if (error instanceof ReplyError) await removeHalfAdded(id).catch(() => undefined)
+        throw error
+      })
     },
     async probe() {
       await fullness.refresh()
