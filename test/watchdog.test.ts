@@ -1,3 +1,4 @@
+import { Queue, createPostgresBackend, withBackend } from 'bullmq'
 import { expect, inject, test } from 'vitest'
 import { configFileWith, ingestPort, runApp } from './support/processes.ts'
 import type { RunningProcess } from './support/processes.ts'
@@ -73,6 +74,27 @@ test('a worker that waits for a frozen Postgres waits, and goes on when it is ba
   await proxy.restore()
   await stored(database, 21)
   expect(worker.child.exitCode).toBeNull()
+})
+
+/** The store queue of processes, as a dashboard of BullMQ opens it. */
+function openStoreQueue({ DATABASE_URL, REDIS_URL }: Record<string, string>) {
+  if (REDIS_URL !== undefined) return new Queue('store', { prefix: '{ringback}', connection: { url: REDIS_URL } })
+  return new (withBackend(createPostgresBackend).Queue)('store', { connection: { connectionString: DATABASE_URL! } })
+}
+
+test('a worker whose queue somebody has paused waits, and goes on when it is resumed', async () => {
+  await using database = await freshDatabase()
+  const environment = await environmentFor(database)
+  await using ingest = await startIngestProcess(environment)
+  await using worker = runApp('worker', { ...environment, STUCK_AFTER_SECONDS })
+  await worker.prints(/worker\.started/)
+  const queue = openStoreQueue(environment)
+  await using _closing = { [Symbol.asyncDispose]: () => queue.close() }
+  await queue.pause()
+  await accepts(ingest, 1, 2)
+  await livesOn(worker)
+  await queue.resume()
+  await stored(database, 2)
 })
 
 test('a worker whose hands are full with handlers that take long, but no longer than they may, is not stuck', async () => {

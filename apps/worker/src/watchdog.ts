@@ -13,7 +13,7 @@ export interface Look {
   oldestAt: number
   /** Jobs that this worker has begun, ended, or got an answer for. */
   moves: number
-  /** Whether it could begin another job, or all in hand have taken longer than they may. */
+  /** Whether it could begin another job, or all in hand have taken longer than they may, and the queue is not paused. */
   isFree: boolean
 }
 
@@ -77,9 +77,10 @@ export async function runWatchdog({ queues, probe, stuckAfterMs, exit, log, sign
   async function lookAll(before: Map<string, Watched>): Promise<{ watched: Map<string, Watched>; at: number }> {
     const looks = await Promise.all(
       queues.map(async ({ name, state, hands }) => {
-        const { waiting, oldestAgeMs } = await state()
+        const { waiting, oldestAgeMs, isPaused } = await state()
         const now = performance.now()
-        return { name, look: { waiting, oldestAt: now - oldestAgeMs, moves: hands.moves(), isFree: hands.isFree(now) } }
+        const isFree = !isPaused && hands.isFree(now)
+        return { name, look: { waiting, oldestAt: now - oldestAgeMs, moves: hands.moves(), isFree } }
       }),
     )
     // Reads the clock again: a probe that fails may have taken seconds, and they do not count.

@@ -14,7 +14,7 @@ import type { QueueName, QueueServer } from './server.ts'
 const PostgresBacked = withBackend(createPostgresBackend)
 
 interface Connected {
-  queue: Pick<Queue, 'add' | 'getWaitingCount' | 'getJobCounts'>
+  queue: Pick<Queue, 'add' | 'getWaitingCount' | 'getJobCounts' | 'isPaused'>
   /** For what is not asked through BullMQ. */
   pool: Pool
   detectLoss: () => Promise<string | undefined>

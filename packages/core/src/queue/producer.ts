@@ -9,6 +9,8 @@ export interface QueueState {
   active: number
   /** How long the oldest waiting job has waited; 0 where there is none. */
   oldestAgeMs: number
+  /** Whether somebody has paused the queue, or a shard of it, as dashboards of BullMQ can: nobody takes jobs there. */
+  isPaused: boolean
 }
 
 export interface Producer<Data> {
@@ -60,10 +62,14 @@ export function queueOptions(name: QueueName) {
 
 /** The state of a queue. `oldestAddedAt` gives when its oldest waiting job was added, in ms since 1970, if one waits. */
 export async function stateOf(
-  queue: Pick<Queue, 'getJobCounts'>,
+  queue: Pick<Queue, 'getJobCounts' | 'isPaused'>,
   oldestAddedAt: () => Promise<number | undefined>,
 ): Promise<QueueState> {
-  const [counts, addedAt] = await Promise.all([queue.getJobCounts('waiting', 'active'), oldestAddedAt()])
+  const [counts, addedAt, isPaused] = await Promise.all([
+    queue.getJobCounts('waiting', 'active'),
+    oldestAddedAt(),
+    queue.isPaused(),
+  ])
   const oldestAgeMs = addedAt === undefined ? 0 : Math.max(0, Date.now() - addedAt)
-  return { waiting: counts.waiting ?? 0, active: counts.active ?? 0, oldestAgeMs }
+  return { waiting: counts.waiting ?? 0, active: counts.active ?? 0, oldestAgeMs, isPaused }
 }

@@ -114,5 +114,6 @@ function total(states: QueueState[]): QueueState {
     waiting: sum(states.map(({ waiting }) => waiting)),
     active: sum(states.map(({ active }) => active)),
     oldestAgeMs: Math.max(...states.map(({ oldestAgeMs }) => oldestAgeMs)),
+    isPaused: states.some(({ isPaused }) => isPaused),
   }
 }
