@@ -1,4 +1,4 @@
-import { execFileSync } from 'node:child_process'
+import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { chmod, mkdir, readFile, stat, writeFile } from 'node:fs/promises'
 import { connect as connectTo, createServer } from 'node:net'
@@ -152,6 +152,22 @@ test('a Postgres that is killed before it answers is not waited for', async () =
   await starting
   expect(performance.now() - begunAt).toBeLessThan(45_000)
 })
+
+test.runIf(process.platform === 'linux')(
+  'a Postgres that was cut off starts again, although another program has its process id now',
+  async () => {
+    await using server = await ownPostgres()
+    await server.kill()
+    const pidFile = join(server.dataDir, 'postgres/postmaster.pid')
+    const { uid, gid } = await stat(pidFile)
+    const other = spawn('sleep', ['60'], { uid, gid, cwd: '/' })
+    await using _ending = { [Symbol.asyncDispose]: async () => void other.kill() }
+    const left = await readFile(pidFile, 'utf8')
+    await writeFile(pidFile, left.replace(/^\d+/, String(other.pid)))
+    await server.start()
+    expect(other.exitCode).toBeNull()
+  },
+)
 
 test('a folder stays in use, although its Postgres has ended all sessions because one of them crashed', async () => {
   await using folder = await temporaryFolder()

@@ -2,7 +2,7 @@ import { execFile, spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
 import { existsSync, readFileSync } from 'node:fs'
-import { chown, cp, mkdir, open, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { chown, cp, mkdir, open, readFile, readlink, realpath, rename, rm, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { basename, dirname, join, resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -81,6 +81,7 @@ async function startIn(
   const stop = () => run(programs.pg_ctl, ['stop', '-D', cluster, '-m', 'fast', '-w'], account)
 
   if (!existsSync(cluster)) await initialize(programs, cluster, account)
+  await removeStalePidFile(cluster)
   const runningOn = await runningPort(programs, cluster, account)
   if (runningOn !== undefined && runningOn !== port) {
     await (await hold(runningOn, dataDir)).end()
@@ -240,6 +241,18 @@ async function initialize(programs: Programs, cluster: string, account: Account)
   } finally {
     await rm(passwordFile)
   }
+}
+
+/**
+ * Removes the file that names the server's process, if that is another program's now: after the machine or the container
+ * was cut off, the same process ids are given out again. pg_ctl and Postgres would take that program for the server. Only
+ * Linux tells what a process works in, which is the cluster if it is the server.
+ */
+async function removeStalePidFile(cluster: string): Promise<void> {
+  const pidFile = join(cluster, 'postmaster.pid')
+  const [pid] = (await readFile(pidFile, 'utf8').catch(() => '')).split('\n')
+  const folder = await readlink(`/proc/${pid}/cwd`).catch(() => undefined)
+  if (folder !== undefined && folder !== (await realpath(cluster))) await rm(pidFile)
 }
 
 async function runningPort(programs: Programs, cluster: string, account: Account): Promise<number | undefined> {
