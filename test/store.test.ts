@@ -145,6 +145,26 @@ test('repetitions are counted without end, and kept up to a hundred an event', a
   expect(await counts(database)).toMatchObject({ events: 1, duplicates: 150, repetitions: 100 })
 })
 
+test('an event is updated once for all its repetitions in one transaction, so that thousands of them delay nobody else', async () => {
+  await using database = await freshDatabase()
+  const { sql } = database
+  await sql.unsafe(`
+    create table updates (callback_id text);
+    create function note_update() returns trigger language plpgsql as
+      $$ begin insert into updates values (new.callback_id); return null; end $$;
+    create trigger note_update after update on events for each row execute function note_update()`)
+  const store = storeInto(database)
+  const copies = (name: string, count: number) => Array.from({ length: count }, () => queued(name))
+  await store(groupOf([...copies('a', 61), ...copies('b', 151)]))
+  await store(groupOf(copies('a', 60)))
+  expect(await sql`select callback_id, duplicates from events order by 1`).toEqual([
+    { callback_id: 'a', duplicates: 120 },
+    { callback_id: 'b', duplicates: 150 },
+  ])
+  expect(await counts(database)).toMatchObject({ duplicates: 270, repetitions: 200 })
+  expect((await sql`select callback_id from updates order by 1`).map((row) => row.callback_id)).toEqual(['a', 'a', 'b'])
+})
+
 test('what Postgres can never store stands alone in quarantine, and takes nothing else with it', async () => {
   await using database = await freshDatabase()
   const store = storeInto(database)

@@ -6,7 +6,7 @@ import type { GenuineCallback, PreviousName, RejectReason, VerifiedBy } from './
 import { storableText } from './storable-text.ts'
 
 // The contract between ingest and worker: what the queue carries. A job is one group and holds all that the worker needs,
-// so nothing is read back. `store_callbacks` in migrations/0010_fewer_steps.sql reads the members by these names.
+// so nothing is read back. `store_callbacks` in migrations/0024_many_at_once.sql reads the members by these names.
 
 /** One callback to store. Members that do not apply are left out. */
 export interface QueuedCallback {
