@@ -1,5 +1,5 @@
--- 0024: what one sender sends thousands of at once, copies of one callback, delays nobody else. Replaces a function, and changes no
--- table.
+-- 0024: what one sender sends thousands of at once, copies of one callback or types, delays nobody else. Replaces two functions, and
+-- changes no table.
 
 -- As in 0010, but an event is updated once for all its repetitions: each update passes the row's versions of those before it in
 -- the transaction, so that a request of 10,000 copies of one callback took 14 s.
@@ -175,3 +175,33 @@ begin
   return json_build_object('stored', cardinality(new_ids), 'duplicates', coalesce(cardinality(repeated), 0), 'deliveries', created);
 end
 $$;
+
+-- As in 0009, but at most 10,000 rows at a time. Where every callback has a type of its own, those of a minute may be more than
+-- one statement can move within its time limit, and nothing was ever moved again.
+create or replace function fold_event_counts() returns bigint
+language plpgsql as $$
+declare
+  folded bigint;
+begin
+  if not pg_try_advisory_xact_lock(hashtext('ringback.fold_event_counts')) then
+    return 0;
+  end if;
+  with taken as (
+    delete from event_counts_appended
+    where ctid = any (array(select ctid from event_counts_appended limit 10000))
+    returning *
+  ),
+  added as (
+    insert into event_counts as c (day, source, account_id, type, events, duplicates)
+    select day, source, account_id, type, sum(events), sum(duplicates)
+    from taken
+    group by 1, 2, 3, 4
+    on conflict (day, source, account_id, type) do update set
+      events = c.events + excluded.events, duplicates = c.duplicates + excluded.duplicates
+  )
+  select count(*) from taken into folded;
+  return folded;
+end
+$$;
+
+comment on function fold_event_counts is 'Moves up to 10,000 rows that groups have appended into event_counts; returns how many.';

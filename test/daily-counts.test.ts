@@ -46,3 +46,16 @@ test('a worker folds the counts of what was stored, so that those that are added
   await using _worker = await startWorker(database)
   await eventually(async () => expect(await sql`select from event_counts_appended`).toHaveLength(0))
 })
+
+test('a worker folds the counts of any number of types, by statements that each end in time', async () => {
+  await using database = await freshDatabase()
+  const { sql } = database
+  await sql`
+    insert into event_counts_appended (day, source, account_id, type, events, duplicates)
+    select current_date, 'vobiz', '', n::text, 1, 0 from generate_series(1, 25000) as n`
+  await using _worker = await startWorker(database)
+  await eventually(async () => expect(await sql`select from event_counts_appended`).toHaveLength(0))
+  const moved = await sql<{ count: number }[]>`
+    select count(*)::integer as count from event_counts group by xmin::text order by 1`
+  expect(moved.map(({ count }) => count)).toEqual([5000, 10_000, 10_000])
+})

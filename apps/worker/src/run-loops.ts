@@ -35,6 +35,8 @@ const SCAN_INTERVAL_MS = 1000
 const MAINTENANCE_INTERVAL_MS = 60_000
 const SETTINGS_INTERVAL_MS = 3_600_000
 const MONITORING_INTERVAL_MS = 5000
+/** How many rows `fold_event_counts` moves at most. */
+const FOLDED_AT_ONCE = 10_000
 
 /** What a worker does at intervals, beside its jobs. Resolves when `signal` has fired and all of it has ended. */
 export async function runLoops(deps: LoopDependencies): Promise<void> {
@@ -50,7 +52,7 @@ export async function runLoops(deps: LoopDependencies): Promise<void> {
     repeat('maintenance', MAINTENANCE_INTERVAL_MS, async () => {
       await beat(sql, ownName)
       await ensurePartitions(sql)
-      await sql`select fold_event_counts()`
+      while (!signal.aborted && (await foldEventCounts(sql)) === FOLDED_AT_ONCE);
       await buryWithoutHandler({ sql, handlers: config.handlers, onDead, log, signal })
     }),
     repeat('settings', SETTINGS_INTERVAL_MS, async () => {
@@ -85,4 +87,10 @@ export async function runLoops(deps: LoopDependencies): Promise<void> {
       await sleep(intervalMs, undefined, { signal }).catch(() => undefined) // ends the pause, not the loop's last turn
     }
   }
+}
+
+/** Resolves to how many rows it moved: none also while another worker folds. */
+async function foldEventCounts(sql: Sql): Promise<number> {
+  const [row] = await sql<{ folded: number }[]>`select fold_event_counts()::float8 as folded`
+  return row!.folded
 }
