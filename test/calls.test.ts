@@ -1,4 +1,6 @@
 import { describe, expect, test } from 'vitest'
+import { ALERT_KINDS } from '@ringback/core/alerts'
+import { connect } from '@ringback/core/store/connect'
 import { DEFAULT_RETENTION } from '@ringback/worker/retention'
 import { prune } from '../apps/worker/src/prune.ts'
 import { alertsIn, look, noticesIn, storeEventsAt } from './support/alerts.ts'
@@ -67,6 +69,35 @@ describe('the call watch', () => {
     await storeEventsAt(database, { at: minutesAgo(8), callId: 'a' }, { at: minutesAgo(8), callId: 'b' })
     await look(database, watching)
     expect(await sql`select from unended_calls`).toHaveLength(1000)
+  })
+
+  test('reads the events of a call once, however many there are, so that one call cannot end the watch of others', async () => {
+    await using database = await freshDatabase()
+    await database.sql`insert into call_watches values ('fonestorm', now() - interval '10 minutes')`
+    await storeEventsAt(
+      database,
+      ...Array.from({ length: 500 }, () => ({ at: minutesAgo(8), source: 'fonestorm', callId: 'endless' })),
+    )
+    const sql = connect(database.url, { max: 1, applicationName: 'one look' })
+    const reads = async () => {
+      await sql`select pg_stat_force_next_flush()`
+      const [row] = await sql<{ count: number }[]>`
+        select sum(seq_tup_read + idx_tup_fetch)::float8 as count from pg_stat_user_tables where relname like 'events_2%'`
+      return row!.count
+    }
+    try {
+      // So that Postgres looks up one call after the other, as it does where calls have had few events so far.
+      await sql.unsafe('set enable_hashjoin = off; set enable_mergejoin = off; set enable_material = off')
+      const before = await reads()
+      await look(
+        { ...database, sql },
+        { alerts: { ...watching.alerts, disabled: ALERT_KINDS.filter((kind) => kind !== 'calls_unended') } },
+      )
+      expect(await database.sql`select call_id from unended_calls`).toEqual([{ call_id: 'endless' }])
+      expect((await reads()) - before).toBeLessThan(3000)
+    } finally {
+      await sql.end()
+    }
   })
 
   test('names the calls that began first, by the first event that was found of each', async () => {

@@ -53,6 +53,7 @@ async function forgetEnded(sql: TransactionSql, source: string, callEnd: CallEnd
       )`
 }
 
+/** Each call is looked at once, however many events it has in this step: a sender can put any number into one call. */
 async function findUnended(sql: TransactionSql, source: string, callEnd: CallEnd, minutes: number): Promise<void> {
   const [step] = await sql<{ from: string; to: string }[]>`
     with step as (
@@ -68,20 +69,23 @@ async function findUnended(sql: TransactionSql, source: string, callEnd: CallEnd
     returning (select from_time from step)::text as from, watched_until::text as to`
   await sql`
     insert into unended_calls (source, call_id, first_event_at)
-    select source, call_id, min(received_at)
-    from events as began
-    where source = ${source}
-      and received_at > ${step!.from}::text::timestamptz
-      and received_at <= ${step!.to}::text::timestamptz
-      and call_id is not null
-      and not exists (
-        select from events as e
-        where e.source = began.source
-          and e.call_id = began.call_id
-          and e.received_at > ${step!.from}::text::timestamptz - interval '1 day'
-          and ${ends(sql, callEnd)}
-      )
-    group by source, call_id
+    select source, call_id, first_event_at
+    from (
+      select source, call_id, min(received_at) as first_event_at
+      from events
+      where source = ${source}
+        and received_at > ${step!.from}::text::timestamptz
+        and received_at <= ${step!.to}::text::timestamptz
+        and call_id is not null
+      group by source, call_id
+    ) as began
+    where not exists (
+      select from events as e
+      where e.source = began.source
+        and e.call_id = began.call_id
+        and e.received_at > ${step!.from}::text::timestamptz - interval '1 day'
+        and ${ends(sql, callEnd)}
+    )
     limit (select greatest(0, ${MOST_FOLLOWED} - count(*)) from unended_calls where source = ${source})
     on conflict do nothing`
 }
