@@ -339,6 +339,16 @@ describe('alerts', () => {
     expect(await alertsIn(database)).toEqual(['dead_letters:crm open', 'dead_letters:billing open'])
   })
 
+  test('of dead letters are raised though another handler has had a thousand since', async () => {
+    await using database = await freshDatabase()
+    await database.sql`
+      insert into deliveries (event_id, event_received_at, handler, status, finished_at)
+      select uuidv7(), now(), case when n = 0 then 'crm' else 'billing' end, 'dead', now() + n * interval '1 microsecond'
+      from generate_series(0, 1000) as n`
+    await look(database, { handlers: [{ name: 'crm', run: code(() => {}) }] })
+    expect(await alertsIn(database)).toEqual(['dead_letters:billing open', 'dead_letters:crm open'])
+  })
+
   test('of callbacks that wait too long, and of a quarantine that fills', async () => {
     await using database = await freshDatabase()
     await storeEventsAt(database, ...Array.from({ length: 100 }, () => ({ at: minutesAgo(60) })))

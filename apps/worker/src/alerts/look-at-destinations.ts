@@ -58,7 +58,7 @@ export async function lookForState(
 }
 
 /** Dead letters of the last hour by handler, also of handlers that have left the configuration, but not those of alerts. */
-export async function lookForDeadLetters({ sql, openSubjects }: LookDependencies): Promise<Condition[]> {
+export async function lookForDeadLetters({ sql, config, openSubjects }: LookDependencies): Promise<Condition[]> {
   const found = await sql<{ handler: string; count: number; lastError: string | null; eventIds: string[] }[]>`
     with recent as materialized (
       select handler
@@ -70,7 +70,7 @@ export async function lookForDeadLetters({ sql, openSubjects }: LookDependencies
         limit ${MOST_COUNTED}
       ) as newest
       union
-      ${textList(sql, openSubjects)}
+      ${textList(sql, [...openSubjects, ...config.handlers.map(({ name }) => name)])}
     )
     select
       recent.handler, count(*)::integer as count,
