@@ -1,4 +1,4 @@
--- 0024: what one sender sends thousands of at once, copies of one callback or types, delays nobody else. Replaces two functions, and
+-- 0024: what one sender sends thousands of at once, copies of one callback or types, delays nobody else. Replaces four functions, and
 -- changes no table.
 
 -- As in 0010, but an event is updated once for all its repetitions: each update passes the row's versions of those before it in
@@ -205,3 +205,90 @@ end
 $$;
 
 comment on function fold_event_counts is 'Moves up to 10,000 rows that groups have appended into event_counts; returns how many.';
+
+-- As in 0015, but each nonce is looked up by itself: a join read all nonces of a source for each callback if it was planned while
+-- the table was small, as in the first minutes of an installation.
+create or replace function claim_nonces(callbacks json) returns uuid[]
+language plpgsql as $$
+begin
+  -- In the order of the nonces, so that two workers do not wait for each other; of one nonce the first callback.
+  insert into nonces (source, nonce, content_hash, received_at, claimed_by, account_id, callback_id)
+  select distinct on (source, nonce)
+    source, used.nonce, sha256(decode(raw, 'base64')), uuid_extract_timestamp(id), id, "accountId", "callbackId"
+  from rows from (
+      json_to_recordset(callbacks) as (id uuid, source text, "accountId" text, "callbackId" text, nonces json, raw text)
+    ) with ordinality as c (id, source, "accountId", "callbackId", nonces, raw, ord),
+    json_array_elements_text(nonces) as used (nonce)
+  order by source, nonce, ord
+  on conflict do nothing;
+  return (
+    select array_agg(distinct c.id)
+    from json_to_recordset(callbacks) as c (id uuid, source text, nonces json, raw text),
+      json_array_elements_text(c.nonces) as used (nonce)
+    where (
+      select n.content_hash from nonces as n where n.source = c.source and n.nonce = used.nonce
+    ) <> sha256(decode(c.raw, 'base64'))
+  );
+end
+$$;
+
+create or replace function with_names_of_nonces(callbacks json) returns json
+language plpgsql as $$
+declare
+  callback record;
+  known record;
+  names jsonb := '{}';
+begin
+  -- Looking for the word costs less than reading the JSON.
+  if position('"nonces":' in callbacks::text) = 0 then
+    return callbacks;
+  end if;
+  -- Nearly always each has the name that stands with its nonces.
+  if not exists (
+    select
+    from json_to_recordset(callbacks) as c (source text, "accountId" text, "callbackId" text, nonces json),
+      json_array_elements_text(c.nonces) as used (nonce)
+    where (
+      select (n.account_id, n.callback_id) <> (c."accountId", c."callbackId")
+      from nonces as n
+      where n.source = c.source and n.nonce = used.nonce
+    )
+  ) then
+    return callbacks;
+  end if;
+
+  -- One after the other, for the first of one nonce may itself be a repetition by another.
+  for callback in
+    select id, source, "accountId" as account_id, "callbackId" as callback_id, array(select json_array_elements_text(nonces)) as nonces
+    from rows from (
+        json_to_recordset(callbacks) as (id uuid, source text, "accountId" text, "callbackId" text, nonces json)
+      ) with ordinality as c (id, source, "accountId", "callbackId", nonces, ord)
+    where nonces is not null
+    order by ord
+  loop
+    select n.account_id, n.callback_id
+    from nonces as n
+    where n.source = callback.source and n.nonce = any (callback.nonces) and n.claimed_by <> callback.id
+    order by n.received_at, n.nonce
+    limit 1
+    into known;
+    if found then
+      names := names
+        || jsonb_build_object(callback.id, jsonb_build_object('accountId', known.account_id, 'callbackId', known.callback_id));
+    else
+      known := callback;
+    end if;
+    update nonces as n
+    set account_id = known.account_id, callback_id = known.callback_id
+    where n.source = callback.source and n.nonce = any (callback.nonces) and n.claimed_by = callback.id
+      and (n.account_id, n.callback_id) <> (known.account_id, known.callback_id);
+  end loop;
+  return (
+    select coalesce(json_agg(
+      case when names ? (c ->> 'id') then (c::jsonb || (names -> (c ->> 'id')))::json else c end
+      order by ord
+    ), '[]')
+    from json_array_elements(callbacks) with ordinality as input (c, ord)
+  );
+end
+$$;

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import type { QueuedCallback } from '@ringback/core/callback'
+import { connect } from '@ringback/core/store/connect'
 import { freshDatabase, groupOf, idAt, queued, untilAdvisoryLockIsWaitedFor } from './support/ringback.ts'
 import type { Database } from './support/ringback.ts'
 import { bytes, counts, refusal, storeInto } from './support/stored.ts'
@@ -19,6 +20,21 @@ function byBytes(time: string, fields: Partial<QueuedCallback> = {}): QueuedCall
     ...fields,
   })
 }
+
+test('each nonce is looked up by itself, also before Postgres has looked at how many there are', async () => {
+  await using database = await freshDatabase()
+  const sql = connect(database.url, { max: 1, applicationName: 'one worker' })
+  try {
+    const callbacks = Array.from({ length: 200 }, (_, index) => queued(`c${index}`, { nonces: [`n${index}`] }))
+    await storeInto({ ...database, sql })(groupOf(callbacks))
+    await sql`select pg_stat_force_next_flush()`
+    const [row] = await sql<{ reads: number }[]>`
+      select (seq_tup_read + idx_tup_fetch)::integer as reads from pg_stat_user_tables where relname = 'nonces'`
+    expect(row!.reads).toBeLessThanOrEqual(2 * callbacks.length)
+  } finally {
+    await sql.end()
+  }
+})
 
 test('a nonce that comes again with the same bytes is a repetition, with others a forgery', async () => {
   await using database = await freshDatabase()
