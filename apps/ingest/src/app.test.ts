@@ -300,6 +300,13 @@ test('a secret token is kept nowhere', async () => {
   expect(JSON.stringify(enqueued)).not.toContain('token-new')
 })
 
+test('an event says which of the tokens was in its URL, so that the former one can be removed when none has it', async () => {
+  const { post, enqueued } = appWith()
+  for (const token of ['token-new', 'token-old']) await post(`/callbacks/secret/${token}`, bodyOf(signed('1')))
+  const secrets = enqueued.map(({ json }) => (JSON.parse(json) as QueuedCallback).secret)
+  expect(secrets).toEqual([1, 2])
+})
+
 test('of a batch the good are kept and the bad go to quarantine, each with its reason', async () => {
   const { post, enqueued } = appWith()
   await post('/callbacks/voximplant', bodyOf(forged, signed('2'), { type: 'x' }))

@@ -1,7 +1,7 @@
 import { randomUUIDv7 } from 'node:crypto'
 import { queuedCallback } from '@ringback/core/callback'
 import type { GroupPart, QueuedRefusal } from '@ringback/core/callback'
-import { includesInConstantTime } from '@ringback/core/providers/access'
+import { placeInConstantTime } from '@ringback/core/providers/access'
 import type { Answer, Source } from '@ringback/core/providers/provider'
 import { clientAddress, urlToVerify } from '@ringback/core/providers/request-origin'
 import type { OriginSettings } from '@ringback/core/providers/request-origin'
@@ -93,6 +93,7 @@ async function receiveBody(
     header,
     remoteAddress,
     receivedAt: deps.now(),
+    urlToken: request.token,
   })
   const share = SHARED_BYTES / (reading.kind === 'read' ? reading.callbacks.length : 1)
   const from: Origin = { source, request, remoteAddress, share }
@@ -151,7 +152,7 @@ export function findSource(
   const source = sources.get(sourceName)
   if (source === undefined) return undefined
   if (token === undefined) return source.urlTokens.length === 0 ? source : undefined
-  return includesInConstantTime(source.urlTokens, token) ? source : undefined
+  return placeInConstantTime(source.urlTokens, token) === -1 ? undefined : source
 }
 
 /** The request that parts come from, with its source. */

@@ -30,10 +30,19 @@ export interface Access {
   /** Headers that credentials come in, lower case. */
   headers: string[]
   challenge: string | undefined
-  /** What passing it proves, or why it is refused. The URL token is not looked at here. */
-  check: (request: ProviderRequest) => { ok: true; covers: VerifiedBy } | { ok: false; reason: RejectReason }
+  /** How many combinations of these secrets let a request in: one if none of them is a list. */
+  combinations: number
+  /** What passing it proves, or why it is refused. That the URL token is one of `urlTokens` was seen before. */
+  check: (request: ProviderRequest) => Admitted | { ok: false; reason: RejectReason }
   /** Adds the first of the configured credentials, or wrong ones. */
   authorize: (request: OutgoingRequest, forged: boolean) => OutgoingRequest
+}
+
+export interface Admitted {
+  ok: true
+  covers: VerifiedBy
+  /** Which combination of secrets let it in, from 0. Undefined if the URL token was one of several and is not known. */
+  combination: number | undefined
 }
 
 interface Credential {
@@ -91,6 +100,7 @@ export function resolveAccess(options: AccessOptions, resolve: Resolve): Access 
   }
   const addresses = options.addresses === undefined ? undefined : addressList(options.addresses, resolve.problem)
   const asksForSecret = urlTokens.length > 0 || credentials.length > 0
+  const lists = [urlTokens, ...credentials.map(({ accepted }) => accepted)]
   return {
     urlTokens,
     wasSet: asksForSecret,
@@ -103,6 +113,7 @@ export function resolveAccess(options: AccessOptions, resolve: Resolve): Access 
       ]),
     ],
     isRestricted: asksForSecret || addresses !== undefined,
+    combinations: lists.reduce((product, { length }) => product * Math.max(length, 1), 1),
     challenge: credentials.some(({ accepted }) => accepted.some((value) => value.startsWith('Basic ')))
       ? 'Basic realm="callbacks", charset="UTF-8"'
       : undefined,
@@ -110,14 +121,15 @@ export function resolveAccess(options: AccessOptions, resolve: Resolve): Access 
       if (addresses !== undefined && !addresses.has(request.remoteAddress)) {
         return { ok: false, reason: 'address_not_allowed' }
       }
+      let combination = tokenPlace(urlTokens, request.urlToken)
       for (const credential of credentials) {
         const presented = request.header(credential.header)
         if (presented === undefined) return { ok: false, reason: 'credentials_missing' }
-        if (!isAccepted(credential, presented, request.credentialDigest)) {
-          return { ok: false, reason: 'credentials_mismatch' }
-        }
+        const place = placeOf(credential, presented, request.credentialDigest)
+        if (place === -1) return { ok: false, reason: 'credentials_mismatch' }
+        if (combination !== undefined) combination = combination * credential.accepted.length + place
       }
-      return { ok: true, covers: asksForSecret ? 'secret' : 'none' }
+      return { ok: true, covers: asksForSecret ? 'secret' : 'none', combination }
     },
     authorize(request, forged) {
       const own = Object.fromEntries(
@@ -128,28 +140,44 @@ export function resolveAccess(options: AccessOptions, resolve: Resolve): Access 
   }
 }
 
-function isAccepted(
+/** The column is a smallint, and no callback may be lost for having a token and a secret of hundreds each. */
+const MAX_SECRET_NUMBER = 32_767
+
+/**
+ * The number of the secrets that verified something, from 1: of the signature's, if it has one, and of those that let the
+ * request in. Of several lists it is that of the combination, the last list counting fastest. Undefined if no secret did,
+ * or if it is not known.
+ */
+export function secretNumber(access: Access, { combination }: Admitted, signatureNumber?: number): number | undefined {
+  if (combination === undefined || (signatureNumber === undefined && !access.asksForSecret)) return undefined
+  const number = ((signatureNumber ?? 1) - 1) * access.combinations + combination + 1
+  return number > MAX_SECRET_NUMBER ? undefined : number
+}
+
+function tokenPlace(urlTokens: readonly string[], urlToken: string | undefined): number | undefined {
+  if (urlTokens.length < 2) return 0
+  return urlToken === undefined ? undefined : placeInConstantTime(urlTokens, urlToken)
+}
+
+function placeOf(
   { accepted, normalize }: Credential,
   presented: string,
   credentialDigest: ProviderRequest['credentialDigest'],
-): boolean {
-  if (credentialDigest !== undefined) return includesInConstantTime(accepted.map(credentialDigest), presented)
+): number {
+  if (credentialDigest !== undefined) return placeInConstantTime(accepted.map(credentialDigest), presented)
   const found = normalize(presented)
-  return (
-    found !== undefined &&
-    includesInConstantTime(
-      accepted.map((value) => normalize(value)!),
-      found,
-    )
+  if (found === undefined) return -1
+  return placeInConstantTime(
+    accepted.map((value) => normalize(value)!),
+    found,
   )
 }
 
-/** Whether `text` is one of `candidates`, in a time that tells nothing about them but how many they are. */
-export function includesInConstantTime(candidates: readonly string[], text: string): boolean {
+/** Where `text` is among `candidates`, or -1, in a time that tells nothing about them but how many they are. */
+export function placeInConstantTime(candidates: readonly string[], text: string): number {
   const given = hash('sha256', text, 'buffer')
-  let found = false
-  for (const candidate of candidates) found = timingSafeEqual(hash('sha256', candidate, 'buffer'), given) || found
-  return found
+  const matches = candidates.map((candidate) => timingSafeEqual(hash('sha256', candidate, 'buffer'), given))
+  return matches.indexOf(true)
 }
 
 function basicCredential(accepted: string[]): Credential {

@@ -45,6 +45,8 @@ export interface ProviderRequest {
   /** The sender's address, not that of a proxy in front of ingest. */
   remoteAddress: string | undefined
   receivedAt: Date
+  /** The last part of the path, which is one of the source's URL tokens. Not known of what comes back from quarantine. */
+  urlToken?: string | undefined
   /**
    * Only for a request that comes back from quarantine, where credentials were replaced by keyed digests: makes the
    * digest of a credential. Never set for a request that comes by HTTP.
@@ -65,8 +67,8 @@ export interface GenuineCallback {
   /** When the provider says it happened; the time of receipt where it says nothing. */
   occurredAt: Date
   verifiedBy: VerifiedBy
-  /** Which of its account's configured secrets verified it, from 1. */
-  secret?: number
+  /** Which of the configured secrets verified it, from 1; of several lists, which combination. */
+  secret?: number | undefined
   /** What the provider signs only once: another callback with one of these nonces and other bytes is a forgery. */
   nonces?: string[]
   /** If it is named by its bytes alone: the name that the same bytes had in the preceding window of time. */

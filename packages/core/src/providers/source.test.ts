@@ -1,8 +1,11 @@
-import { expect, test } from 'vitest'
-import { sourceOf } from '../../test/support/sign-and-read.ts'
+import { describe, expect, test } from 'vitest'
+import { requestOf, sourceOf } from '../../test/support/sign-and-read.ts'
+import { fonestorm } from './fonestorm.ts'
 import { plivo } from './plivo.ts'
+import type { Source } from './provider.ts'
 import { isBaseUrl } from './source.ts'
 import type { SourceOptions } from './source.ts'
+import { vobiz } from './vobiz.ts'
 import { voximplant } from './voximplant.ts'
 import type { VoximplantOptions } from './voximplant.ts'
 
@@ -53,4 +56,61 @@ test('a base URL is a text to which paths can be added', () => {
   for (const url of [' https://x', 'https://x ', 'https:x', 'https://x/?', 'https://x#', 'ftp://x', 'https://']) {
     expect(isBaseUrl(url), url).toBe(false)
   }
+})
+
+describe('the number of the secret', () => {
+  const basic = (password: string) => ({ authorization: `Basic ${Buffer.from(`user:${password}`).toString('base64')}` })
+  const numbersOf = (source: Source, requests: Parameters<typeof requestOf>[0][]) =>
+    requests.map((request) => {
+      const reading = source.read(requestOf({ body: '{"id":"m1","msg":"hello"}', ...request }))
+      return reading.kind === 'read'
+        ? reading.callbacks.map((callback) => callback.kind === 'genuine' && callback.secret)
+        : []
+    })
+
+  test('is that of the password, where nothing is signed', () => {
+    const source = sourceOf(fonestorm({ basicAuth: { username: 'user', password: ['new', 'old'] } }))!
+    expect(numbersOf(source, [{ headers: basic('new') }, { headers: basic('old') }])).toEqual([[1], [2]])
+  })
+
+  test('is that of the combination, where several secrets are lists', () => {
+    const source = sourceOf(
+      fonestorm({
+        urlTokens: ['token-new', 'token-old'],
+        basicAuth: { username: 'user', password: ['new', 'old'] },
+        headers: { 'X-API-Key': 'key' },
+      }),
+    )!
+    const requests = ['token-new', 'token-old'].flatMap((urlToken) =>
+      ['new', 'old'].map((password) => ({ urlToken, headers: { ...basic(password), 'X-API-Key': 'key' } })),
+    )
+    expect(numbersOf(source, requests)).toEqual([[1], [2], [3], [4]])
+  })
+
+  test('counts the secrets of the signature with those beside it', () => {
+    const source = sourceOf(vobiz({ scheme: 'kyc', secrets: ['new', 'old'], urlTokens: ['token-new', 'token-old'] }))!
+    const request = { method: 'POST', url: '', headers: {}, body: Buffer.from('{"id":"m1"}') } as const
+    const requests = ['new', 'old'].flatMap((secret) =>
+      ['token-new', 'token-old'].map((urlToken) => ({ ...source.sign(request, { at: new Date(), secret }), urlToken })),
+    )
+    expect(numbersOf(source, requests)).toEqual([[1], [2], [3], [4]])
+  })
+
+  test('is unknown of a request from quarantine whose URL had one of several tokens', () => {
+    const source = sourceOf(fonestorm({ urlTokens: ['token-new', 'token-old'] }))!
+    expect(numbersOf(source, [{}])).toEqual([[undefined]])
+  })
+
+  test('is none where it would be larger than the column takes', () => {
+    const many = (name: string) => Array.from({ length: 200 }, (_, index) => `${name}-${index}`)
+    const headers = { 'X-API-Key': many('key'), 'X-Application-ID': many('application') }
+    const source = sourceOf(fonestorm({ headers }))!
+    const last = { 'X-API-Key': 'key-199', 'X-Application-ID': 'application-199' }
+    const first = { ...last, 'X-API-Key': 'key-0' }
+    expect(numbersOf(source, [{ headers: first }, { headers: last }])).toEqual([[200], [undefined]])
+  })
+
+  test('is none, where only addresses are asked for', () => {
+    expect(numbersOf(sourceOf(fonestorm({ addresses: ['192.0.2.1'] }))!, [{}])).toEqual([[undefined]])
+  })
 })

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { z } from 'zod'
 import { areValid, configText, configTexts } from '../checked-options.ts'
 import type { ConfigText, Resolve, SourceDefinition } from '../config.ts'
-import { resolveAccess } from './access.ts'
+import { resolveAccess, secretNumber } from './access.ts'
 import type { Access, AccessOptions } from './access.ts'
 import { isCallbackId, nameByBytes } from './callback-id.ts'
 import { createMessage, isMultipart, queryOf } from './message.ts'
@@ -268,7 +268,7 @@ function toKey(scheme: Scheme, text: string): Key {
 interface Proven {
   accountId: string
   covers: VerifiedBy
-  secret?: number
+  secret?: number | undefined
   nonces?: string[]
 }
 
@@ -339,10 +339,11 @@ function isPlausible(time: Date | undefined): time is Date {
 function verify({ scheme, access, keys, allowUnsigned, toleranceSeconds }: Settings, message: Message): Verdict {
   const admitted = access.check(message)
   if (!admitted.ok) return admitted
-  if (scheme.signature === undefined || keys.length === 0) return { ok: true, accountId: '', covers: admitted.covers }
+  const unsigned = { ok: true, accountId: '', covers: admitted.covers, secret: secretNumber(access, admitted) } as const
+  if (scheme.signature === undefined || keys.length === 0) return unsigned
   const proofs = scheme.signature.proofs(message)
   if (typeof proofs === 'string') {
-    if (proofs === 'signature_missing' && allowUnsigned) return { ok: true, accountId: '', covers: admitted.covers }
+    if (proofs === 'signature_missing' && allowUnsigned) return unsigned
     return { ok: false, reason: proofs }
   }
   for (const proof of proofs) {
@@ -356,7 +357,7 @@ function verify({ scheme, access, keys, allowUnsigned, toleranceSeconds }: Setti
     return {
       ok: true,
       accountId: match.accountId,
-      secret: match.number,
+      secret: secretNumber(access, admitted, match.number),
       covers: proof.covers,
       ...(nonces.length > 0 && { nonces }),
     }

@@ -1,10 +1,11 @@
 import { describe, expect, test } from 'vitest'
+import { requestOf } from '../../test/support/sign-and-read.ts'
 import hashes from '../../test/vectors/voximplant-hashes.json' with { type: 'json' }
 import vectors from '../../test/vectors/voximplant.json' with { type: 'json' }
 import { env, resolveConfig } from '../config.ts'
 import type { Reading, Source } from './provider.ts'
 import { signCallbackId, voximplant } from './voximplant.ts'
-import type { VoximplantOptions } from './voximplant.ts'
+import type { VoximplantAccount, VoximplantOptions } from './voximplant.ts'
 
 const { accountId, apiKey, salt } = vectors.credentials
 const receivedAt = new Date('2026-01-01T00:00:00Z')
@@ -290,6 +291,19 @@ test('while an account gets its first salt, callbacks without one are still take
     { kind: 'genuine', secret: 2 },
     { kind: 'forged' },
   ])
+})
+
+test('the number of the secret is that of salt, key and password together, and without a key that of the password', () => {
+  const basicAuth = { username: 'user', password: ['new', 'old'] }
+  const secretsWith = (accounts: VoximplantAccount[], password: string, body: string) => {
+    const headers = { authorization: `Basic ${Buffer.from(`user:${password}`).toString('base64')}` }
+    const reading = sourceOf({ accounts, basicAuth })!.read(requestOf({ headers, body }))
+    return reading.kind === 'read' ? reading.callbacks : []
+  }
+  const accounts = [{ accountId, apiKey, salts: ['another', salt] }]
+  expect(secretsWith(accounts, 'new', bodyOf(item('1')))).toMatchObject([{ verifiedBy: 'id', secret: 3 }])
+  expect(secretsWith(accounts, 'old', bodyOf(item('1')))).toMatchObject([{ verifiedBy: 'id', secret: 4 }])
+  expect(secretsWith([], 'old', bodyOf(item('1')))).toMatchObject([{ verifiedBy: 'secret', secret: 2 }])
 })
 
 test('in shadow mode callbacks without the password are taken, and say what they lack', () => {

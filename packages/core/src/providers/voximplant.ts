@@ -5,7 +5,7 @@ import type { ConfigText, Resolve, SourceDefinition } from '../config.ts'
 import { isObject } from '../is-object.ts'
 import { depthWithin, elementsOf, member, withoutMembers } from '../json-slices.ts'
 import type { Element, Slice } from '../json-slices.ts'
-import { resolveAccess } from './access.ts'
+import { resolveAccess, secretNumber } from './access.ts'
 import type { Access } from './access.ts'
 import { isCallbackId } from './callback-id.ts'
 import { envelopeAt, MAX_CALLBACKS, MAX_DEPTH, withoutByteOrderMark } from './message.ts'
@@ -196,7 +196,7 @@ function read(settings: Settings, request: ProviderRequest): Reading {
   const callbacks = elementsOf(json, 'callbacks', 'callback_id').map((item, index) =>
     isDeep && !depthWithin(json.subarray(item.start, item.end), MAX_DEPTH)
       ? tooDeep(settings, json, item)
-      : readItem(settings, json, item, items[index], receivedAt),
+      : readItem(settings, json, item, items[index], { receivedAt, admitted }),
   )
   return {
     kind: 'read',
@@ -219,7 +219,7 @@ function readItem(
   json: Buffer,
   slice: Element,
   item: unknown,
-  receivedAt: Date,
+  { receivedAt, admitted }: { receivedAt: Date; admitted: ReturnType<Access['check']> },
 ): GenuineCallback | RefusedCallback {
   const bytes = json.subarray(slice.start, slice.end)
   const raw = settings.dropFields.size > 0 ? withoutMembers(bytes, settings.dropFields) : bytes
@@ -229,7 +229,7 @@ function readItem(
   const callbackId = exactId(json, slice.member, item.callback_id)
   if (callbackId === undefined) return { kind: 'unreadable', reason: 'callback_id_unreadable', raw }
   const bodyAccountId = readAccountId(json, slice, item.account_id)
-  const verdict = verify(settings.accounts, { callbackId, hash: item.hash, bodyAccountId })
+  const verdict = verify(settings, admitted, { callbackId, hash: item.hash, bodyAccountId })
   if (!verdict.ok && !settings.common.shadow) return { kind: 'forged', reason: verdict.reason, callbackId, raw }
   const type = typeof item.type === 'string' ? item.type : ''
   // What is dropped may not stay in a column either.
@@ -260,16 +260,21 @@ type Verdict =
 
 /** `bodyAccountId` only narrows the choice of accounts: it is never hashed, for a forger could write it. */
 function verify(
-  accounts: Account[],
+  { accounts, access }: Settings,
+  admitted: ReturnType<Access['check']>,
   {
     callbackId,
     hash: claimed,
     bodyAccountId,
   }: { callbackId: string; hash: unknown; bodyAccountId: string | undefined },
 ): Verdict {
+  const secret = (signatureNumber?: number) =>
+    admitted.ok ? secretNumber(access, admitted, signatureNumber) : undefined
   // Without api_key nothing can be hashed: the URL token, checked before, is the proof. Whoever knows it also says
   // which account the callback is about, and two accounts may count their callbacks alike.
-  if (accounts.length === 0) return { ok: true, proven: { accountId: bodyAccountId ?? '', verifiedBy: 'secret' } }
+  if (accounts.length === 0) {
+    return { ok: true, proven: { accountId: bodyAccountId ?? '', verifiedBy: 'secret', secret: secret() } }
+  }
   if (typeof claimed !== 'string' || claimed === '') return { ok: false, reason: 'hash_missing' }
   if (!MD5_HEX.test(claimed)) return { ok: false, reason: 'hash_mismatch' }
   let isVerified = false
@@ -279,7 +284,7 @@ function verify(
     isVerified = true
     // The parts are hashed without separators, so one hash can fit two accounts: the body then says which it is.
     if (bodyAccountId === undefined || bodyAccountId === accountId) {
-      return { ok: true, proven: { accountId, verifiedBy: 'id', secret: index + 1 } }
+      return { ok: true, proven: { accountId, verifiedBy: 'id', secret: secret(index + 1) } }
     }
   }
   return { ok: false, reason: isVerified ? 'account_mismatch' : 'hash_mismatch' }
