@@ -85,6 +85,8 @@ test('ingest and worker count on /metrics just what they did', async () => {
       'ringback_delivery_attempt_duration_seconds_count{handler="works"}': 6,
       'ringback_destination_state{handler="works",state="closed"}': 1,
       'ringback_destination_state{handler="works",state="open"}': 0,
+      'ringback_destination_consecutive_failures{handler="works"}': 0,
+      'ringback_destination_consecutive_failures{handler="fails"}': 1,
       'ringback_queue_jobs{queue="store",state="waiting"}': 0,
       'ringback_queue_jobs{queue="deliveries",state="waiting"}': 0,
       'ringback_queue_oldest_job_age_seconds{queue="store"}': 0,
@@ -186,7 +188,9 @@ test('/metrics answers while Postgres is frozen', async () => {
   await using file = await configFileWith(handlers)
   await using worker = runApp('worker', { ...environment, RINGBACK_CONFIG: file.path })
   const ofWorker = await opsPortOf(worker)
-  expect(await scrape(ofWorker)).toHaveProperty(['ringback_destination_state{handler="works",state="closed"}'], 1)
+  await eventually(async () =>
+    expect(await scrape(ofWorker)).toHaveProperty(['ringback_destination_state{handler="works",state="closed"}'], 1),
+  )
   proxy.freeze()
   await eventually(async () => {
     const startedAt = performance.now()

@@ -92,7 +92,7 @@ export function createWorkerMetrics(
     for (const status of ['succeeded', 'dead']) deliveries.inc({ handler, status }, 0)
   }
   for (const reason of ['unreadable', 'not_stored']) postponed.inc({ reason }, 0)
-  addDestinationStates(registry, sql, handlers)
+  addDestinations(registry, sql, handlers)
   addQueueStates(registry, queues)
   addCanaryAge(registry, sql)
 
@@ -114,12 +114,12 @@ export function createWorkerMetrics(
   }
 }
 
-function addDestinationStates(registry: Registry, sql: Sql, handlers: string[]): void {
+function addDestinations(registry: Registry, sql: Sql, handlers: string[]): void {
   const read = readForScrape(
     () =>
-      sql<{ handler: string; state: Destination['state'] }[]>`
-        select handler, state from destinations
-        where limited and handler in ${textList(sql, handlers)}`,
+      sql<{ handler: string; state: Destination['state']; limited: boolean; failures: number }[]>`
+        select handler, state, limited, consecutive_failures as failures from destinations
+        where handler in ${textList(sql, handlers)}`,
   )
   const state: Gauge<'handler' | 'state'> = new Gauge({
     name: 'ringback_destination_state',
@@ -130,9 +130,21 @@ function addDestinationStates(registry: Registry, sql: Sql, handlers: string[]):
       const rows = await read()
       state.reset()
       for (const row of rows ?? []) {
+        if (!row.limited) continue
         for (const candidate of STATES)
           state.set({ handler: row.handler, state: candidate }, row.state === candidate ? 1 : 0)
       }
+    },
+  })
+  const consecutiveFailures = new Gauge({
+    name: 'ringback_destination_consecutive_failures',
+    help: 'How many attempts of a configured handler have failed in a row, over all workers. None while Postgres is down.',
+    labelNames: ['handler'] as const,
+    registers: [registry],
+    async collect() {
+      const rows = await read()
+      consecutiveFailures.reset()
+      for (const { handler, failures } of rows ?? []) consecutiveFailures.set({ handler }, failures)
     },
   })
 }
