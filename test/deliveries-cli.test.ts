@@ -3,6 +3,7 @@ import { fromDeliveries } from '@ringback/cli/delivery-filter'
 import type { DeliveryFilter } from '@ringback/cli/delivery-filter'
 import type { Config, HandlerDefinition } from '@ringback/core/config'
 import { code, HandlerError } from '@ringback/core/handlers'
+import { connect } from '@ringback/core/store/connect'
 import { claimDeliveries } from '../apps/worker/src/deliveries-table.ts'
 import type { QueuedDelivery } from '../apps/worker/src/deliveries-table.ts'
 import {
@@ -126,6 +127,36 @@ test('deliveries are listed by every filter, paged without a gap, and shown with
   })
   const { output } = await runCli({ DATABASE_URL: database.url }, 'deliveries', 'list')
   expect(output).toMatch(/no such customer/)
+})
+
+test('a page of deliveries is found without reading all of them, so that the time of a bulk retry grows with their number alone', async () => {
+  await using database = await freshDatabase()
+  const sql = connect(database.url, { max: 1, applicationName: 'one page' })
+  try {
+    await sql`
+      with made as (
+        insert into events (
+          id, received_at, source, account_id, callback_id, type, verified_by, occurred_at, method, url, headers, raw, payload
+        )
+        select id, uuid_extract_timestamp(id), 'vobiz', '', id::text, 'a', 'body', now(), 'POST', '', '{}', '', '{}'
+        from (select uuidv7() as id from generate_series(1, 3000)) as ids
+        returning id, received_at
+      )
+      insert into deliveries (event_id, event_received_at, handler, status, finished_at)
+      select id, received_at, 'crm', 'dead', now() from made`
+    await sql`analyze deliveries, events`
+    const reads = async () => {
+      await sql`select pg_stat_force_next_flush()`
+      const [row] = await sql<{ count: number }[]>`
+        select sum(seq_tup_read + idx_tup_fetch)::float8 as count from pg_stat_user_tables where relname ~ '^(events|deliveries)_2'`
+      return row!.count
+    }
+    const before = await reads()
+    expect(await sql`select d.id ${fromDeliveries(sql, { handler: 'crm' })} order by d.id limit 200`).toHaveLength(200)
+    expect((await reads()) - before).toBeLessThan(1000)
+  } finally {
+    await sql.end()
+  }
 })
 
 test('a bulk retry is counted first and changes nothing until --yes; two at once beside a worker run each delivery once', async () => {
