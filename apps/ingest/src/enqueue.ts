@@ -82,12 +82,11 @@ export function createEnqueuer({
 }: EnqueueOptions): Enqueuer {
   let pending: Pending[] = []
   let pendingBytes = 0
-  let inFlight: Promise<void> | undefined
   let scheduled = false
   /** When the last group became durable or failed. */
   let endedAt = -Infinity
   let lastGroupId = ''
-  /** The group that is in flight. */
+  /** The group that is on its way; empty where none is. */
   let travelling: Pending[] = []
   let overdueTimer: NodeJS.Timeout | undefined
   /** Why the queue takes nothing, from the first failure until a probe succeeds. */
@@ -120,9 +119,9 @@ export function createEnqueuer({
   }
 
   function schedule(): void {
-    if (scheduled || inFlight !== undefined || pending.length === 0) return
+    if (scheduled || travelling.length > 0 || pending.length === 0) return
     const now = performance.now()
-    if (now - endedAt > PAUSE_MS) return send()
+    if (now - endedAt > PAUSE_MS) return void send()
     scheduled = true
     gather(0, now + MAX_GATHER_MS)
   }
@@ -138,7 +137,7 @@ export function createEnqueuer({
         return
       }
       scheduled = false
-      send()
+      void send()
     })
   }
 
@@ -153,25 +152,21 @@ export function createEnqueuer({
     return lastGroupId
   }
 
-  function send(): void {
-    inFlight = flush().finally(() => {
-      inFlight = undefined
-      endedAt = performance.now()
-      schedule()
-    })
+  async function send(): Promise<void> {
+    travelling = takeGroup()
+    if (travelling.length > 0) await settle(travelling)
+    travelling = []
+    endedAt = performance.now()
+    schedule()
   }
 
-  async function flush(): Promise<void> {
-    const group = takeGroup()
-    if (group.length === 0) return
-    travelling = group
+  /** Makes a group durable, and tells those who wait for it. */
+  async function settle(group: Pending[]): Promise<void> {
     try {
       await makeDurable(nextGroupId(), storeJob(group.map(({ part }) => part)), group[0]!.ticket)
     } catch (cause) {
       for (const { ticket } of group) ticket.reject(cause)
       return
-    } finally {
-      travelling = []
     }
     const size = group.filter(({ part }) => part.kind !== 'canary').length
     if (size > 0) onGroup?.(size)
@@ -269,7 +264,7 @@ export function createEnqueuer({
     isQueueDown: () => outage !== undefined,
     probe,
     async close() {
-      while (pending.length > 0 || scheduled || inFlight !== undefined) await setImmediatePromise()
+      while (pending.length > 0 || scheduled || travelling.length > 0) await setImmediatePromise()
       clearInterval(outage?.timer)
       clearInterval(overdueTimer)
       await drops.close()
