@@ -7,10 +7,9 @@ import { expect, test } from 'vitest'
 import { createAnnounceClose } from './announce-close.ts'
 
 test('a connection that has closed is held no longer', async () => {
-  const { noting, announce, watch } = createAnnounceClose()
   const asked = Promise.withResolvers<ServerResponse>()
-  const server = createServer(noting((_request, response) => asked.resolve(response)))
-  watch(server)
+  const server = createServer((_request, response) => asked.resolve(response))
+  const announceClose = createAnnounceClose(server)
   await once(server.listen(0, '127.0.0.1'), 'listening')
   const client = connect((server.address() as AddressInfo).port, '127.0.0.1')
   client.write('GET / HTTP/1.1\r\nHost: a\r\n\r\n')
@@ -18,7 +17,7 @@ test('a connection that has closed is held no longer', async () => {
   const closed = once(response.socket!, 'close')
   client.destroy()
   await closed
-  announce()
+  announceClose()
   expect(response.getHeader('Connection')).toBeUndefined()
   server.close()
 })

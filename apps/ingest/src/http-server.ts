@@ -76,9 +76,8 @@ export function listen(
       connectionsCheckingInterval: limits.checkIntervalMs,
       maxHeaderSize: limits.maxHeaderBytes,
     }
-    const { noting, watch, announce } = createAnnounceClose()
-    const server = createServer(serverOptions, noting(withOwnOrigin(getRequestListener(fetch))))
-    watch(server)
+    const server = createServer(serverOptions, withOwnOrigin(getRequestListener(fetch)))
+    const announceClose = createAnnounceClose(server)
     server.timeout = limits.silenceMs
     server.maxHeadersCount = limits.maxHeaders
     server.maxConnections = limits.maxConnections
@@ -90,13 +89,13 @@ export function listen(
     })
     server.listen(port, hostname, () => {
       const { port: ownPort } = server.address() as AddressInfo
-      resolve({ port: ownPort, close: (delayMs) => closeServer(server, announce, delayMs) })
+      resolve({ port: ownPort, close: (delayMs) => closeServer(server, announceClose, delayMs) })
     })
   })
 }
 
-async function closeServer(server: Server, announce: () => void, delayMs: number): Promise<void> {
-  announce()
+async function closeServer(server: Server, announceClose: () => void, delayMs: number): Promise<void> {
+  announceClose()
   await sleep(delayMs)
   const closed = once(server, 'close')
   const release = holdRequests(server)
