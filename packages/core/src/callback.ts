@@ -196,13 +196,11 @@ const MAX_UNPACKED_BYTES = 256 * 1024 * 1024
 
 /** The job that carries `parts`, in their order. */
 export function storeJob(parts: readonly GroupPart[]): StoreJob {
-  const { callbacks, quarantined, dropped, ...rest } = groupOf(parts)
-  if (callbacks.length + quarantined.length < MIN_PACKED_LENGTH)
-    return { version: '1', callbacks, quarantined, dropped, ...rest }
-  const text = `${callbacks}\n${quarantined}\n${dropped}`
-  if (text.length > MAX_UNSAMPLED_LENGTH && !shrinks(text))
-    return { version: '1', callbacks, quarantined, dropped, ...rest }
-  return { version: '1', callbacks: '', quarantined: '', dropped: '', packed: pack(text), ...rest }
+  const group = groupOf(parts)
+  const text = `${group.callbacks}\n${group.quarantined}\n${group.dropped}`
+  if (text.length < MIN_PACKED_LENGTH || (text.length > MAX_UNSAMPLED_LENGTH && !shrinks(text)))
+    return { version: '1', ...group }
+  return { version: '1', ...group, callbacks: '', quarantined: '', dropped: '', packed: pack(text) }
 }
 
 /** The fastest level is enough: callbacks are much alike, and shrink to a tenth with it. */

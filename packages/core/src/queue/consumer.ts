@@ -83,11 +83,22 @@ const steady = (Base: typeof Worker) =>
     }
   }
 
-const RedisWorker = steady(Worker)
+/** Returns a function that makes workers on one backend; one that is made does not run yet. */
+function workersOn(Base: typeof Worker) {
+  const Steady = steady(Base)
+  const InRounds = inRounds(Steady)
+  return (name: QueueName, work: Work, options: WorkerOptions, log: Logger, onError: (error: Error) => void): Worker => {
+    const worker =
+      typeof work === 'function' ? new Steady(name, toProcessor(work), options) : new InRounds(name, work, options)
+    return worker
+      .on('error', onError)
+      .on('failed', (job, { message }) => log.error({ queue: name, jobId: job?.id, error: message }, 'job.failed'))
+  }
+}
+
+const redisWorker = workersOn(Worker)
 // The same class on another backend, whose types differ only in places that are not used here.
-const PostgresWorker = steady(withBackend(createPostgresBackend).Worker as unknown as typeof Worker)
-const RedisRounds = inRounds(RedisWorker)
-const PostgresRounds = inRounds(PostgresWorker)
+const postgresWorker = workersOn(withBackend(createPostgresBackend).Worker as unknown as typeof Worker)
 
 const settings = {
   autorun: false,
@@ -121,11 +132,7 @@ async function createRedisConsumer(
       connection: client,
       prefix: shardPrefix(server.prefix, shard),
     }
-    const worker =
-      typeof work === 'function'
-        ? new RedisWorker(name, toProcessor(work), options)
-        : new RedisRounds(name, work, options)
-    worker.on('error', onError).on('failed', onFailed(log, name))
+    const worker = redisWorker(name, work, options, log, onError)
     worker.run().catch(onError)
     workers.set(shard, worker)
   }
@@ -195,12 +202,7 @@ async function createPostgresConsumer(
     options: `${config.options} -c synchronous_commit=off`,
   }
   for (;;) {
-    const own = { ...settings, concurrency, connection }
-    const worker =
-      typeof work === 'function'
-        ? new PostgresWorker(name, toProcessor(work), own)
-        : new PostgresRounds(name, work, own)
-    worker.on('error', onError).on('failed', onFailed(log, name))
+    const worker = postgresWorker(name, work, { ...settings, concurrency, connection }, log, onError)
     try {
       // A worker that runs before its server has answered once never recovers: it retries without end and without a pause.
       await worker.waitUntilReady()
@@ -224,9 +226,6 @@ async function createPostgresConsumer(
 
 const toProcessor = (process: Process) => (job: Job) =>
   process({ id: job.id!, data: job.data, stalls: job.stalledCounter })
-
-const onFailed = (log: Logger, name: QueueName) => (job: { id?: string } | undefined, error: Error) =>
-  log.error({ queue: name, jobId: job?.id, error: error.message }, 'job.failed')
 
 /** Finishes the jobs in hand, unless the server is down: then none can be finished, and another worker runs them again. */
 async function closeWorker(worker: Worker, serverIsThere: boolean): Promise<void> {
