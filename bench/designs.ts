@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
-import { migrateQueue, queueServer } from '@ringback/core/queue'
+import { migrateQueue } from '@ringback/core/queue'
 import { connect } from '@ringback/core/store/connect'
 import { migrate } from '@ringback/core/store/migrate'
 import { runMigrations } from 'graphile-worker'
@@ -56,7 +56,7 @@ export const ringbackWithoutRedis: Design = {
   usesRedis: false,
   async prepare(databaseUrl) {
     await migrateRingback(databaseUrl)
-    await migrateQueue(queueServer({ redisUrl: undefined, databaseUrl }))
+    await migrateQueue({ kind: 'postgres', url: databaseUrl })
   },
 }
 

@@ -1,14 +1,17 @@
 import { readFileSync } from 'node:fs'
+import { queueVariables } from '@ringback/core/environment'
 import { retentionVariables } from '@ringback/worker/retention'
 import { expect, test } from 'vitest'
 
 // Variables of the environment: those that the programs read, that configuration.md describes, and that docker-compose.yml
 // passes on. A main.ts runs when it is imported, so that its variables are looked for in its text.
 
+/** What the schemas of several programs hold. */
+const shared = Object.entries({ queueVariables, retentionVariables })
 const programs = {
   ingest: variablesOf('apps/ingest/src/main.ts'),
-  worker: [...variablesOf('apps/worker/src/main.ts'), ...Object.keys(retentionVariables)],
-  standalone: [...variablesOf('apps/standalone/src/main.ts'), ...Object.keys(retentionVariables)],
+  worker: variablesOf('apps/worker/src/main.ts'),
+  standalone: variablesOf('apps/standalone/src/main.ts'),
   CLI: variablesOf('apps/cli/src/environment.ts'),
 }
 const ofConfigFile = namesIn(textOf('ringback.config.ts'), /env\('([A-Z_]+)'\)/g)
@@ -30,11 +33,7 @@ test.each(Object.entries(programs))('configuration.md says of each variable whet
 
 test('config check looks at whatever a program reads', () => {
   // Which file it is has been read before.
-  const checked = [
-    'RINGBACK_CONFIG',
-    ...variablesOf('apps/cli/src/program-variables.ts'),
-    ...Object.keys(retentionVariables),
-  ]
+  const checked = ['RINGBACK_CONFIG', ...variablesOf('apps/cli/src/program-variables.ts')]
   expect(checked).toEqual(expect.arrayContaining(Object.values(programs).flat()))
 })
 
@@ -80,9 +79,11 @@ function namesIn(text: string, pattern: RegExp): string[] {
   return [...text.matchAll(pattern)].map(([, name]) => name!)
 }
 
-/** The keys of the schemas in these files. */
-function variablesOf(...paths: string[]): string[] {
-  return paths.flatMap((path) => namesIn(textOf(path), /^ +([A-Z_]+): (?:variables|known|z)\./gm))
+/** The keys of the schema in this file. */
+function variablesOf(path: string): string[] {
+  const text = textOf(path)
+  const own = namesIn(text, /^ +([A-Z_]+): (?:variables|known|z)\./gm)
+  return [...own, ...shared.flatMap(([name, schema]) => (text.includes(`...${name},`) ? Object.keys(schema) : []))]
 }
 
 /** The table of variables. */

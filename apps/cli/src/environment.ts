@@ -2,7 +2,7 @@ import { join } from 'node:path'
 import { z } from 'zod'
 import { loadConfig } from '@ringback/core/config'
 import type { Config } from '@ringback/core/config'
-import { ConfigError, parseEnvironment, variables } from '@ringback/core/environment'
+import { ConfigError, parseEnvironment, queueVariables, variables } from '@ringback/core/environment'
 import type { Environment } from '@ringback/core/environment'
 import { embeddedDatabaseUrl, loadStandaloneConfig } from '@ringback/core/standalone'
 import { connect } from '@ringback/core/store/connect'
@@ -14,9 +14,7 @@ import { assertProgramVariables } from './program-variables.ts'
 
 const Variables = z.object({
   DATABASE_URL: variables.databaseUrl.optional(),
-  REDIS_URL: variables.redisUrl,
-  STORE_SHARDS: variables.storeShards,
-  REDIS_WAIT_REPLICAS: variables.waitReplicas,
+  ...queueVariables,
   SPOOL_DIR: variables.spoolDir,
   EMBEDDED_POSTGRES_PORT: variables.embeddedPostgresPort,
   RINGBACK_DATA_DIR: z.string().default('.ringback'),

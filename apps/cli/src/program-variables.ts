@@ -1,6 +1,6 @@
 import { rootSourceProblem } from '@ringback/core/config'
 import type { Config } from '@ringback/core/config'
-import { ConfigError, parseEnvironment, variables } from '@ringback/core/environment'
+import { ConfigError, parseEnvironment, queueVariables, variables } from '@ringback/core/environment'
 import type { Environment } from '@ringback/core/environment'
 import { problemOf } from '@ringback/core/problem-of'
 import { queueServer } from '@ringback/core/queue'
@@ -10,9 +10,7 @@ import { z } from 'zod'
 /** The variables that ingest, worker and standalone read besides the configuration. Each means the same in all of them. */
 const ProgramVariables = z.object({
   DATABASE_URL: variables.databaseUrl.optional(),
-  REDIS_URL: variables.redisUrl,
-  STORE_SHARDS: variables.storeShards,
-  REDIS_WAIT_REPLICAS: variables.waitReplicas,
+  ...queueVariables,
   SPOOL_DIR: variables.spoolDir,
   SPOOL_MAX_BYTES: variables.spoolMaxBytes,
   PORT: variables.port.optional(),
@@ -32,10 +30,10 @@ const ProgramVariables = z.object({
 /** Throws one ConfigError that lists which of these variables any of the programs would refuse, and why. */
 export function assertProgramVariables(environment: Environment, config: Pick<Config, 'sources'> | undefined): void {
   const parsed = parseEnvironment(ProgramVariables, environment)
-  const { ROOT_SOURCE: root, DATABASE_URL: databaseUrl, REDIS_URL: redisUrl } = parsed
+  const { ROOT_SOURCE: root, DATABASE_URL: databaseUrl } = parsed
   const ofRoot = root === undefined || config === undefined ? undefined : rootSourceProblem(root, config.sources)
   const ofRetention = problemOf(() => retentionOf(parsed))
-  const ofQueue = databaseUrl === undefined ? undefined : problemOf(() => queueServer({ redisUrl, databaseUrl }))
+  const ofQueue = databaseUrl === undefined ? undefined : problemOf(() => queueServer(parsed))
   const found = [ofRetention, ofRoot, ofQueue].filter((problem) => problem !== undefined)
   if (found.length > 0) throw new ConfigError(found)
 }

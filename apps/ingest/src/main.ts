@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { loadConfig } from '@ringback/core/config'
-import { parseEnvironment, variables } from '@ringback/core/environment'
+import { parseEnvironment, queueVariables, variables } from '@ringback/core/environment'
 import { collectSeldom } from '@ringback/core/heap'
 import { createLogger } from '@ringback/core/log'
 import { createRegistry } from '@ringback/core/metrics'
@@ -15,9 +15,7 @@ const Environment = z.object({
   HOST: z.string().default('0.0.0.0'),
   OPS_PORT: variables.port.default(9464),
   OPS_HOST: variables.opsHost,
-  REDIS_URL: variables.redisUrl,
-  STORE_SHARDS: variables.storeShards,
-  REDIS_WAIT_REPLICAS: variables.waitReplicas,
+  ...queueVariables,
   DATABASE_URL: variables.databaseUrl.optional(),
   RINGBACK_CONFIG: variables.configFile,
   ROOT_SOURCE: z.string().optional(),
@@ -40,12 +38,7 @@ await runService(async () => {
   const ingest = await createIngest({
     config,
     tracing,
-    queue: queueServer({
-      redisUrl: environment.REDIS_URL,
-      databaseUrl: environment.DATABASE_URL,
-      storeShards: environment.STORE_SHARDS,
-      waitReplicas: environment.REDIS_WAIT_REPLICAS,
-    }),
+    queue: queueServer(environment),
     spool: spoolDir === undefined ? undefined : { dir: spoolDir, maxBytes },
     registry,
     log,

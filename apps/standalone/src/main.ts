@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { z } from 'zod'
-import { parseEnvironment, variables as known } from '@ringback/core/environment'
+import { parseEnvironment, queueVariables, variables as known } from '@ringback/core/environment'
 import { collectSeldom } from '@ringback/core/heap'
 import { createLogger } from '@ringback/core/log'
 import { createRegistry } from '@ringback/core/metrics'
@@ -32,9 +32,7 @@ const Variables = z.object({
   EMBEDDED_POSTGRES_PORT: known.embeddedPostgresPort,
   RINGBACK_DATA_DIR: z.string().optional(),
   DATABASE_URL: known.databaseUrl.optional(),
-  REDIS_URL: known.redisUrl,
-  STORE_SHARDS: known.storeShards,
-  REDIS_WAIT_REPLICAS: known.waitReplicas,
+  ...queueVariables,
   RINGBACK_CONFIG: known.configFile,
   ROOT_SOURCE: z.string().optional(),
   SPOOL_DIR: known.spoolDir,
@@ -78,12 +76,7 @@ await runService(async (stopping) => {
       databaseUrl = postgres.url
       spoolDir ??= join(postgres.dataDir, 'spool')
     }
-    const queue = queueServer({
-      redisUrl: environment.REDIS_URL,
-      databaseUrl,
-      storeShards: environment.STORE_SHARDS,
-      waitReplicas: environment.REDIS_WAIT_REPLICAS,
-    })
+    const queue = queueServer({ ...environment, DATABASE_URL: databaseUrl })
     const sql = connect(databaseUrl, {
       max: 1,
       applicationName: 'ringback migrate',

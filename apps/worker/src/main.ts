@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { loadConfig } from '@ringback/core/config'
-import { parseEnvironment, variables } from '@ringback/core/environment'
+import { parseEnvironment, queueVariables, variables } from '@ringback/core/environment'
 import { createLogger } from '@ringback/core/log'
 import { createRegistry } from '@ringback/core/metrics'
 import { lowerPriority } from '@ringback/core/priority'
@@ -14,9 +14,7 @@ import type { Worker } from './worker.ts'
 
 const Environment = z.object({
   DATABASE_URL: variables.databaseUrl,
-  REDIS_URL: variables.redisUrl,
-  STORE_SHARDS: variables.storeShards,
-  REDIS_WAIT_REPLICAS: variables.waitReplicas,
+  ...queueVariables,
   OPS_PORT: variables.port.default(9465),
   OPS_HOST: variables.opsHost,
   WORKER_CONCURRENCY: variables.workerConcurrency,
@@ -49,12 +47,7 @@ await runService(async (stopping) => {
     config,
     tracing,
     databaseUrl: environment.DATABASE_URL,
-    queue: queueServer({
-      redisUrl: environment.REDIS_URL,
-      databaseUrl: environment.DATABASE_URL,
-      storeShards: environment.STORE_SHARDS,
-      waitReplicas: environment.REDIS_WAIT_REPLICAS,
-    }),
+    queue: queueServer(environment),
     registry,
     log,
     concurrency: environment.WORKER_CONCURRENCY,

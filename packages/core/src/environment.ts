@@ -85,6 +85,13 @@ function url(problemOf: (text: string) => string | undefined) {
   })
 }
 
+/** Variables that say where the queue is, if that is Redis. */
+export const queueVariables = {
+  REDIS_URL: url(redisUrlProblem).optional(),
+  STORE_SHARDS: wholeNumber(1, MAX_STORE_SHARDS).default(1),
+  REDIS_WAIT_REPLICAS: wholeNumber(0, 10).default(0),
+}
+
 const LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal'] as const
 
 /** Variables that mean the same in each process; docs/configuration.md describes them. */
@@ -93,9 +100,6 @@ export const variables = {
   logLevel: z.enum(LEVELS, { error: `must be one of ${LEVELS.join(', ')}` }).default('info'),
   configFile: z.string().default('ringback.config.ts'),
   databaseUrl: url(databaseUrlProblem),
-  redisUrl: url(redisUrlProblem).optional(),
-  storeShards: wholeNumber(1, MAX_STORE_SHARDS).default(1),
-  waitReplicas: wholeNumber(0, 10).default(0),
   opsHost: z.string().default('127.0.0.1'),
   spoolDir: z.string().optional(),
   spoolMaxBytes: wholeNumber(

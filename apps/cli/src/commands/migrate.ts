@@ -11,8 +11,7 @@ export function addMigrateCommand(program: Command): void {
     .command('migrate')
     .description('bring the database up to this version, and the queue where it lives in Postgres')
     .action(async (_options: unknown, command: Command) => {
-      const { DATABASE_URL: databaseUrl, REDIS_URL: redisUrl } = readEnvironment()
-      const queue = queueServer({ redisUrl, databaseUrl })
+      const queue = queueServer(readEnvironment())
       const applied = await withSql(async (sql) => {
         const [setting] = await sql<{ encoding: string }[]>`select current_setting('server_encoding') as encoding`
         if (setting?.encoding !== 'UTF8') {

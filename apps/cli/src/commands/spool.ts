@@ -55,13 +55,7 @@ async function drainAll(_options: unknown, self: Command): Promise<void> {
   const dir = await spoolDir(environment)
   // Standard output is for the result. Errors tell of damage, and why a file cannot be read.
   const log = createLogger('cli', 'error', process.stderr)
-  const server = queueServer({
-    redisUrl: environment.REDIS_URL,
-    databaseUrl: environment.DATABASE_URL,
-    storeShards: environment.STORE_SHARDS,
-    waitReplicas: environment.REDIS_WAIT_REPLICAS,
-  })
-  const producer = createProducer<StoreJob>(server, 'store', { timeoutMs: ADD_TIMEOUT_MS, log })
+  const producer = createProducer<StoreJob>(queueServer(environment), 'store', { timeoutMs: ADD_TIMEOUT_MS, log })
   const held: string[] = []
   const problems: string[] = []
   let drained = 0

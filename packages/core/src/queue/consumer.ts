@@ -87,7 +87,13 @@ const steady = (Base: typeof Worker) =>
 function workersOn(Base: typeof Worker) {
   const Steady = steady(Base)
   const InRounds = inRounds(Steady)
-  return (name: QueueName, work: Work, options: WorkerOptions, log: Logger, onError: (error: Error) => void): Worker => {
+  return (
+    name: QueueName,
+    work: Work,
+    options: WorkerOptions,
+    log: Logger,
+    onError: (error: Error) => void,
+  ): Worker => {
     const worker =
       typeof work === 'function' ? new Steady(name, toProcessor(work), options) : new InRounds(name, work, options)
     return worker

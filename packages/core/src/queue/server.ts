@@ -37,18 +37,19 @@ export type QueueName = keyof typeof queues
  * The queue is in Redis if that has a URL, else in Postgres beside the events, where it has no shards. Throws if neither has
  * one, or if that of Postgres names several hosts.
  */
-export function queueServer(from: {
-  redisUrl: string | undefined
-  databaseUrl: string | undefined
-  storeShards?: number
-  waitReplicas?: number
+export function queueServer(variables: {
+  REDIS_URL?: string | undefined
+  DATABASE_URL?: string | undefined
+  STORE_SHARDS: number
+  REDIS_WAIT_REPLICAS: number
 }): QueueServer {
-  const { redisUrl, databaseUrl, storeShards = 1, waitReplicas = 0 } = from
-  if (redisUrl !== undefined) return { kind: 'redis', url: redisUrl, prefix: DEFAULT_PREFIX, storeShards, waitReplicas }
-  if (databaseUrl !== undefined) {
-    if (parseDatabaseUrl(databaseUrl).hosts.length > 1)
+  const { REDIS_URL, DATABASE_URL, STORE_SHARDS: storeShards, REDIS_WAIT_REPLICAS: waitReplicas } = variables
+  if (REDIS_URL !== undefined)
+    return { kind: 'redis', url: REDIS_URL, prefix: DEFAULT_PREFIX, storeShards, waitReplicas }
+  if (DATABASE_URL !== undefined) {
+    if (parseDatabaseUrl(DATABASE_URL).hosts.length > 1)
       throw new Error('DATABASE_URL must name one host for a queue in Postgres: set REDIS_URL, or leave out the others')
-    return { kind: 'postgres', url: databaseUrl }
+    return { kind: 'postgres', url: DATABASE_URL }
   }
   throw new Error('There is nowhere to put callbacks: set REDIS_URL, or DATABASE_URL to have the queue in Postgres')
 }
