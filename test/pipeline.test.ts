@@ -284,6 +284,19 @@ test('quarantine is bounded: the rows that are kept and the counts of the others
   })
 })
 
+test('refusals that are only counted are sent when ingest ends, before its queue is closed', async () => {
+  await using database = await freshDatabase()
+  const ingest = await startIngest(database, { allowance: { items: 0, bytes: 0 } })
+  await postCallbacks(ingest, aCallback(1, { hash: '0'.repeat(32) }), aCallback(2, { hash: '0'.repeat(32) }))
+  await ingest.close()
+  await using _worker = await startWorker(database)
+  await eventually(async () =>
+    expect(await database.sql`select source, reason, count from quarantine_dropped`).toEqual([
+      { source: 'voximplant', reason: 'hash_mismatch', count: 2 },
+    ]),
+  )
+})
+
 test('fields that are not to be kept reach neither the queue nor the database', async () => {
   await using database = await freshDatabase()
   const { accountId, apiKey, salt } = demoCredentials

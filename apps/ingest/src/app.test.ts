@@ -65,13 +65,11 @@ function appWith({
   )
   const app = createApp({
     sources,
-    enqueuer: {
-      enqueue: async (parts) => {
-        if (fails) throw new Error('the queue is down')
-        enqueued.push(...parts)
-      },
-      countDropped: (source, reason) => dropped.push(`${source} ${reason}`),
+    enqueue: async (parts) => {
+      if (fails) throw new Error('the queue is down')
+      enqueued.push(...parts)
     },
+    countDropped: (source, reason) => dropped.push(`${source} ${reason}`),
     inTurn,
     mayQuarantine,
     readBody: createBodyReader({ maxBytes, maxTotalBytes }),

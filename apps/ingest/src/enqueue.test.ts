@@ -2,7 +2,7 @@ import { randomUUIDv7 } from 'node:crypto'
 import { setImmediate } from 'node:timers/promises'
 import { afterEach, describe, expect, test, vi } from 'vitest'
 import { readStoreJob } from '@ringback/core/callback'
-import type { QueuedDrop, StoreJob } from '@ringback/core/callback'
+import type { StoreJob } from '@ringback/core/callback'
 import { createLogger } from '@ringback/core/log'
 import type { SpooledGroup } from '@ringback/core/spool'
 import { createEnqueuer } from './enqueue.ts'
@@ -298,34 +298,4 @@ describe('when the queue fails and there is a spool', () => {
     await expect(enqueuer.probe()).rejects.toThrow('no space left')
     await enqueuer.close()
   })
-})
-
-test('counts of what is not kept are sent once, under the same id until they arrive', async () => {
-  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
-  const { enqueuer, adds } = controlledQueue()
-  for (let index = 0; index < 5; index++) enqueuer.countDropped('voximplant', 'hash_mismatch')
-  enqueuer.countDropped('voximplant', 'too_large')
-  await vi.advanceTimersByTimeAsync(1000)
-  expect(adds).toHaveLength(1)
-  enqueuer.countDropped('voximplant', 'hash_mismatch')
-  adds[0]!.fail(new Error('timed out, perhaps applied'))
-  await vi.advanceTimersByTimeAsync(1000)
-  expect(adds[1]).toMatchObject({ id: adds[0]!.id, job: adds[0]!.job })
-  adds[1]!.succeed()
-  await vi.advanceTimersByTimeAsync(1000)
-  const counts = [adds[1]!, adds[2]!].flatMap(({ job }) => JSON.parse(job.dropped) as QueuedDrop[])
-  expect(counts.map(({ count }) => count)).toEqual([5, 1, 1])
-})
-
-test('what is counted when ingest ends is sent before the queue is closed', async () => {
-  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
-  const { enqueuer, adds } = controlledQueue()
-  enqueuer.countDropped('voximplant', 'hash_mismatch')
-  const closing = enqueuer.close()
-  await setImmediate()
-  expect(adds.map(({ job }) => JSON.parse(job.dropped) as QueuedDrop[])).toEqual([
-    [{ source: 'voximplant', reason: 'hash_mismatch', count: 1 }],
-  ])
-  adds[0]!.succeed()
-  await closing
 })

@@ -1,11 +1,10 @@
 import { randomUUIDv7 } from 'node:crypto'
 import { setImmediate as setImmediatePromise } from 'node:timers/promises'
 import { storeJob } from '@ringback/core/callback'
-import type { GroupPart, QueuedDrop, StoreJob } from '@ringback/core/callback'
+import type { GroupPart, StoreJob } from '@ringback/core/callback'
 import type { Logger } from '@ringback/core/log'
 import type { Producer } from '@ringback/core/queue'
 import type { Spool } from '@ringback/core/spool'
-import { createCounts } from './counts.ts'
 
 // Group commit. While one group is on its way to the queue, the callbacks that arrive become the next group. When ingest is
 // idle, a callback goes at once; under load, one job carries dozens of callbacks, which share its cost. While the queue is
@@ -14,8 +13,6 @@ import { createCounts } from './counts.ts'
 export interface Enqueuer {
   /** Resolves when all `parts` are durable. Rejects, within the deadline, if they may not be. */
   enqueue: (parts: GroupPart[]) => Promise<void>
-  /** Counts a refusal that is not kept. The counts go to the queue within about a second. */
-  countDropped: (source: string, reason: string) => void
   /** Whether the queue has failed and not answered a probe since. */
   isQueueDown: () => boolean
   /** Rejects if nothing can be made durable at the moment. */
@@ -55,7 +52,6 @@ const PROBE_INTERVAL_MS = 250
 const OVERDUE_INTERVAL_MS = 50
 /** How long a sync of the spool may take on a busy disk. */
 const SPOOL_RESERVE_MS = 150
-const DROPPED_INTERVAL_MS = 1000
 
 interface Pending {
   part: GroupPart
@@ -91,18 +87,6 @@ export function createEnqueuer({
   let overdueTimer: NodeJS.Timeout | undefined
   /** Why the queue takes nothing, from the first failure until a probe succeeds. */
   let outage: { cause: unknown; timer: NodeJS.Timeout } | undefined
-  const drops = createCounts<QueuedDrop>({
-    kind: 'dropped',
-    intervalMs: DROPPED_INTERVAL_MS,
-    add: producer.add.bind(producer),
-    spool,
-    log,
-  })
-
-  function countDropped(source: string, reason: string): void {
-    const drop = drops.entry(`${source} ${reason}`, () => ({ source, reason, count: 0 }))
-    if (drop !== undefined) drop.count += 1
-  }
 
   function enqueue(parts: GroupPart[]): Promise<void> {
     if (outage !== undefined && spool === undefined) return Promise.reject(outage.cause)
@@ -260,14 +244,12 @@ export function createEnqueuer({
 
   return {
     enqueue,
-    countDropped,
     isQueueDown: () => outage !== undefined,
     probe,
     async close() {
       while (pending.length > 0 || scheduled || travelling.length > 0) await setImmediatePromise()
       clearInterval(outage?.timer)
       clearInterval(overdueTimer)
-      await drops.close()
       await producer.close()
     },
   }

@@ -19,7 +19,8 @@ test(`${REQUESTS} hostile requests to every provider and scheme: no crash, no 5x
   const errors: unknown[] = []
   const app = createApp({
     ...config,
-    enqueuer: { enqueue: async (enqueued) => void (parts = enqueued), countDropped: () => {} },
+    enqueue: async (enqueued) => void (parts = enqueued),
+    countDropped: () => {},
     inTurn: (_bodyBytes, work) => work(),
     mayQuarantine: () => true,
     readBody: createBodyReader({ maxBytes: 1_000_000, maxTotalBytes: 10_000_000 }),

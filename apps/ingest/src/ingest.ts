@@ -1,4 +1,4 @@
-import type { QueuedCounts, StoreJob } from '@ringback/core/callback'
+import type { QueuedCounts, QueuedDrop, StoreJob } from '@ringback/core/callback'
 import { rootSourceProblem } from '@ringback/core/config'
 import type { Config } from '@ringback/core/config'
 import type { Logger } from '@ringback/core/log'
@@ -14,6 +14,7 @@ import { createAllowance, defaultAllowance } from './allowance.ts'
 import type { AllowanceLimits } from './allowance.ts'
 import { createApp } from './app.ts'
 import { startCanary } from './canary.ts'
+import { createCountDropped } from './count-dropped.ts'
 import { createCountRequests } from './count-requests.ts'
 import type { AnsweredRequest } from './count-requests.ts'
 import { createCounts } from './counts.ts'
@@ -80,6 +81,7 @@ const ADD_TIMEOUT_WITHOUT_SPOOL_MS = 900
 /** Time limit of an add from the spool, for which nobody waits. */
 const DRAIN_TIMEOUT_MS = 5000
 const COUNTS_INTERVAL_MS = 10_000
+const DROPPED_INTERVAL_MS = 1000
 const COUNTING_PAUSE_MS = 10
 const CANARY_INTERVAL_MS = 5000
 
@@ -92,7 +94,11 @@ export async function createIngest(options: IngestOptions): Promise<Ingest> {
   const problem = options.rootSource === undefined ? undefined : rootSourceProblem(options.rootSource, config.sources)
   if (problem !== undefined) throw new Error(problem)
   const registry = options.registry ?? createRegistry()
-  const metrics = createIngestMetrics(registry, config.sources.keys(), countAnswered)
+  const answered = createAnswered((request) => {
+    countRequest(request)
+    metrics.onAnswered(request)
+  })
+  const metrics = createIngestMetrics(registry, config.sources.keys(), answered.countAll)
   const spool = await openSpoolIfAny(options)
   const addTimeoutMs = spool === undefined ? ADD_TIMEOUT_WITHOUT_SPOOL_MS : ADD_TIMEOUT_MS
   const producer = createProducer<StoreJob>(queue, 'store', { timeoutMs: addTimeoutMs, log })
@@ -115,22 +121,11 @@ export async function createIngest(options: IngestOptions): Promise<Ingest> {
       openProducer: () => createProducer<StoreJob>(queue, 'store', { timeoutMs: DRAIN_TIMEOUT_MS, log }),
       log,
     })
-  const requestCounts = createCounts<QueuedCounts>({
-    kind: 'counted',
-    intervalMs: options.countsIntervalMs ?? COUNTS_INTERVAL_MS,
-    add: producer.add.bind(producer),
-    spool,
-    log,
-  })
-  const countRequest = createCountRequests(requestCounts, Date.now)
-  /** Requests not counted yet. They are counted together a little later: no answer waits for that, and it costs less. */
-  const answered: AnsweredRequest[] = []
-  function countAnswered(): void {
-    for (const request of answered.splice(0)) {
-      countRequest(request)
-      metrics.onAnswered(request)
-    }
-  }
+  const { add } = producer
+  const countsIntervalMs = options.countsIntervalMs ?? COUNTS_INTERVAL_MS
+  const counts = createCounts<QueuedCounts>({ kind: 'counted', intervalMs: countsIntervalMs, add, spool, log })
+  const countRequest = createCountRequests(counts, Date.now)
+  const drops = createCounts<QueuedDrop>({ kind: 'dropped', intervalMs: DROPPED_INTERVAL_MS, add, spool, log })
   let isLeaving = false
   const ready = async () =>
     !isLeaving &&
@@ -140,7 +135,8 @@ export async function createIngest(options: IngestOptions): Promise<Ingest> {
     )
   const app = createApp({
     sources: config.sources,
-    enqueuer,
+    enqueue: enqueuer.enqueue,
+    countDropped: createCountDropped(drops),
     mayQuarantine: createAllowance(options.allowance ?? defaultAllowance, Date.now),
     readBody: createBodyReader({ maxBytes: options.maxBodyBytes ?? MAX_BODY_BYTES, maxTotalBytes: MAX_READING_BYTES }),
     inTurn: createTurns(turnLimits),
@@ -149,19 +145,13 @@ export async function createIngest(options: IngestOptions): Promise<Ingest> {
     credentialDigest: config.credentialDigest,
     now: () => new Date(),
     ready,
-    onAnswered(request) {
-      if (answered.push(request) === 1) setTimeout(countAnswered, COUNTING_PAUSE_MS)
-    },
+    onAnswered: answered.add,
     onRefused: metrics.onRefused,
     tracing: options.tracing,
     log,
   })
   const server = await listen(app.fetch, options)
-  for (const [source, { isSignatureOff, shadow }] of config.sources) {
-    if (isSignatureOff) log.warn({ source }, 'source.unsigned')
-    if (shadow) log.warn({ source }, 'source.shadow')
-  }
-  for (const source of config.sourcesOff) log.warn({ source }, 'source.off')
+  warnOfSources(config, log)
   // Not awaited: a server that is down must delay neither the start nor the end.
   void warnOfUnsafeSettings(queue, log)
   const canary = startCanary({
@@ -179,10 +169,10 @@ export async function createIngest(options: IngestOptions): Promise<Ingest> {
     async close() {
       isLeaving = true
       await server.close(options.shutdownDelayMs ?? 0)
-      countAnswered()
+      answered.countAll()
       await Promise.all([
         closeWithin({ ms: 1000, part: 'drain', log }, () => draining?.close()),
-        closeWithin({ ms: 1000, part: 'counts', log }, requestCounts.close),
+        closeWithin({ ms: 1000, part: 'counts', log }, () => Promise.all([counts.close(), drops.close()])),
         closeWithin({ ms: 1000, part: 'canary', log }, canary.close),
       ])
       await closeWithin({ ms: 2000, part: 'queue', log }, enqueuer.close)
@@ -190,6 +180,26 @@ export async function createIngest(options: IngestOptions): Promise<Ingest> {
       log.info('ingest.closed')
     },
   }
+}
+
+/** Collects requests that have their answer, and counts them together a little later: no answer waits, and it costs less. */
+function createAnswered(count: (request: AnsweredRequest) => void) {
+  const answered: AnsweredRequest[] = []
+  const countAll = () => {
+    for (const request of answered.splice(0)) count(request)
+  }
+  const add = (request: AnsweredRequest) => {
+    if (answered.push(request) === 1) setTimeout(countAll, COUNTING_PAUSE_MS)
+  }
+  return { add, countAll }
+}
+
+function warnOfSources({ sources, sourcesOff }: IngestOptions['config'], log: Logger): void {
+  for (const [source, { isSignatureOff, shadow }] of sources) {
+    if (isSignatureOff) log.warn({ source }, 'source.unsigned')
+    if (shadow) log.warn({ source }, 'source.shadow')
+  }
+  for (const source of sourcesOff) log.warn({ source }, 'source.off')
 }
 
 async function warnOfUnsafeSettings(queue: QueueServer, log: Logger): Promise<void> {

@@ -46,9 +46,11 @@ interface Refused {
 
 export interface ReceiveDependencies {
   sources: ReadonlyMap<string, Source>
-  enqueuer: Pick<Enqueuer, 'enqueue' | 'countDropped'>
+  enqueue: Enqueuer['enqueue']
   inTurn: InTurn
   mayQuarantine: Allowance
+  /** Counts a refusal that is not kept. */
+  countDropped: (source: string, reason: string) => void
   /** Called for each refusal, kept or not. */
   onRefused?: (source: string, reason: string) => void
   origin: OriginSettings
@@ -68,7 +70,7 @@ export async function receiveRequest(deps: ReceiveDependencies, request: Incomin
   if (body.kind === 'client_gone' || body.kind === 'overloaded') return body
   if (body.kind === 'too_large') {
     deps.onRefused?.(request.sourceName, 'too_large')
-    deps.enqueuer.countDropped(request.sourceName, 'too_large')
+    deps.countDropped(request.sourceName, 'too_large')
     return body
   }
 
@@ -137,7 +139,7 @@ function refusal({ challenge }: Source, as: 'forged' | 'unreadable', refused: Re
 async function makeDurable(deps: ReceiveDependencies, parts: GroupPart[], outcome: Outcome): Promise<Outcome> {
   if (parts.length === 0) return outcome
   try {
-    await deps.enqueuer.enqueue(parts)
+    await deps.enqueue(parts)
     return outcome
   } catch (cause) {
     return { kind: 'not_durable', cause }
@@ -220,7 +222,7 @@ function quarantine(
   deps.onRefused?.(sourceName, reason)
   const base = (from.refusalBase ??= makeRefusalBase(deps, from))
   if (!deps.mayQuarantine(sourceName, base.bytes + ROW_BYTES + (callbackId?.length ?? 0) + bytes.length)) {
-    deps.enqueuer.countDropped(sourceName, reason)
+    deps.countDropped(sourceName, reason)
     return []
   }
   const body = bytes.toString('base64')
