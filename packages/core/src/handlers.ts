@@ -73,9 +73,8 @@ export type HandlerAction =
  * An action as the configuration defines it. `resolve` is called once, when the configuration is loaded. It reports what is
  * wrong through `problem`, and even then returns an action, which nobody uses: loading fails.
  */
-export interface ActionDefinition<Action extends HandlerAction = HandlerAction> {
-  kind: Action['kind']
-  resolve: (resolve: ResolveAction) => Action
+export interface ActionDefinition {
+  resolve: (resolve: ResolveAction) => HandlerAction
 }
 
 const logOptions = z.strictObject({ level: z.enum(['info', 'warn', 'error']).default('info'), message: z.string() })
@@ -83,7 +82,6 @@ const logOptions = z.strictObject({ level: z.enum(['info', 'warn', 'error']).def
 /** Writes one line to the worker's log, with the event's names as fields. */
 export function log(options: { level?: LogAction['level']; message: string }): ActionDefinition {
   return {
-    kind: 'log',
     resolve: ({ problem }) => ({ kind: 'log', ...checked(logOptions, options, { message: '' }, problem) }),
   }
 }
@@ -96,7 +94,6 @@ const codeOptions = z.strictObject({ timeoutMs: timeoutMs.default(10_000) })
  */
 export function code(run: CodeAction['run'], options: { timeoutMs?: number } = {}): ActionDefinition {
   return {
-    kind: 'code',
     resolve({ problem }) {
       if (typeof run !== 'function') problem('code takes a function')
       return { kind: 'code', run, ...checked(codeOptions, options, {}, problem) }

@@ -49,9 +49,8 @@ export interface SmtpServer {
 }
 
 /** Sends a mail. It is tried again unless the server refuses it for good (5xx, except 503). */
-export function email(options: EmailOptions): ActionDefinition<EmailAction> {
+export function email(options: EmailOptions): ActionDefinition {
   return {
-    kind: 'email',
     resolve: (resolve) => {
       const given = checked(emailOptions, options, { smtpUrl: '', from: '', to: '' }, resolve.problem)
       const { subject, text, html, timeoutMs } = given

@@ -80,7 +80,7 @@ type ParsedOptions = z.infer<typeof schema>
  * environment by `env()`.
  */
 export function forward(options: ForwardOptions): ActionDefinition {
-  return { kind: 'forward', resolve: (resolve) => resolveForward(options, resolve) }
+  return { resolve: (resolve) => resolveForward(options, resolve) }
 }
 
 function resolveForward(options: unknown, resolve: ResolveAction): ForwardAction {

@@ -54,17 +54,17 @@ export interface PagerDutyAction extends MessageAction {
 }
 
 /** Posts a message by an incoming webhook of Slack. */
-export function slack(options: WebhookOptions): ActionDefinition<WebhookAction> {
+export function slack(options: WebhookOptions): ActionDefinition {
   return webhook('slack', options)
 }
 
 /** Posts an adaptive card by a workflow of Microsoft Teams, "When a Teams webhook request is received". */
-export function teams(options: WebhookOptions): ActionDefinition<WebhookAction> {
+export function teams(options: WebhookOptions): ActionDefinition {
   return webhook('teams', options)
 }
 
 /** Posts a message by a webhook of Discord. It mentions nobody. */
-export function discord(options: WebhookOptions): ActionDefinition<WebhookAction> {
+export function discord(options: WebhookOptions): ActionDefinition {
   return webhook('discord', options)
 }
 
@@ -72,9 +72,8 @@ export function discord(options: WebhookOptions): ActionDefinition<WebhookAction
  * Triggers an incident by PagerDuty's Events API v2, one for each event. Ringback's own alerts trigger one for each
  * alert, which resolves itself when the alert does.
  */
-export function pagerduty(options: PagerDutyOptions): ActionDefinition<PagerDutyAction> {
+export function pagerduty(options: PagerDutyOptions): ActionDefinition {
   return {
-    kind: 'pagerduty',
     resolve: (resolve) => {
       const { baseUrl, severity, ...given } = checked(pagerdutyOptions, options, { routingKey: '' }, resolve.problem)
       const routingKey = resolve.required('routingKey', given.routingKey)
@@ -84,9 +83,8 @@ export function pagerduty(options: PagerDutyOptions): ActionDefinition<PagerDuty
   }
 }
 
-function webhook(kind: WebhookAction['kind'], options: WebhookOptions): ActionDefinition<WebhookAction> {
+function webhook(kind: WebhookAction['kind'], options: WebhookOptions): ActionDefinition {
   return {
-    kind,
     resolve: (resolve) => {
       const given = checked(webhookOptions, options, { webhookUrl: '' }, resolve.problem)
       const url = resolve.required('webhookUrl', given.webhookUrl)

@@ -49,9 +49,8 @@ export interface QueueAction {
  * Adds a job to a BullMQ queue of your own, on Redis: its data is the event. The job's id is the delivery's idempotency
  * key, so that an attempt that is repeated adds nothing as long as the job is kept.
  */
-export function queue(options: QueueOptions): ActionDefinition<QueueAction> {
+export function queue(options: QueueOptions): ActionDefinition {
   return {
-    kind: 'queue',
     resolve: (resolve) => {
       const { name, jobName, prefix, jobOptions, timeoutMs, ...given } = checked(
         queueOptions,
