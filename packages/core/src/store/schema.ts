@@ -1,20 +1,7 @@
-import {
-  bigint,
-  boolean,
-  customType,
-  doublePrecision,
-  integer,
-  jsonb,
-  pgTable,
-  smallint,
-  text,
-  timestamp,
-  uuid,
-} from 'drizzle-orm/pg-core'
-import { ALERT_KINDS } from '../alerts.ts'
+import { boolean, customType, integer, jsonb, pgTable, smallint, text, timestamp, uuid } from 'drizzle-orm/pg-core'
 
-// The tables as migrations/ make them, for typed queries. Columns only: keys, checks, indexes and partitions are said
-// once, in SQL. A test fails when this and a migrated database disagree.
+// Tables as migrations/ make them, for typed queries; others are asked in SQL alone. Columns only: keys, checks, indexes and
+// partitions are said once, in SQL. A test fails when this and a migrated database disagree.
 
 const bytea = customType<{ data: Buffer }>({ dataType: () => 'bytea' })
 const time = (name: string) => timestamp(name, { withTimezone: true })
@@ -77,27 +64,6 @@ const deliveryColumns = {
 /** One for each event and handler that matched, in the partition of its event: look it up by `eventReceivedAt` too. */
 export const deliveries = pgTable('deliveries', deliveryColumns)
 
-/** How the attempts of each handler go. A row decides whether more may begin only if its handler has limits (`limited`). */
-export const destinations = pgTable('destinations', {
-  handler: text('handler').notNull(),
-  state: text('state', { enum: ['closed', 'open', 'half_open', 'disabled'] })
-    .notNull()
-    .default('closed'),
-  stateSince: time('state_since').notNull().defaultNow(),
-  openUntil: time('open_until'),
-  openings: integer('openings').notNull().default(0),
-  windowStartedAt: time('window_started_at').notNull().defaultNow(),
-  windowAttempts: integer('window_attempts').notNull().default(0),
-  windowFailures: integer('window_failures').notNull().default(0),
-  consecutiveFailures: integer('consecutive_failures').notNull().default(0),
-  tokens: doublePrecision('tokens'),
-  tokensAt: time('tokens_at').notNull().defaultNow(),
-  lastSuccessAt: time('last_success_at'),
-  lastFailureAt: time('last_failure_at'),
-  lastError: text('last_error'),
-  limited: boolean('limited').notNull().default(true),
-})
-
 const attemptColumns = {
   deliveryId: uuid('delivery_id').notNull(),
   eventReceivedAt: time('event_received_at').notNull(),
@@ -139,46 +105,3 @@ export const keptEvents = pgTable('kept_events', { ...eventColumns, keptAt: kept
 export const keptDeliveries = pgTable('kept_deliveries', { ...deliveryColumns, keptAt: keptAt() })
 /** The attempts of such dead letters. */
 export const keptAttempts = pgTable('kept_attempts', { ...attemptColumns, keptAt: keptAt() })
-
-/** Alerts, open or resolved. At most one of each `key` is open. */
-export const alerts = pgTable('alerts', {
-  id: uuid('id').notNull(),
-  key: text('key').notNull(),
-  kind: text('kind', { enum: ALERT_KINDS }).notNull(),
-  subject: text('subject').notNull(),
-  state: text('state', { enum: ['open', 'resolved'] })
-    .notNull()
-    .default('open'),
-  raisedAt: time('raised_at').notNull().defaultNow(),
-  resolvedAt: time('resolved_at'),
-  lastSeenAt: time('last_seen_at').notNull().defaultNow(),
-  occurrences: bigint('occurrences', { mode: 'number' }).notNull(),
-  text: text('text').notNull(),
-  details: jsonb('details').$type<Record<string, unknown>>().notNull(),
-})
-
-/** Each ingest, as its newest canary describes it. */
-export const ingests = pgTable('ingests', {
-  name: text('name').notNull(),
-  host: text('host').notNull(),
-  startedAt: time('started_at').notNull(),
-  canarySentAt: time('canary_sent_at').notNull(),
-  canaryStoredAt: time('canary_stored_at').notNull().defaultNow(),
-  spoolGroups: bigint('spool_groups', { mode: 'number' }),
-  spoolBytes: bigint('spool_bytes', { mode: 'number' }),
-  leftAt: time('left_at'),
-  heardSince: time('heard_since').notNull().defaultNow(),
-})
-
-/** Each worker, with when it was last heard of. */
-export const workers = pgTable('workers', {
-  name: text('name').notNull(),
-  seenAt: time('seen_at').notNull().defaultNow(),
-})
-
-/** When, and by whom, it was noticed that the queue's server had lost data. */
-export const queueLosses = pgTable('queue_losses', {
-  detectedAt: time('detected_at').notNull(),
-  detectedBy: text('detected_by').notNull(),
-  description: text('description').notNull(),
-})
