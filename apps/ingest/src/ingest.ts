@@ -158,7 +158,7 @@ export async function createIngest(options: IngestOptions): Promise<Ingest> {
     enqueuer,
     intervalMs: options.canaryIntervalMs ?? CANARY_INTERVAL_MS,
     spool: spool?.usage,
-    detectLoss: () => producer.detectLoss(),
+    detectLoss: producer.detectLoss,
     onSent: metrics.onCanary,
     log,
   })

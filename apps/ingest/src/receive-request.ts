@@ -98,7 +98,7 @@ async function receiveBody(
     urlToken: request.token,
   })
   const share = SHARED_BYTES / (reading.kind === 'read' ? reading.callbacks.length : 1)
-  const from: Origin = { source, request, remoteAddress, share }
+  const from: ReceivedRequest = { source, request, remoteAddress, share }
   if (reading.kind === 'refused') {
     const { as, reason, body: bytes } = reading
     const parts = quarantine(deps, from, { scope: 'request', reason, bytes })
@@ -158,7 +158,7 @@ export function findSource(
 }
 
 /** The request that parts come from, with its source. */
-interface Origin {
+interface ReceivedRequest {
   source: Source
   request: IncomingCallbackRequest
   remoteAddress: string | undefined
@@ -191,7 +191,7 @@ interface Kept {
  * after the token stays, because providers that sign the URL sign it too.
  */
 function whatIsKept(
-  { source, request: { sourceName, method, url, token, headers }, share }: Origin,
+  { source, request: { sourceName, method, url, token, headers }, share }: ReceivedRequest,
   replaceCredential: (credential: string) => string,
 ): Kept {
   const [path = ''] = url.split('?', 1)
@@ -214,7 +214,7 @@ const ROW_BYTES = 128
  */
 function quarantine(
   deps: ReceiveDependencies,
-  from: Origin,
+  from: ReceivedRequest,
   refused: { scope: 'request' | 'callback'; reason: string; bytes: Buffer; callbackId?: string },
 ): GroupPart[] {
   const { scope, reason, bytes, callbackId } = refused
@@ -230,7 +230,7 @@ function quarantine(
   return [{ kind: 'quarantined', json: JSON.stringify(queued) }]
 }
 
-function makeRefusalBase(deps: ReceiveDependencies, from: Origin): RefusalBase {
+function makeRefusalBase(deps: ReceiveDependencies, from: ReceivedRequest): RefusalBase {
   const kept = { ...whatIsKept(from, deps.credentialDigest ?? redact), remoteAddress: from.remoteAddress }
   return { kept, bytes: Buffer.byteLength(JSON.stringify(kept)) }
 }

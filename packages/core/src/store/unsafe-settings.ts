@@ -148,12 +148,13 @@ async function connections(
     -- Of the sessions of other roles, a role without special rights is not shown the type.
     where backend_type = 'client backend' or backend_type is null and usesysid is not null and datid is not null`
   const workers = Math.max(1, Math.ceil(open.ofWorkers / workerPool))
-  const needed = workers * connectionsPerWorker + open.ofOthers
+  const needed = workers * connectionsPerWorker
+  const mayOpen = `${workers} worker${workers === 1 ? '' : 's'} may open ${needed}`
   const mend = `raise max_connections, lower WORKER_CONCURRENCY, or run fewer workers`
-  if (needed > allowed) {
+  if (needed + open.ofOthers > allowed) {
     return [
       {
-        problem: `max_connections leaves ${allowed}, and ${workers} worker${workers === 1 ? '' : 's'} may open ${workers * connectionsPerWorker} beside ${open.ofOthers} of others`,
+        problem: `max_connections leaves ${allowed}, and ${mayOpen} beside ${open.ofOthers} of others`,
         mend,
       },
     ]
@@ -162,10 +163,10 @@ async function connections(
     select least(nullif(rolconnlimit, -1), nullif(datconnlimit, -1)) as connections
     from pg_roles, pg_database
     where rolname = session_user and datname = current_database()`
-  if (limit?.connections != null && workers * connectionsPerWorker > limit.connections) {
+  if (limit?.connections != null && needed > limit.connections) {
     return [
       {
-        problem: `the role or the database is limited to ${limit.connections} connections, and ${workers} worker${workers === 1 ? '' : 's'} may open ${workers * connectionsPerWorker}`,
+        problem: `the role or the database is limited to ${limit.connections} connections, and ${mayOpen}`,
         mend: 'raise its connection limit, lower WORKER_CONCURRENCY, or run fewer workers',
       },
     ]
