@@ -2,6 +2,7 @@ import { Counter, Gauge, Histogram, SECONDS } from '@ringback/core/metrics'
 import type { Registry } from '@ringback/core/metrics'
 import type { SpoolUsage } from '@ringback/core/spool'
 import type { AnsweredRequest } from './count-requests.ts'
+import type { Outcome } from './receive-request.ts'
 
 /** What ingest reports to its metrics. */
 export interface IngestMetrics {
@@ -13,8 +14,6 @@ export interface IngestMetrics {
   onCanary: () => void
 }
 
-type Outcome = AnsweredRequest['outcome']
-
 /** All outcomes of a request whose source is known. The type check fails if one is missing. */
 const OUTCOMES = Object.keys({
   accepted: 0,
@@ -25,7 +24,7 @@ const OUTCOMES = Object.keys({
   not_durable: 0,
   overloaded: 0,
   client_gone: 0,
-} satisfies Record<Exclude<Outcome, 'unknown_source'>, 0>) as Outcome[]
+} satisfies Record<Exclude<Outcome['kind'], 'unknown_source'>, 0>) as Outcome['kind'][]
 
 /**
  * Registers ingest's metrics. Labels are names from the configuration and Ringback's own words, never a text from a request:
@@ -73,10 +72,10 @@ export function createIngestMetrics(
   })
   for (const source of sources) for (const outcome of OUTCOMES) requests.inc({ source, outcome }, 0)
   requests.inc({ source: '', outcome: 'unknown_source' }, 0)
-  const counters = new Map<string, Map<Outcome, { inc: () => void }>>()
+  const counters = new Map<string, Map<Outcome['kind'], { inc: () => void }>>()
   const histograms = new Map<string, { observe: (seconds: number) => void }>()
 
-  function counter(source: string, outcome: Outcome): { inc: () => void } {
+  function counter(source: string, outcome: Outcome['kind']): { inc: () => void } {
     const own = counters.getOrInsertComputed(source, () => new Map())
     return own.getOrInsertComputed(outcome, () => requests.labels({ source, outcome }))
   }

@@ -84,12 +84,14 @@ const fieldCondition = z.union(
   { error: `must be a value, a list of values, or an object of ${OPERATORS}` },
 )
 
+const patterns = z.union([z.string(), someOf(z.string())])
+
 const proof = z.enum(PROOFS)
 
 const filter = z.strictObject({
-  source: z.union([z.string(), someOf(z.string())]).optional(),
-  type: z.union([z.string(), someOf(z.string())]).optional(),
-  account: z.union([z.string(), someOf(z.string())]).optional(),
+  source: patterns.optional(),
+  type: patterns.optional(),
+  account: patterns.optional(),
   verifiedBy: z
     .union([proof, someOf(proof), z.strictObject({ atLeast: proof })], {
       error: `must be one of ${PROOFS.join(', ')}, a list of them, or { atLeast: 'id' }`,

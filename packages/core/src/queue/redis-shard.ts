@@ -5,19 +5,13 @@ import { ReplyError } from 'ioredis'
 import type { Redis } from 'ioredis'
 import { createFullness, memoryUsage } from './fullness.ts'
 import { COUNTER_TTL_MS, createLossDetector } from './loss.ts'
+import type { Producer } from './producer.ts'
 import { connectionTo, isAtLeast, parseInfo } from './redis-client.ts'
 import type { RedisClient } from './redis-client.ts'
 
-/** A queue, or one shard of it, on one Redis server. */
-export interface RedisShard {
+/** A queue, or one shard of it, on one Redis server. Its caller limits the time of each call. */
+export interface RedisShard extends Omit<Producer<object>, 'waiting' | 'state'> {
   queue: Queue
-  /** Adds a job, and waits until `waitReplicas` replicas have it. Rejects at once while the server is nearly full. */
-  add: (id: string, data: object) => Promise<void>
-  probe: () => Promise<void>
-  hasRoom: () => Promise<boolean>
-  detectLoss: () => Promise<string | undefined>
-  identity: () => Promise<string>
-  close: () => Promise<void>
 }
 
 export interface RedisShardOptions {
