@@ -60,14 +60,8 @@ export async function countRunning(sql: TransactionSql, handler: string): Promis
   return row!.count
 }
 
-/** Writes what has become of a destination that the transaction has locked; nothing if `after` is `before` itself. */
-export async function saveDestination(
-  sql: TransactionSql,
-  handler: string,
-  before: Destination,
-  after: Destination,
-): Promise<void> {
-  if (before === after) return
+/** Writes what has become of a destination that the transaction has locked. */
+export async function saveDestination(sql: TransactionSql, handler: string, after: Destination): Promise<void> {
   await sql`
     update destinations
     set

@@ -103,8 +103,7 @@ async function end(sql: Sql, { name, limits }: Handler, finished: Finished[]): P
     const { destination, now } = await lockDestination(transaction, name)
     const ended = await recordAttempts(transaction, finished)
     if (ended.length === 0) return
-    const after = settle(limits.breaker ?? false, destination, ended, now)
-    await saveDestination(transaction, name, destination, after)
+    await saveDestination(transaction, name, settle(limits.breaker ?? false, destination, ended, now))
     await noteOutcomes(transaction, name, {
       hasSucceeded: ended.some(({ ok }) => ok),
       error: ended.findLast(({ ok }) => !ok)?.error,

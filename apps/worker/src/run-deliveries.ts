@@ -146,7 +146,7 @@ async function begin(
     if (admission.count === 0) return { claimed: [], begun: 0, waitMs: admission.waitMs * (1 + 0.2 * random()) }
     const claimed = await claimDeliveries(transaction, first.slice(0, admission.count), claimOptions(own))
     // If all were claimed elsewhere, nothing has begun here, and so no trial of the breaker either.
-    if (claimed.length > 0) await saveDestination(transaction, name, destination, admission.destination)
+    if (claimed.length > 0) await saveDestination(transaction, name, admission.destination)
     return { claimed, begun: admission.count, waitMs: 0 }
   })
 }
