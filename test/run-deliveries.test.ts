@@ -5,7 +5,7 @@ import { code, HandlerError } from '@ringback/core/handlers'
 import type { HandledEvent } from '@ringback/core/handlers'
 import type { Sql } from '@ringback/core/store/connect'
 import type { QueuedDelivery } from '../apps/worker/src/deliveries-table.ts'
-import { lockDestination } from '../apps/worker/src/destinations-table.ts'
+import { addDestinations, lockDestination } from '../apps/worker/src/destinations-table.ts'
 import { createRunDeliveries } from '../apps/worker/src/run-deliveries.ts'
 import { configWith, eventually, freshDatabase, groupOf, log, queued, storeOneByOne } from './support/ringback.ts'
 import type { Database } from './support/ringback.ts'
@@ -16,7 +16,8 @@ import type { Database } from './support/ringback.ts'
 async function start(database: Database, definition: Omit<HandlerDefinition, 'name'>, sizes: number[]) {
   const config = configWith({ handlers: [{ name: 'own', ...definition }] })
   const ending = new AbortController()
-  const runner = await createRunDeliveries({
+  if (definition.limits !== undefined) await addDestinations(database.sql, ['own'])
+  const runner = createRunDeliveries({
     sql: database.sql,
     config,
     random: () => 0,

@@ -5,7 +5,7 @@ import type { Sql } from '@ringback/core/store/connect'
 import { claimDeliveries, deferDeliveries, renewLeases } from './deliveries-table.ts'
 import type { Claimed, ClaimOptions, QueuedDelivery } from './deliveries-table.ts'
 import { admit } from './destination.ts'
-import { addDestinations, countRunning, lockDestination, saveDestination } from './destinations-table.ts'
+import { countRunning, lockDestination, saveDestination } from './destinations-table.ts'
 import { createRunner } from './handlers/runner.ts'
 import type { Runner } from './handlers/runner.ts'
 import { finishEach, recordAsTheyEnd } from './record-attempts.ts'
@@ -46,32 +46,26 @@ const MAX_PAUSE_IN_HAND_MS = 1000
 /** How much longer than its time limit an attempt is leased: half for the answer that it has begun, half to record it. */
 const LEASE_MARGIN_MS = 5000
 
-/** Makes the runner of every handler, and its row in `destinations` where it has limits. */
-export async function createRunDeliveries(deps: RunDependencies): Promise<DeliveryRunner> {
-  const handlers = new Map(deps.config.handlers.map((handler) => [handler.name, handler]))
+/** Makes the runner of every handler. */
+export function createRunDeliveries(deps: RunDependencies): DeliveryRunner {
   const isAlertOver = async (id: string) =>
     (await deps.sql`select from alerts where id = ${id} and state = 'open'`).length === 0
-  const { sources } = deps.config
-  const runners = new Map(
-    deps.config.handlers.map((handler) => [handler.name, createRunner(handler, { sources, isAlertOver })]),
+  const { sources, handlers } = deps.config
+  const ownHandlers = new Map<string, OwnHandler>(
+    handlers.map((handler) => [handler.name, { handler, runner: createRunner(handler, { sources, isAlertOver }) }]),
   )
   const turns = createTurns(TURNS)
   let running = 0
-  await addDestinations(
-    deps.sql,
-    deps.config.handlers.filter(({ limits }) => limits !== undefined).map(({ name }) => name),
-  )
 
   async function process(data: unknown, mayTake?: (ms: number) => void, goesFirst?: boolean): Promise<void> {
     const { handler: name, deliveries } = DeliveriesJob.parse(data)
-    const handler = handlers.get(name)
-    const runner = runners.get(name)
-    // Another version of the configuration may know the handler. The scanner settles what stays without one.
-    if (handler === undefined || runner === undefined) return
+    const own = ownHandlers.get(name)
+    // Another version of the configuration may know the handler. What stays without one is buried by and by.
+    if (own === undefined) return
     if (!(await turns.begin(name, goesFirst)))
       return deferDeliveries(deps.sql, deliveries, BUSY_WAIT_MS * (1 + deps.random()))
     try {
-      await runAll({ handler, runner }, deliveries, mayTake)
+      await runAll(own, deliveries, mayTake)
     } catch (error) {
       // What has not begun need not wait until its lease has run out.
       await deferDeliveries(deps.sql, deliveries, BUSY_WAIT_MS).catch(() => undefined)
@@ -115,7 +109,7 @@ export async function createRunDeliveries(deps: RunDependencies): Promise<Delive
     process,
     isFull: turns.isFull,
     running: () => running,
-    close: async () => void (await Promise.all([...runners.values()].map((runner) => runner.close()))),
+    close: async () => void (await Promise.all([...ownHandlers.values()].map(({ runner }) => runner.close()))),
   }
 }
 

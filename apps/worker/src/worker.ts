@@ -13,7 +13,7 @@ import type { Sql } from '@ringback/core/store/connect'
 import { migrationProblem } from '@ringback/core/store/migrate'
 import type { Tracing } from '@ringback/core/tracing'
 import { createAttemptCounter } from './count-attempts.ts'
-import { forgetLimits } from './destinations-table.ts'
+import { addDestinations, forgetLimits } from './destinations-table.ts'
 import { createScanner } from './due-deliveries.ts'
 import { createHands } from './hands.ts'
 import { createWorkerMetrics } from './metrics.ts'
@@ -117,10 +117,11 @@ async function startWorker(options: WorkerOptions): Promise<Worker> {
 
   const deliveriesQueue = createProducer<DeliveriesJob>(queue, 'deliveries', { timeoutMs: QUEUE_TIMEOUT_MS, log })
   const storeQueue = createProducer<StoreJob>(queue, 'store', { timeoutMs: QUEUE_TIMEOUT_MS, log })
+  const handlers = config.handlers.map(({ name }) => name)
   const metrics = createWorkerMetrics(options.registry ?? createRegistry(), {
     sql,
     queues: { store: storeQueue.state, deliveries: deliveriesQueue.state },
-    handlers: config.handlers.map(({ name }) => name),
+    handlers,
   })
   const stuckAfterMs = options.stuckAfterMs ?? STUCK_AFTER_MS
   const hands = {
@@ -141,16 +142,27 @@ async function startWorker(options: WorkerOptions): Promise<Worker> {
     signal,
   })
   const limited = new Set(config.handlers.filter(({ limits }) => limits !== undefined).map(({ name }) => name))
-  const unlimited = config.handlers.map(({ name }) => name).filter((name) => !limited.has(name))
   const attemptCounter = createAttemptCounter({ sql, limited })
   const onAttempt = (attempt: FinishedAttempt) => {
     attemptCounter.count(attempt)
     metrics.onAttempt(attempt)
   }
-  await untilItSucceeds(() => forgetLimits(sql, unlimited))
-  const deliveryRunner = await untilItSucceeds(() =>
-    createRunDeliveries({ sql: deliveriesSql, config, random: Math.random, log, signal, onAttempt, tracing }),
-  )
+  await untilItSucceeds(async () => {
+    await addDestinations(sql, [...limited])
+    await forgetLimits(
+      sql,
+      handlers.filter((name) => !limited.has(name)),
+    )
+  })
+  const deliveryRunner = createRunDeliveries({
+    sql: deliveriesSql,
+    config,
+    random: Math.random,
+    log,
+    signal,
+    onAttempt,
+    tracing,
+  })
   const runDeliveries = (data: unknown, goesFirst = false) =>
     hands.deliveries.take((mayTake) => deliveryRunner.process(data, mayTake, goesFirst))
   const scanner = createScanner({
@@ -189,7 +201,7 @@ async function startWorker(options: WorkerOptions): Promise<Worker> {
     connections: { connectionsPerWorker: workerPool + queueConnections(queue, concurrency), workerPool },
     signal,
   })
-  log.info({ handlers: config.handlers.map(({ name }) => name) }, 'worker.started')
+  log.info({ handlers }, 'worker.started')
 
   return {
     ready: createReady([async () => void (await sql`select 1`), () => deliveriesQueue.probe()], READY_TIMEOUT_MS),
