@@ -1,6 +1,5 @@
 import type { HandledEvent, WebhookAction } from '@ringback/core/handlers'
-import { jsonMessage, textWithNames } from './message.ts'
-import type { Message } from './message.ts'
+import { textWithNames } from './message.ts'
 
 /** Discord refuses a content that is longer. */
 const MAX_LENGTH = 2000
@@ -9,9 +8,9 @@ const MAX_LENGTH = 2000
 const SUPPRESS_EMBEDS = 4
 
 /** A message to a webhook. It mentions nobody, and values are shown as they are written. */
-export function discordMessage({ url, text }: Pick<WebhookAction, 'url' | 'text'>, event: HandledEvent): Message {
+export function discordMessage({ text }: Pick<WebhookAction, 'text'>, event: HandledEvent): object {
   const whole = textWithNames(text, event, { escape, maxLength: MAX_LENGTH })
-  return jsonMessage(url, { content: whole, allowed_mentions: { parse: [] }, flags: SUPPRESS_EMBEDS })
+  return { content: whole, allowed_mentions: { parse: [] }, flags: SUPPRESS_EMBEDS }
 }
 
 /** Puts a backslash before every character that has a meaning in Markdown. */

@@ -16,14 +16,13 @@ const hostile = anEvent({
   payload: { text: hostileText },
 })
 
-const url = 'https://service.example.com/hook'
-const paging = { url, routingKey: 'key', severity: 'error' } as const
+const paging = { routingKey: 'key', severity: 'error' } as const
 
 const bodies = {
-  slack: (event: HandledEvent, text?: string) => slackMessage({ url, text }, event).body,
-  teams: (event: HandledEvent, text?: string) => teamsMessage({ url, text }, event).body,
-  discord: (event: HandledEvent, text?: string) => discordMessage({ url, text }, event).body,
-  pagerduty: (event: HandledEvent, text?: string) => pagerdutyMessage({ ...paging, text }, event).body,
+  slack: (event: HandledEvent, text?: string) => JSON.stringify(slackMessage({ text }, event)),
+  teams: (event: HandledEvent, text?: string) => JSON.stringify(teamsMessage({ text }, event)),
+  discord: (event: HandledEvent, text?: string) => JSON.stringify(discordMessage({ text }, event)),
+  pagerduty: (event: HandledEvent, text?: string) => JSON.stringify(pagerdutyMessage({ ...paging, text }, event)),
 }
 const services = Object.entries(bodies)
 

@@ -5,18 +5,6 @@ import { render, truncate } from '@ringback/core/template'
 // What messages to people have in common: a text, and the names of the event. They hold nothing of the payload unless a
 // template asks for it, because it may be personal data.
 
-/** A message for a service, as it is posted. */
-export interface Message {
-  url: string
-  headers: Record<string, string>
-  body: string
-}
-
-/** A message that is a POST of JSON. */
-export function jsonMessage(url: string, body: unknown): Message {
-  return { url, headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) }
-}
-
 /** The message's own text: the rendered template, or without one an alert's text, or the event's type and source. */
 export function messageText(
   template: string | undefined,

@@ -3,15 +3,14 @@ import type { HandledEvent, PagerDutyAction, WebhookAction } from '@ringback/cor
 import { discordMessage } from './discord.ts'
 import { secretsOf, secretValuesOf } from './mask-secrets.ts'
 import { alertOf } from './message.ts'
-import type { Message } from './message.ts'
 import { createOutgoingHttp } from './outgoing-http.ts'
 import { pagerdutyMessage } from './pagerduty.ts'
 import type { Runner } from './runner.ts'
 import { slackMessage } from './slack.ts'
 import { teamsMessage } from './teams.ts'
 
-// Sends events as messages to people, through a service that takes a message by POST. Each service has a file that writes
-// its messages; this one sends them.
+// Sends events as messages to people, through a service that takes a message as JSON by POST. Each service has a file that
+// writes its messages; this one sends them.
 
 /**
  * Makes the runner that sends events as messages to Slack, Teams, Discord or PagerDuty. What is kept of an answer holds no
@@ -30,6 +29,12 @@ export function createNotify(
     clientCertificate: undefined,
     certificateOrigins: new Set(),
   })
+  const post = {
+    method: 'POST',
+    url: new URL(action.url),
+    headers: { 'content-type': 'application/json' },
+    credentialHeaders: new Set<string>(),
+  }
   const options = { timeoutMessage: `not done within ${timeoutMs} ms`, secrets: secretsIn(action) }
   return {
     timeoutMs,
@@ -40,18 +45,15 @@ export function createNotify(
       if (alert !== undefined && !alert.isOver && (await isAlertOver(alert.id))) {
         return { response: '[not sent: the alert is over]' }
       }
-      const { url, headers, body } = messageOf(action, event)
-      const request = { method: 'POST', url: new URL(url), headers, body: Buffer.from(body), credentialHeaders: NONE }
-      return http.send(request, { signal, ...options }).catch((error: HandlerError) => {
+      const body = Buffer.from(JSON.stringify(messageOf(action, event)))
+      return http.send({ ...post, body }, { signal, ...options }).catch((error: HandlerError) => {
         throw FINAL_STATUSES.has(error.statusCode ?? 0) ? notRetryable(error) : error
       })
     },
   }
 }
 
-const NONE: ReadonlySet<string> = new Set()
-
-function messageOf(action: WebhookAction | PagerDutyAction, event: HandledEvent): Message {
+function messageOf(action: WebhookAction | PagerDutyAction, event: HandledEvent): object {
   switch (action.kind) {
     case 'slack':
       return slackMessage(action, event)

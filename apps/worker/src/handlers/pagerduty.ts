@@ -1,6 +1,5 @@
 import type { HandledEvent, PagerDutyAction } from '@ringback/core/handlers'
-import { alertOf, jsonMessage, messageText, oneLine } from './message.ts'
-import type { Message } from './message.ts'
+import { alertOf, messageText, oneLine } from './message.ts'
 
 /** Limits of the Events API v2, in characters. */
 const MAX_SUMMARY_LENGTH = 1024
@@ -11,11 +10,11 @@ const MAX_DEDUP_KEY_LENGTH = 255
  * sent. All events of one alert share an incident, which the last of them resolves.
  */
 export function pagerdutyMessage(
-  { url, routingKey, severity, text }: Pick<PagerDutyAction, 'url' | 'routingKey' | 'severity' | 'text'>,
+  { routingKey, severity, text }: Pick<PagerDutyAction, 'routingKey' | 'severity' | 'text'>,
   event: HandledEvent,
-): Message {
+): object {
   const alert = alertOf(event)
-  return jsonMessage(url, {
+  return {
     routing_key: routingKey,
     event_action: alert?.isOver === true ? 'resolve' : 'trigger',
     dedup_key: (alert?.id ?? event.id).slice(0, MAX_DEDUP_KEY_LENGTH),
@@ -32,7 +31,7 @@ export function pagerdutyMessage(
         ...(event.callId !== null && { call: event.callId }),
       },
     },
-  })
+  }
 }
 
 /** The summary. PagerDuty refuses an empty one for good, so where the template comes out empty it is the default text. */

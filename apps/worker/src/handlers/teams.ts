@@ -1,13 +1,12 @@
 import type { HandledEvent, WebhookAction } from '@ringback/core/handlers'
 import { truncate } from '@ringback/core/template'
-import { jsonMessage, messageText, namesOf } from './message.ts'
-import type { Message } from './message.ts'
+import { messageText, namesOf } from './message.ts'
 
 /** Teams refuses a message of more than 28 KB. This many characters stay below that, whatever they are. */
 const MAX_LENGTH = 6000
 
 /** An adaptive card for a workflow "When a Teams webhook request is received". A value cannot write a link. */
-export function teamsMessage({ url, text }: Pick<WebhookAction, 'url' | 'text'>, event: HandledEvent): Message {
+export function teamsMessage({ text }: Pick<WebhookAction, 'text'>, event: HandledEvent): object {
   const own = truncate(messageText(text, event, escape), MAX_LENGTH)
   const card = {
     $schema: 'http://adaptivecards.io/schemas/adaptive-card.json',
@@ -20,7 +19,7 @@ export function teamsMessage({ url, text }: Pick<WebhookAction, 'url' | 'text'>,
     ],
   }
   const contentType = 'application/vnd.microsoft.card.adaptive'
-  return jsonMessage(url, { type: 'message', attachments: [{ contentType, contentUrl: null, content: card }] })
+  return { type: 'message', attachments: [{ contentType, contentUrl: null, content: card }] }
 }
 
 /**
