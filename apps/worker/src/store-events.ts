@@ -92,7 +92,7 @@ export function createStoreEvents(dependencies: StoreDependencies): (jobs: reado
 
   async function storeAlone({ id, group }: NamedGroup): Promise<void> {
     if (group.counted !== undefined) return untilStored(deps, id, () => storeCounts(deps, id, group.counted!))
-    const matched = isOnlyCanary(group) ? [] : match(group)
+    const matched = match(group)
     const store = () => untilStored(deps, id, () => storeGroup(deps, id, group, matched))
     if (isOnlyCanary(group)) await store()
     else if (!(await storeAndEnqueue([id], group, store))) deps.log.info({ groupId: id }, 'group.repeated')
