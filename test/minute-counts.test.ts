@@ -272,15 +272,8 @@ test('what could not be written is written later, and counts once', async () => 
 describe('attempts that are counted', () => {
   function attempt(handler: string, error?: string, type = 't') {
     const ok = error === undefined
-    return {
-      source: 's',
-      type,
-      handler,
-      ok,
-      error,
-      durationMs: 2,
-      next: ok ? ('succeeded' as const) : ('retry' as const),
-    }
+    const next = ok ? ({ kind: 'succeeded' } as const) : ({ kind: 'retry', delayMs: 1 } as const)
+    return { source: 's', type, handler, ok, error, durationMs: 2, next }
   }
 
   const outcomes = ({ sql }: Database) => sql`

@@ -2,7 +2,7 @@ import { randomUUIDv7 } from 'node:crypto'
 import { emptyHistogram, observe } from '@ringback/core/histogram'
 import type { Sql } from '@ringback/core/store/connect'
 import { keptText } from './deliveries-table.ts'
-import type { FinishedAttempt } from './run-attempt.ts'
+import type { CountedAttempt } from './run-attempt.ts'
 
 /** A row of `delivery_minutes`. */
 interface AttemptCounts {
@@ -35,7 +35,7 @@ interface Report {
 }
 
 export interface AttemptCounter {
-  count: (attempt: FinishedAttempt) => void
+  count: (attempt: CountedAttempt) => void
   /** Writes what was counted since the last time. If that fails it rejects, and keeps the counts for the next time. */
   flush: () => Promise<void>
 }
@@ -56,7 +56,7 @@ export function createAttemptCounter(
   /** Is being written, or could not be. */
   let unwritten: Report | undefined
 
-  function rowOf({ source, type, handler }: Pick<FinishedAttempt, 'source' | 'type' | 'handler'>): AttemptCounts {
+  function rowOf({ source, type, handler }: Pick<CountedAttempt, 'source' | 'type' | 'handler'>): AttemptCounts {
     const at = now()
     const minute = new Date(at - (at % 60_000)).toISOString()
     const key = `${minute}\n${source}\n${handler}\n${type}`
@@ -68,7 +68,7 @@ export function createAttemptCounter(
     return row
   }
 
-  function countOutcome({ handler, error }: FinishedAttempt): void {
+  function countOutcome({ handler, error }: CountedAttempt): void {
     const own = outcomes.get(handler) ?? { handler, hasSucceeded: false, lastError: null, failuresInARow: 0 }
     outcomes.set(handler, own)
     if (error === undefined) {
@@ -91,7 +91,7 @@ export function createAttemptCounter(
       const row = rowOf(attempt)
       row.attempts += 1
       if (!attempt.ok) row.failures += 1
-      if (attempt.next === 'dead') row.dead += 1
+      if (attempt.next.kind === 'dead') row.dead += 1
       observe(row.durationMs, attempt.durationMs)
       if (!limited.has(attempt.handler)) countOutcome(attempt)
     },

@@ -5,7 +5,7 @@ import { textList } from '@ringback/core/store/connect'
 import type { Sql } from '@ringback/core/store/connect'
 import { addCanaryAge } from './canary.ts'
 import type { Destination } from './destination.ts'
-import type { FinishedAttempt } from './run-attempt.ts'
+import type { CountedAttempt } from './run-attempt.ts'
 
 /** The outcome of one transaction with groups. */
 export interface StoredGroups {
@@ -21,7 +21,7 @@ export interface StoredGroups {
 
 export interface WorkerMetrics {
   onStored: (groups: StoredGroups) => void
-  onAttempt: (attempt: FinishedAttempt) => void
+  onAttempt: (attempt: CountedAttempt) => void
   onPostponed: (reason: string) => void
   /** Deliveries became dead letters otherwise than by an attempt that ended. */
   onDead: (handler: string, count: number) => void
@@ -109,7 +109,7 @@ export function createWorkerMetrics(
     onAttempt({ handler, ok, durationMs, next }) {
       attempts.inc({ handler, outcome: ok ? 'succeeded' : 'failed' })
       attemptSeconds.observe({ handler }, durationMs / 1000)
-      if (next !== 'retry') deliveries.inc({ handler, status: next })
+      if (next.kind !== 'retry') deliveries.inc({ handler, status: next.kind })
     },
   }
 }

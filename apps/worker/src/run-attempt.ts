@@ -15,7 +15,7 @@ export interface AttemptDependencies {
   random: () => number
   log: Logger
   /** Called for each attempt when it is over. */
-  onAttempt: (attempt: FinishedAttempt) => void
+  onAttempt: (attempt: CountedAttempt) => void
   tracing?: Tracing | undefined
 }
 
@@ -24,26 +24,19 @@ export interface OwnHandler {
   runner: Runner
 }
 
-/** What is counted of an attempt. */
-export interface FinishedAttempt {
+/** An attempt that is over, and what it says of its destination. */
+export interface Finished extends EndedAttempt {
   source: string
   type: string
   handler: string
-  ok: boolean
-  /** Undefined if it succeeded. */
-  error: string | undefined
-  durationMs: number
-  /** What became of the delivery. */
-  next: NextStep['kind']
-}
-
-/** An attempt that is over, and what it says of its destination. */
-export interface Finished extends EndedAttempt {
   startedAt: Date
   isGone: boolean
   /** Whether it failed for good and without an answer: the event is such that the handler can do nothing with it. */
   isOfEvent: boolean
 }
+
+/** What is counted of it. */
+export type CountedAttempt = Pick<Finished, 'source' | 'type' | 'handler' | 'ok' | 'error' | 'durationMs' | 'next'>
 
 /** How long a delivery waits for a disabled destination. Enabling the destination makes it due. */
 const GONE_WAIT_MS = 3_600_000
@@ -92,9 +85,10 @@ export async function runAttempt(
     'attempt.finished',
   )
   span?.end(attributesOf(handler.name, delivery, result), { failed: !ok })
-  deps.onAttempt({ source, type, handler: handler.name, ok, error, durationMs, next: next.kind })
   const ended = { id, eventReceivedAt, attempt: number, startedAt, durationMs, ok, error, statusCode, response, next }
-  return { ...ended, isGone, isOfEvent }
+  const finished = { ...ended, source, type, handler: handler.name, isGone, isOfEvent }
+  deps.onAttempt(finished)
+  return finished
 }
 
 function attributesOf(handler: string, { id, eventId, source, attempt: number }: Claimed, { ok, statusCode }: Result) {

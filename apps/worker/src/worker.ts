@@ -20,7 +20,6 @@ import { createWorkerMetrics } from './metrics.ts'
 import { createReady } from './readiness.ts'
 import type { Retention } from './retention.ts'
 import { createRunDeliveries } from './run-deliveries.ts'
-import type { FinishedAttempt } from './run-attempt.ts'
 import { runLoops } from './run-loops.ts'
 import { createStoreEvents } from './store-events.ts'
 import { createUntilItSucceeds } from './until-it-succeeds.ts'
@@ -142,17 +141,11 @@ async function startWorker(options: WorkerOptions): Promise<Worker> {
     signal,
   })
   const limited = new Set(config.handlers.filter(({ limits }) => limits !== undefined).map(({ name }) => name))
+  const unlimited = handlers.filter((name) => !limited.has(name))
   const attemptCounter = createAttemptCounter({ sql, limited })
-  const onAttempt = (attempt: FinishedAttempt) => {
-    attemptCounter.count(attempt)
-    metrics.onAttempt(attempt)
-  }
   await untilItSucceeds(async () => {
     await addDestinations(sql, [...limited])
-    await forgetLimits(
-      sql,
-      handlers.filter((name) => !limited.has(name)),
-    )
+    await forgetLimits(sql, unlimited)
   })
   const deliveryRunner = createRunDeliveries({
     sql: deliveriesSql,
@@ -160,7 +153,10 @@ async function startWorker(options: WorkerOptions): Promise<Worker> {
     random: Math.random,
     log,
     signal,
-    onAttempt,
+    onAttempt(attempt) {
+      attemptCounter.count(attempt)
+      metrics.onAttempt(attempt)
+    },
     tracing,
   })
   const runDeliveries = (data: unknown, goesFirst = false) =>
