@@ -1,4 +1,3 @@
-import { attempts, deliveries, events, keptAttempts, keptDeliveries, keptEvents } from '@ringback/core/store/schema'
 import { Option } from 'commander'
 import type { Command } from 'commander'
 import { and, asc, eq } from 'drizzle-orm'
@@ -9,7 +8,8 @@ import type { Change, Changed, Counted, Which } from '../change-deliveries.ts'
 import { fieldValue, fromDeliveries, STATUSES } from '../delivery-filter.ts'
 import type { DeliveryFilter, Status } from '../delivery-filter.ts'
 import { withDatabase, withSql } from '../environment.ts'
-import { assertNotOnlyKept } from '../kept.ts'
+import { assertNotOnlyKept, KEPT, STORED } from '../kept.ts'
+import type { Tables } from '../kept.ts'
 import { idFrom, timeOrAge, wholeNumber } from '../options.ts'
 import { errorCell, print, printList, showNextPage, showProgress } from '../output.ts'
 
@@ -127,39 +127,26 @@ function cells({ id, createdAt, source, type, handler, status, attempts: made, n
 }
 
 async function show(database: PostgresJsDatabase, id: string) {
-  const { receivedAt, source, accountId, type, callbackId, callId } = events
-  const [found] = await database
-    .select({ delivery: deliveries, event: { id: events.id, receivedAt, source, accountId, type, callbackId, callId } })
-    .from(deliveries)
-    .innerJoin(events, and(eq(events.id, deliveries.eventId), eq(events.receivedAt, deliveries.eventReceivedAt)))
-    .where(eq(deliveries.id, id))
-  if (found === undefined) return showKept(database, id)
-  const runs = await database.select().from(attempts).where(eq(attempts.deliveryId, id)).orderBy(asc(attempts.number))
-  return { ...found.delivery, event: found.event, runs: runs.map(withoutDelivery) }
-}
-
-/** The kept copy of a dead letter whose partition has been dropped. */
-async function showKept(database: PostgresJsDatabase, id: string) {
-  const { receivedAt, source, accountId, type, callbackId, callId } = keptEvents
-  const [found] = await database
-    .select({
-      delivery: keptDeliveries,
-      event: { id: keptEvents.id, receivedAt, source, accountId, type, callbackId, callId },
-    })
-    .from(keptDeliveries)
-    .innerJoin(keptEvents, eq(keptEvents.id, keptDeliveries.eventId))
-    .where(eq(keptDeliveries.id, id))
+  const found = (await find(database, STORED, id)) ?? (await find(database, KEPT, id))
   if (found === undefined) throw new Error(`There is no delivery ${id}; it may be older than what is kept`)
-  const runs = await database
-    .select()
-    .from(keptAttempts)
-    .where(eq(keptAttempts.deliveryId, id))
-    .orderBy(asc(keptAttempts.number))
-  return { ...found.delivery, event: found.event, runs: runs.map(withoutDelivery) }
+  return found
 }
 
-function withoutDelivery({ deliveryId: _delivery, eventReceivedAt: _event, ...run }: typeof attempts.$inferSelect) {
-  return run
+/** A delivery with its event and its attempts. */
+async function find(database: PostgresJsDatabase, { events, deliveries, attempts }: Tables, id: string) {
+  const { id: eventId, receivedAt, source, accountId, type, callbackId, callId } = events
+  const [found] = await database
+    .select({ delivery: deliveries, event: { id: eventId, receivedAt, source, accountId, type, callbackId, callId } })
+    .from(deliveries)
+    .innerJoin(events, and(eq(eventId, deliveries.eventId), eq(receivedAt, deliveries.eventReceivedAt)))
+    .where(eq(deliveries.id, id))
+  if (found === undefined) return undefined
+  const runs = await database.select().from(attempts).where(eq(attempts.deliveryId, id)).orderBy(asc(attempts.number))
+  return {
+    ...found.delivery,
+    event: found.event,
+    runs: runs.map(({ deliveryId: _delivery, eventReceivedAt: _event, ...run }) => run),
+  }
 }
 
 async function change(name: Change, ids: string[], options: BulkOptions, self: Command): Promise<void> {

@@ -1,12 +1,4 @@
-import {
-  attempts,
-  deliveries,
-  duplicates,
-  events,
-  keptAttempts,
-  keptDeliveries,
-  keptEvents,
-} from '@ringback/core/store/schema'
+import { duplicates, events } from '@ringback/core/store/schema'
 import { parsePayload } from '@ringback/core/parse-payload'
 import { Option } from 'commander'
 import type { Command } from 'commander'
@@ -14,6 +6,8 @@ import { and, asc, desc, eq, getTableColumns, gte, inArray, like, lt, sql } from
 import type { PostgresJsDatabase } from 'drizzle-orm/postgres-js'
 import { withDatabase } from '../environment.ts'
 import { followEvents } from '../follow-events.ts'
+import { KEPT, STORED } from '../kept.ts'
+import type { Tables } from '../kept.ts'
 import { before } from '../keyset.ts'
 import { oneLine, print, printList, showNextPage, wantsJson } from '../output.ts'
 import { idFrom, likePattern, timeOrAge, wholeNumber } from '../options.ts'
@@ -122,8 +116,31 @@ function cells({ receivedAt, ...event }: Pick<typeof events.$inferSelect, keyof 
 }
 
 async function show(database: PostgresJsDatabase, id: string) {
-  const [event] = await database.select(wholeEvent(events)).from(events).where(eq(events.id, id))
-  if (event === undefined) return showKept(database, id)
+  const stored = await find(database, STORED, id)
+  if (stored === undefined) {
+    const kept = await find(database, KEPT, id)
+    if (kept === undefined) throw new Error(`There is no event ${id}; it may be older than what is kept`)
+    return kept
+  }
+  const repetitions = await database
+    .select({ receivedAt: duplicates.receivedAt, changed: duplicates.changed, raw: duplicates.raw })
+    .from(duplicates)
+    .where(eq(duplicates.eventId, id))
+    .orderBy(asc(duplicates.receivedAt))
+  const { deliveries, ...event } = stored
+  return {
+    ...event,
+    repetitions: repetitions.map(({ raw, ...repetition }) => ({ ...repetition, raw: raw?.toString('utf8') })),
+    deliveries,
+  }
+}
+
+/** An event with its deliveries, and these with their attempts. */
+async function find(database: PostgresJsDatabase, { events: table, deliveries, attempts }: Tables, id: string) {
+  // The payload is text, because the driver would round long ids; null where it is too long as text.
+  const columns = { ...getTableColumns(table), payload: sql<string | null>`payload_text(${table.payload})` }
+  const [event] = await database.select(columns).from(table).where(eq(table.id, id))
+  if (event === undefined) return undefined
   const ofEvent = await database
     .select()
     .from(deliveries)
@@ -135,53 +152,13 @@ async function show(database: PostgresJsDatabase, id: string) {
     .from(attempts)
     .where(inArray(attempts.deliveryId, ids))
     .orderBy(asc(attempts.number))
-  const repetitions = await database
-    .select()
-    .from(duplicates)
-    .where(eq(duplicates.eventId, id))
-    .orderBy(asc(duplicates.receivedAt))
   return {
-    ...shown(event),
-    repetitions: repetitions.map(({ receivedAt, changed, raw }) => ({
-      receivedAt,
-      changed,
-      raw: raw?.toString('utf8'),
+    ...event,
+    payload: event.payload === null ? null : parsePayload(event.payload),
+    raw: event.raw.toString('utf8'),
+    deliveries: ofEvent.map((delivery) => ({
+      ...delivery,
+      runs: runs.filter(({ deliveryId }) => deliveryId === delivery.id),
     })),
-    deliveries: withRuns(ofEvent, runs),
   }
-}
-
-/** The columns of an event. The payload is text, because the driver would round long ids; null where it is too long as text. */
-function wholeEvent<Table extends typeof events | typeof keptEvents>(table: Table) {
-  return { ...getTableColumns(table), payload: sql<string | null>`payload_text(${table.payload})` }
-}
-
-function shown<Event extends { payload: string | null; raw: Buffer }>(event: Event) {
-  const payload = event.payload === null ? null : parsePayload(event.payload)
-  return { ...event, payload, raw: event.raw.toString('utf8') }
-}
-
-/** The kept copy of an event whose partition has been dropped, with its dead letters. */
-async function showKept(database: PostgresJsDatabase, id: string) {
-  const [event] = await database.select(wholeEvent(keptEvents)).from(keptEvents).where(eq(keptEvents.id, id))
-  if (event === undefined) throw new Error(`There is no event ${id}; it may be older than what is kept`)
-  const ofEvent = await database
-    .select()
-    .from(keptDeliveries)
-    .where(eq(keptDeliveries.eventId, id))
-    .orderBy(asc(keptDeliveries.handler))
-  const ids = ofEvent.map((delivery) => delivery.id)
-  const runs = await database
-    .select()
-    .from(keptAttempts)
-    .where(inArray(keptAttempts.deliveryId, ids))
-    .orderBy(asc(keptAttempts.number))
-  return { ...shown(event), deliveries: withRuns(ofEvent, runs) }
-}
-
-function withRuns<Delivery extends { id: string }, Run extends { deliveryId: string }>(
-  ofEvent: Delivery[],
-  runs: Run[],
-) {
-  return ofEvent.map((delivery) => ({ ...delivery, runs: runs.filter(({ deliveryId }) => deliveryId === delivery.id) }))
 }
