@@ -7,7 +7,7 @@ import type { SpooledGroup } from '@ringback/core/spool'
 import { describeSpool, holdsGroups, spoolFolders } from '@ringback/core/spools'
 import type { Command } from 'commander'
 import { readDrainEnvironment, readEnvironment } from '../environment.ts'
-import { printList, showProgress, wantsJson } from '../output.ts'
+import { print, printList, showProgress } from '../output.ts'
 
 const ADD_TIMEOUT_MS = 5000
 
@@ -78,8 +78,7 @@ async function drainAll(_options: unknown, self: Command): Promise<void> {
   }
   showProgress('')
   await producer.close()
-  if (wantsJson(self)) console.log(JSON.stringify({ drained, held }))
-  else console.log(`${drained} groups were given to the queue`)
+  print(self, { drained, held }, `${drained} groups were given to the queue`)
   if (held.length > 0) {
     problems.push(`Not drained, for they are held by an ingest that runs and drains them itself: ${held.join(', ')}`)
   }
