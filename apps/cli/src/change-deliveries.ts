@@ -9,9 +9,6 @@ import type { DeliveryFilter, Status } from './delivery-filter.ts'
 
 export type Change = 'retry' | 'cancel'
 
-/** Which deliveries to change: by their ids, or by a filter. */
-export type Which = { ids: readonly string[] } | { filter: DeliveryFilter }
-
 export interface ChangeOptions {
   /** Only those in one of these states. */
   statuses: readonly Status[]
@@ -73,7 +70,7 @@ export async function countDeliveries(sql: Sql, filter: DeliveryFilter, after: s
 export async function changeDeliveries(
   sql: Sql,
   change: Change,
-  which: Which,
+  filter: DeliveryFilter,
   { statuses, after, rate, signal, progress }: ChangeOptions,
 ): Promise<Changed> {
   const total: Changed = { changed: {}, inHand: 0, otherStatus: {} }
@@ -85,7 +82,7 @@ export async function changeDeliveries(
   try {
     for (;;) {
       const pageStartedAt = performance.now()
-      const page = await nextPage(sql, which, { after: last, startedAt: started!.at, limit: pageSize })
+      const page = await nextPage(sql, filter, { after: last, startedAt: started!.at, limit: pageSize })
       const wanted = page.filter(({ status }) => statuses.includes(status))
       const changed = await sql.begin((transaction) => changePage(transaction, change, wanted, started!.at))
       for (const { status } of page.filter((seen) => !wanted.includes(seen))) add(total.otherStatus, status)
@@ -106,14 +103,12 @@ export async function changeDeliveries(
 
 function nextPage(
   sql: Sql,
-  which: Which,
+  filter: DeliveryFilter,
   { after, startedAt, limit }: { after: string | undefined; startedAt: string; limit: number },
 ): Promise<Seen[]> {
-  const ids = 'ids' in which ? JSON.stringify(which.ids) : undefined
   return sql<Seen[]>`
     select d.id, d.event_received_at::text as "receivedAt", d.status, d.attempts
-    ${fromDeliveries(sql, 'filter' in which ? which.filter : {})}
-      ${ids === undefined ? sql`` : sql`and d.id in (select json_array_elements_text(${ids}::json)::uuid)`}
+    ${fromDeliveries(sql, filter)}
       ${after === undefined ? sql`` : sql`and d.id > ${after}`}
       and d.created_at <= ${startedAt}::text::timestamptz
     order by d.id

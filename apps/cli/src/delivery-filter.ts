@@ -9,6 +9,7 @@ export type Status = (typeof STATUSES)[number]
 
 /** A filter of deliveries; every given condition must hold. */
 export interface DeliveryFilter {
+  ids?: readonly string[]
   source?: string
   /** `*` stands for any characters. */
   type?: string
@@ -39,12 +40,13 @@ export function fieldValue(text: string, before: FieldValue[] = []): FieldValue[
 
 /** The SQL `from ... where` of deliveries `d` with their events `e` that `filter` selects; `and ...` may follow. */
 export function fromDeliveries(sql: Sql, filter: DeliveryFilter): PendingQuery<Row[]> {
-  const { source, type, handler, status, since, until, field = [], error } = filter
+  const { ids, source, type, handler, status, since, until, field = [], error } = filter
   const none = sql``
   return sql`
     from deliveries as d
     ${eventsOf(sql, source !== undefined || type !== undefined)}
     where true
+      ${ids === undefined ? none : sql`and d.id in (select json_array_elements_text(${JSON.stringify(ids)}::json)::uuid)`}
       ${source === undefined ? none : sql`and e.source = ${source}`}
       ${type === undefined ? none : sql`and e.type like ${likePattern(type)}`}
       ${handler === undefined ? none : sql`and d.handler = ${handler}`}

@@ -4,7 +4,7 @@ import { and, asc, eq } from 'drizzle-orm'
 import type { PostgresJsDatabase } from 'drizzle-orm/postgres-js'
 import type { Sql } from '@ringback/core/store/connect'
 import { changeDeliveries, countDeliveries } from '../change-deliveries.ts'
-import type { Change, Changed, Counted, Which } from '../change-deliveries.ts'
+import type { Change, Changed, Counted } from '../change-deliveries.ts'
 import { fieldValue, fromDeliveries, STATUSES } from '../delivery-filter.ts'
 import type { DeliveryFilter, Status } from '../delivery-filter.ts'
 import { withDatabase, withSql } from '../environment.ts'
@@ -49,7 +49,7 @@ export function addDeliveriesCommand(program: Command): void {
     .action((ids: string[], options: BulkOptions, self: Command) => change('cancel', ids, options, self))
 }
 
-interface FilterOptions extends Omit<DeliveryFilter, 'status'> {
+interface FilterOptions extends Omit<DeliveryFilter, 'ids' | 'status'> {
   status?: Status
 }
 
@@ -150,19 +150,22 @@ async function find(database: PostgresJsDatabase, { events, deliveries, attempts
 }
 
 async function change(name: Change, ids: string[], options: BulkOptions, self: Command): Promise<void> {
-  const { yes = false, rate, after, ...filterOptions } = options
-  const statuses = statusesOf(name, options.status)
-  const filter = { ...filterOf(filterOptions), status: statuses }
-  const which = whichOf(ids, filterOptions, filter)
+  const { yes = false, rate, after, ...filters } = options
+  const statuses = statusesOf(name, filters.status)
+  assertNamed(ids, filters)
+  const hasIds = ids.length > 0
+  // What is named by its id and is in another state is counted.
+  const filter = hasIds ? { ids } : { ...filters, status: statuses }
   await withSql(async (sql) => {
-    if ('ids' in which) await assertExist(sql, which.ids)
-    const counted = 'ids' in which ? undefined : await countDeliveries(sql, filter, after)
+    if (hasIds) await assertExist(sql, ids)
+    const counted = hasIds ? undefined : await countDeliveries(sql, filter, after)
     if (counted !== undefined && !yes) return print(self, { dryRun: true, ...counted }, wouldBe(name, counted))
     const stopping = stopOnSignal()
     const total = counted?.total ?? ids.length
     const progress = (lookedAt: number) => showProgress(`${lookedAt} of ${total}`)
     const { signal } = stopping
-    const result = await changeDeliveries(sql, name, which, { statuses, after, rate, signal, progress }).finally(() => {
+    const changing = changeDeliveries(sql, name, filter, { statuses, after, rate, signal, progress })
+    const result = await changing.finally(() => {
       stopping.end()
       showProgress('')
     })
@@ -178,15 +181,16 @@ function statusesOf(name: Change, status: Status | undefined): readonly Status[]
   return [status]
 }
 
-function whichOf(ids: string[], options: FilterOptions, filter: DeliveryFilter): Which {
-  const { status, ...others } = options
+/** Throws unless ids or filters are given. */
+function assertNamed(ids: string[], { status, ...others }: FilterOptions): void {
   const isFiltered = Object.keys(others).length > 0
   if (ids.length > 0 && isFiltered) throw new Error('Name ids or filters, not both; only --status goes with ids')
-  if (ids.length > 0) return { ids: ids.map(deliveryId) }
-  if (isFiltered || status !== undefined) return { filter }
-  throw new Error(
-    'Name ids, or say which by --source, --type, --handler, --status, --since, --until, --field or --error',
-  )
+  if (ids.length === 0 && !isFiltered && status === undefined) {
+    throw new Error(
+      'Name ids, or say which by --source, --type, --handler, --status, --since, --until, --field or --error',
+    )
+  }
+  ids.forEach(deliveryId)
 }
 
 async function assertExist(sql: Sql, ids: readonly string[]): Promise<void> {
