@@ -5,6 +5,7 @@ import type { WhenFailed } from '@ringback/core/filter'
 import type { GenuineCallback, Reading, Source } from '@ringback/core/providers/provider'
 import type { Sql, TransactionSql } from '@ringback/core/store/connect'
 import { mayBeTheData, verdictOn } from '@ringback/worker/postgres-errors'
+import { leaveToScanner, storeCallbacks } from '@ringback/worker/store-callbacks'
 import { requestsOf } from './quarantined-request.ts'
 import type { Quarantined } from './quarantined-request.ts'
 
@@ -105,16 +106,9 @@ async function store(
     withCleanPayload(queuedCallback(callback, { source, method, url, headers })),
   )
   const matched = queued.flatMap(createMatch(config.handlers, warnWhenFailed))
-  const [result] = await sql<{ stored: { stored: number; duplicates: number; deliveries: { id: string }[] } }[]>`
-    select store_callbacks(
-      ${JSON.stringify(queued)}, '[]', '[]', ${JSON.stringify(matched)}, true
-    ) as stored`
-  const { stored, duplicates, deliveries } = result!.stored
-  if (stored + duplicates < callbacks.length) throw new StillRefused('nonce_reused')
-  // No worker has these in hand, so any worker's scanner may take them at once.
-  await sql`
-    update deliveries set lease_until = null
-    where id in (select json_array_elements_text(${JSON.stringify(deliveries.map(({ id }) => id))}::json)::uuid)`
+  const { stored, duplicates, deliveries } = await storeCallbacks(sql, { callbacks: queued, matched })
+  if (stored + duplicates < queued.length) throw new StillRefused('nonce_reused')
+  await leaveToScanner(sql, deliveries)
   return { kind: 'released', as, stored, duplicates }
 }
 

@@ -13,8 +13,9 @@ import { storeCanaries } from './canary.ts'
 import { deferDeliveries } from './deliveries-table.ts'
 import type { StoredGroups } from './metrics.ts'
 import { mayBeTheData, sqlState, TOO_LONG, verdictOn } from './postgres-errors.ts'
+import { firstAttempts } from './store-callbacks.ts'
+import type { Stored } from './store-callbacks.ts'
 import { storePieces } from './store-pieces.ts'
-import type { Stored } from './store-pieces.ts'
 import { createSuspects } from './suspects.ts'
 import type { Suspects } from './suspects.ts'
 import { logWhenFailed } from './when-failed.ts'
@@ -220,7 +221,7 @@ async function enqueueAll(
   deliveries: Stored['deliveries'],
 ): Promise<void> {
   for (const [handler, own] of Map.groupBy(deliveries, (delivery) => delivery.handler)) {
-    const queued = own.map(({ id, receivedAt }) => ({ id, receivedAt, attempt: '1' }))
+    const queued = firstAttempts(own)
     try {
       await enqueueDeliveries({ version: '1', handler, deliveries: queued })
     } catch (error) {

@@ -1,15 +1,10 @@
 import { withCleanPayload } from '@ringback/core/callback'
 import type { Group, QueuedCallback, QueuedDrop, QueuedRefusal } from '@ringback/core/callback'
 import type { Logger } from '@ringback/core/log'
-import type { Sql, TransactionSql } from '@ringback/core/store/connect'
+import type { Sql } from '@ringback/core/store/connect'
 import { sqlState } from './postgres-errors.ts'
-
-/** The result of storing groups. Where groups had been stored before, there is none. */
-export interface Stored {
-  stored: number
-  duplicates: number
-  deliveries: { id: string; handler: string; receivedAt: string }[]
-}
+import { storeCallbacks } from './store-callbacks.ts'
+import type { Stored } from './store-callbacks.ts'
 
 /**
  * Stores a group of which Postgres refuses something: with cleaned payloads, and halved until what is still refused stands
@@ -34,10 +29,10 @@ export function storePieces(
       total.deliveries.push(...part.deliveries)
     }
 
-    async function storeCallbacks(callbacks: QueuedCallback[]): Promise<void> {
+    async function storeOrHalve(callbacks: QueuedCallback[]): Promise<void> {
       if (callbacks.length === 0) return
       try {
-        add(await transaction.savepoint((savepoint) => call(savepoint, { callbacks, matched })))
+        add(await transaction.savepoint((savepoint) => storeCallbacks(savepoint, { callbacks, matched })))
       } catch (error) {
         if (!isRefusal(error)) throw error
         if (callbacks.length === 1) {
@@ -47,15 +42,15 @@ export function storePieces(
           return
         }
         const middle = Math.ceil(callbacks.length / 2)
-        await storeCallbacks(callbacks.slice(0, middle))
-        await storeCallbacks(callbacks.slice(middle))
+        await storeOrHalve(callbacks.slice(0, middle))
+        await storeOrHalve(callbacks.slice(middle))
       }
     }
 
     async function storeRefusals(quarantined: QueuedRefusal[]): Promise<void> {
       if (quarantined.length === 0) return
       try {
-        await transaction.savepoint((savepoint) => call(savepoint, { quarantined }))
+        await transaction.savepoint((savepoint) => storeCallbacks(savepoint, { quarantined }))
       } catch (error) {
         if (!isRefusal(error)) throw error
         if (quarantined.length > 1) {
@@ -65,7 +60,7 @@ export function storePieces(
         if (isThere(error)) return
         // Its method, URL or headers cannot be stored either. What counts is the bytes and the reason.
         const { id, source, reason, scope, body } = quarantined[0]!
-        await call(transaction, {
+        await storeCallbacks(transaction, {
           quarantined: [
             { id, source, reason, scope, body, method: '', url: '', headers: {}, error: (error as Error).message },
           ],
@@ -73,9 +68,9 @@ export function storePieces(
       }
     }
 
-    await storeCallbacks((JSON.parse(group.callbacks) as QueuedCallback[]).map(withCleanPayload))
+    await storeOrHalve((JSON.parse(group.callbacks) as QueuedCallback[]).map(withCleanPayload))
     await storeRefusals(JSON.parse(group.quarantined) as QueuedRefusal[])
-    await call(transaction, { dropped: JSON.parse(group.dropped) as QueuedDrop[] })
+    await storeCallbacks(transaction, { dropped: JSON.parse(group.dropped) as QueuedDrop[] })
     return total
   })
 }
@@ -83,27 +78,6 @@ export function storePieces(
 /** Whether the row exists already, from a group that was stored so long ago that the group's own id is pruned. */
 function isThere(error: unknown): boolean {
   return sqlState(error) === '23505'
-}
-
-async function call(
-  sql: TransactionSql,
-  {
-    callbacks = [],
-    quarantined = [],
-    dropped = [],
-    matched = [],
-  }: {
-    callbacks?: QueuedCallback[]
-    quarantined?: QueuedRefusal[]
-    dropped?: QueuedDrop[]
-    matched?: [string, string][]
-  },
-): Promise<Stored> {
-  const [row] = await sql<{ result: Stored }[]>`
-    select store_callbacks(
-      ${JSON.stringify(callbacks)}, ${JSON.stringify(quarantined)}, ${JSON.stringify(dropped)}, ${JSON.stringify(matched)}, true
-    ) as result`
-  return row!.result
 }
 
 function notStorable(callback: QueuedCallback, error: Error): QueuedRefusal {

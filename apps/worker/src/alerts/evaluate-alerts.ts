@@ -6,6 +6,7 @@ import type { Config } from '@ringback/core/config'
 import { OWN_SOURCE, createMatch } from '@ringback/core/filter'
 import type { Logger } from '@ringback/core/log'
 import type { Sql, TransactionSql } from '@ringback/core/store/connect'
+import { leaveToScanner, storeCallbacks } from '../store-callbacks.ts'
 import { logWhenFailed } from '../when-failed.ts'
 import { isWatched, looks } from './conditions.ts'
 import type { LookDependencies } from './look.ts'
@@ -94,13 +95,8 @@ export function createEvaluateAlerts({ sql, config, queueAgeMs, log }: AlertDepe
     // Where no handler asks for alerts, `events` holds nothing but what providers sent.
     const callbacks = told.filter(({ id }) => matched.some(([matchedId]) => matchedId === id))
     if (callbacks.length === 0) return
-    const [row] = await transaction<{ result: { deliveries: { id: string; receivedAt: string }[] } }[]>`
-      select store_callbacks(${JSON.stringify(callbacks)}, '[]', '[]', ${JSON.stringify(matched)}, false) as result`
-    // No worker has these in hand, so any worker's scanner may take them at once.
-    await transaction`
-      update deliveries as d set lease_until = null
-      from json_to_recordset(${JSON.stringify(row!.result.deliveries)}::json) as w (id uuid, "receivedAt" timestamptz)
-      where d.id = w.id and d.event_received_at = w."receivedAt"`
+    const { deliveries } = await storeCallbacks(transaction, { callbacks, matched })
+    await leaveToScanner(transaction, deliveries)
   }
 
   function logAll(notices: Notice[]): void {
