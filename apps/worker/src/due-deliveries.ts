@@ -213,10 +213,7 @@ async function makeDead(transaction: TransactionSql, deliveries: Due[]): Promise
 /** How many more attempts there are after an abandoned one: it may not even have begun, so it should not be the last. */
 const MORE_AFTER_ABANDONED = 2
 
-function isLast(
-  handlers: readonly Handler[],
-  { handler, attempts, attemptsAtReplay }: { handler: string; attempts: number; attemptsAtReplay: number },
-): boolean {
+function isLast(handlers: readonly Handler[], { handler, attempts, attemptsAtReplay }: Found): boolean {
   const { retry } = handlers.find(({ name }) => name === handler)!
   return attempts - attemptsAtReplay >= retry.maxAttempts + MORE_AFTER_ABANDONED
 }
