@@ -626,10 +626,12 @@ describe('recordings', () => {
     expect(read('CallUUID=c')).toMatchObject([{ type: 'recording', previousName: {} }])
   })
 
-  test('fields by GET', () => {
+  test('fields by GET, even if a body comes along', () => {
     const url = `${HOST}/callbacks/source?RecordingID=r&transcription_url=x`
-    expect(genuine(source.read(requestOf({ method: 'GET', url, headers })))).toMatchObject([
-      { callbackId: 'transcription:r' },
-    ])
+    for (const body of ['', '{}']) {
+      expect(genuine(source.read(requestOf({ method: 'GET', url, headers, body })))).toMatchObject([
+        { callbackId: 'transcription:r' },
+      ])
+    }
   })
 })

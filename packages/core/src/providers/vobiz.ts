@@ -115,12 +115,12 @@ function fromMilliseconds(text: string | undefined): Date | undefined {
   return text !== undefined && /^\d{13}$/.test(text) ? new Date(Number(text)) : undefined
 }
 
-function splitRecording({ content, form, query, json, method }: Message): CallbackFound[] | RejectReason {
+function splitRecording({ content }: Message): CallbackFound[] | RejectReason {
   if (typeof content === 'string') return content
   const { text, raw, payload } = content
-  const names =
-    typeof json === 'string' ? (method === 'GET' ? query : asFields(form)).map(([name]) => name) : keysOf(json)
-  const isTranscription = names.some((name) => /^transcription/i.test(name))
+  const isTranscription = Object.keys(JSON.parse(payload ?? raw.toString())).some((name) =>
+    /^transcription/i.test(name),
+  )
   const recordingId = firstText(text, ['RecordingID', 'recording_id'])
   const callId = firstText(text, ['CallUUID', 'call_uuid'])
   const event = firstText(text, ['Event', 'event'])
@@ -131,14 +131,6 @@ function splitRecording({ content, form, query, json, method }: Message): Callba
   const type = event ?? (isTranscription ? 'transcription' : 'recording')
   const callbackId = recordingId === undefined ? undefined : composeCallbackId(type, recordingId)
   return [{ kind: 'found', callbackId, type, callId, occurredAt: fromIsoTime(text('timestamp')), raw, payload }]
-}
-
-function keysOf({ value }: Json): string[] {
-  return isObject(value) ? Object.keys(value) : []
-}
-
-function asFields(form: Message['form']): Fields {
-  return typeof form === 'string' ? [] : form
 }
 
 /**
@@ -216,7 +208,7 @@ function fieldProofs(message: Message, addresses: string[], header: string): Pro
   if (message.body.length > MAX_V1_BYTES) return []
   const algorithm = signature.length === 20 ? 'hmac-sha1' : 'hmac-sha256'
   const isGet = message.method === 'GET'
-  const named = isGet ? message.query : asFields(message.form)
+  const named = isGet ? message.query : typeof message.form === 'string' ? [] : message.form
   // JSON has no fields to sign: a signature over the bare address would fit any body.
   if (!isGet && named.length === 0 && message.body.length > 0) return []
   const fields = gluedFields(named)
