@@ -1,6 +1,7 @@
 import { hash } from 'node:crypto'
 import { isObject } from '../is-object.ts'
 import { composeCallbackId } from './callback-id.ts'
+import { jsonContent } from './message.ts'
 import type { Content, Message } from './message.ts'
 import { digest, fromBase64, fromIsoTime, fromUnixSeconds, toUnixSeconds } from './proof.ts'
 import { assumed, documented, is2xx, observed, unknown } from './provider.ts'
@@ -13,6 +14,7 @@ import type {
   Scheme,
   Signature,
 } from './provider.ts'
+import samples from './samples/sinch.json' with { type: 'json' }
 import { pathOf } from './signed-text.ts'
 import { definePreset } from './source.ts'
 
@@ -109,16 +111,17 @@ function signConversation(request: OutgoingRequest, secret: string, at: Date): O
   }
 }
 
+const webhookSignature: Signature = { proofs: conversationProofs, sign: signConversation }
+
 type Found = Pick<CallbackFound & { kind: 'found' }, 'callbackId' | 'type' | 'callId' | 'occurredAt'>
 
 /** Every product sends one JSON object a request. */
-function splitObject(read: (content: Content, message: Message) => Found) {
-  return (message: Message): CallbackFound[] | RejectReason => {
-    const { json, content } = message
+function splitObject(read: (content: Content, message: Message, value: object) => Found): Scheme['split'] {
+  return (message) => {
+    const { json } = message
     if (typeof json === 'string') return json
-    if (typeof content === 'string') return content
     if (!isObject(json.value)) return 'unreadable_body'
-    return [{ kind: 'found', ...read(content, message), raw: json.raw }]
+    return [{ kind: 'found', ...read(jsonContent(json), message, json.value), raw: json.raw }]
   }
 }
 
@@ -161,12 +164,11 @@ const CONVERSATION_FACTS = new Set([
   'correlation_id',
   'channel_metadata',
 ])
-const splitConversation = splitObject(({ text, raw }, { json }) => {
-  const members = Object.entries((json as { value: object }).value)
-  const type =
-    members.find(
-      ([name, value]) => !CONVERSATION_FACTS.has(name) && typeof value === 'object' && value !== null,
-    )?.[0] ?? ''
+const splitConversation = splitObject(({ text, raw }, _message, value) => {
+  const report = Object.entries(value).find(
+    ([name, member]) => !CONVERSATION_FACTS.has(name) && typeof member === 'object' && member !== null,
+  )
+  const type = report?.[0] ?? ''
   return {
     callbackId: conversationId(type, text, raw),
     type,
@@ -208,8 +210,8 @@ function analysisHash(type: string, raw: Buffer): string | undefined {
   return type === 'smart_conversation_notification' ? hash('sha256', raw, 'hex') : undefined
 }
 
-const splitSms = splitObject(({ text }, { json }) => ({
-  callbackId: smsId(text, (json as { raw: Buffer }).raw),
+const splitSms = splitObject(({ text, raw }) => ({
+  callbackId: smsId(text, raw),
   type: text('type') ?? '',
   occurredAt: fromIsoTime(text('at')) ?? fromIsoTime(text('received_at')),
 }))
@@ -235,6 +237,16 @@ const requestFacts = {
   ),
 } as const
 
+/** Of Voice and Verification, which sign as the application. */
+const applicationFacts = {
+  ...requestFacts,
+  headers: ['Authorization: application <key>:<signature>', 'x-timestamp'],
+  secret: documented('The application secret, base64, beside the application key in the dashboard.'),
+  account: documented('The application key, in the header, which is not signed.'),
+}
+
+const applicationSignature = requestSignature('application', '669e367e-6bba-48ab-af15-266871c28135')
+
 const PUBLIC_URL_TRAP =
   'The path of the public URL is signed. Behind a proxy that changes paths, `PUBLIC_BASE_URL` must contain the path that the provider was given.'
 const AUTHORIZATION_TRAP =
@@ -242,16 +254,13 @@ const AUTHORIZATION_TRAP =
 
 const voice: Scheme = {
   facts: {
-    ...requestFacts,
+    ...applicationFacts,
     title: 'Voice callbacks (incoming, answered, disconnected calls; menus; notifications)',
-    headers: ['Authorization: application <key>:<signature>', 'x-timestamp'],
-    secret: documented('The application secret, base64, beside the application key in the dashboard.'),
     callbackId: assumed(
       '`callid`, `event` and `timestamp`, which is in whole seconds, and `menuId` and `value` of a `menuResult`; there is no id of the delivery. Callbacks without `timestamp`, such as notify, are named by their bytes.',
     ),
     type: documented('`event`: ice, ace, dice, pie, notify.'),
     occurredAt: documented('`timestamp`.'),
-    account: documented('The application key, in the header, which is not signed.'),
     callId: documented('`callid`.'),
     retries: documented('None; a fallback URL is called instead.'),
     answer: documented(
@@ -264,49 +273,20 @@ const voice: Scheme = {
     ],
   },
   methods: ['POST'],
-  signature: requestSignature('application', '669e367e-6bba-48ab-af15-266871c28135'),
+  signature: applicationSignature,
   split: splitVoice,
   answer: { contentType: 'application/json', body: '{"action":{"name":"continue"}}' },
   delivery: voiceDelivery,
-  samples: {
-    ice: {
-      json: {
-        event: 'ice',
-        callid: '{{uuid}}_257',
-        timestamp: '{{iso}}',
-        version: 1,
-        cli: '+15550100001',
-        to: { type: 'did', endpoint: '+15550100002' },
-        domain: 'pstn',
-        applicationKey: '669e367e-6bba-48ab-af15-266871c28135',
-        originationType: 'PSTN',
-      },
-    },
-    ace: { json: { event: 'ace', callid: '{{uuid}}_257', timestamp: '{{iso}}', version: 1 } },
-    dice: {
-      json: {
-        event: 'dice',
-        callid: '{{uuid}}_257',
-        timestamp: '{{iso}}',
-        version: 1,
-        reason: 'CALLERHANGUP',
-        result: 'ANSWERED',
-        duration: 12,
-      },
-    },
-  },
+  samples: samples.voice,
 }
 
 const verification: Scheme = {
   facts: {
-    ...requestFacts,
+    ...applicationFacts,
     title: 'Verification callbacks (request, delivery of the SMS, result)',
-    headers: ['Authorization: application <key>:<signature>', 'x-timestamp'],
-    secret: documented('The application secret, base64, beside the application key in the dashboard.'),
     callbackId: assumed('`id`, which names the verification, with `event` and `status` or `smsResult`.'),
     type: documented('`event`: VerificationRequestEvent, VerificationSmsDeliveredEvent, VerificationResultEvent.'),
     occurredAt: unknown('None in the body: the time of receipt.'),
-    account: documented('The application key, in the header, which is not signed.'),
     callId: unknown('none'),
     timeLimit: unknown(
       'Not documented; 5 s are assumed, as for calls. No limit is given for the age of a signature either.',
@@ -322,28 +302,10 @@ const verification: Scheme = {
     ],
   },
   methods: ['POST'],
-  signature: requestSignature('application', '669e367e-6bba-48ab-af15-266871c28135'),
+  signature: applicationSignature,
   split: splitVerification,
   delivery: voiceDelivery,
-  samples: {
-    VerificationRequestEvent: {
-      json: {
-        id: '{{uuid}}',
-        event: 'VerificationRequestEvent',
-        method: 'sms',
-        identity: { type: 'number', endpoint: '+15550100002' },
-      },
-    },
-    VerificationResultEvent: {
-      json: {
-        id: '{{uuid}}',
-        event: 'VerificationResultEvent',
-        method: 'sms',
-        identity: { type: 'number', endpoint: '+15550100002' },
-        status: 'SUCCESSFUL',
-      },
-    },
-  },
+  samples: samples.verification,
 }
 
 const voice2: Scheme = {
@@ -371,28 +333,7 @@ const voice2: Scheme = {
   signature: requestSignature('service', 'a74b1566-0f18-4f8e-9c23-8e6b5df8fd3e'),
   split: splitVoice2,
   delivery: voiceDelivery,
-  samples: {
-    'call.incoming': {
-      headers: {
-        'ce-id': '{{uuid}}',
-        'ce-time': '{{iso}}',
-        'ce-specversion': '1.0',
-        'ce-source': 'projects/5c5bf2b1-35ae-4825-ab89-457e07bb60e6/services/a74b1566-0f18-4f8e-9c23-8e6b5df8fd3e',
-      },
-      json: {
-        event: 'call.incoming',
-        call: {
-          callId: '01{{alphanumeric:24}}',
-          projectId: '5c5bf2b1-35ae-4825-ab89-457e07bb60e6',
-          serviceId: 'a74b1566-0f18-4f8e-9c23-8e6b5df8fd3e',
-          direction: 'INBOUND',
-          callType: 'PHONE',
-          callResult: 'INITIATED',
-          startTime: '{{iso}}',
-        },
-      },
-    },
-  },
+  samples: samples.voice2,
 }
 
 const WEBHOOK_HEADERS = [
@@ -422,38 +363,10 @@ const conversation: Scheme = {
     traps: ['A webhook without a secret is not signed: give it one.'],
   },
   methods: ['POST'],
-  signature: { proofs: conversationProofs, sign: signConversation },
+  signature: webhookSignature,
   split: splitConversation,
   delivery: { timeoutMs: 10_000, retryDelaysMs: [5_000, 10_000, 20_000], isDelivered: is2xx },
-  samples: {
-    message: {
-      json: {
-        app_id: 'demo',
-        project_id: 'demo-project',
-        accepted_time: '{{iso}}',
-        event_time: '{{iso}}',
-        message: {
-          id: '01{{alphanumeric:24}}',
-          direction: 'TO_APP',
-          contact_message: { text_message: { text: 'Hello' } },
-          channel_identity: { channel: 'SMS', identity: '15550100001' },
-        },
-      },
-    },
-    message_delivery_report: {
-      json: {
-        app_id: 'demo',
-        project_id: 'demo-project',
-        accepted_time: '{{iso}}',
-        event_time: '{{iso}}',
-        message_delivery_report: {
-          message_id: '01{{alphanumeric:24}}',
-          status: 'DELIVERED',
-          channel_identity: { channel: 'SMS', identity: '15550100001' },
-        },
-      },
-    },
-  },
+  samples: samples.conversation,
 }
 
 const sms: Scheme = {
@@ -487,7 +400,7 @@ const sms: Scheme = {
     ],
   },
   methods: ['POST'],
-  signature: { proofs: conversationProofs, sign: signConversation },
+  signature: webhookSignature,
   split: splitSms,
   delivery: {
     timeoutMs: 10_000,
@@ -495,37 +408,7 @@ const sms: Scheme = {
     isDelivered: is2xx,
     isRetried: (status) => status === 429 || status >= 500,
   },
-  samples: {
-    recipient_delivery_report_sms: {
-      json: {
-        type: 'recipient_delivery_report_sms',
-        batch_id: '01{{alphanumeric:24}}',
-        recipient: '15550100001',
-        code: 0,
-        status: 'Delivered',
-        at: '{{iso}}',
-        operator_status_at: '{{iso}}',
-      },
-    },
-    delivery_report_sms: {
-      json: {
-        type: 'delivery_report_sms',
-        batch_id: '01{{alphanumeric:24}}',
-        total_message_count: 3,
-        statuses: [{ code: 0, status: 'Delivered', count: 3 }],
-      },
-    },
-    mo_text: {
-      json: {
-        type: 'mo_text',
-        id: '01{{alphanumeric:24}}',
-        from: '15550100001',
-        to: '15550100002',
-        body: 'Hello',
-        received_at: '{{iso}}',
-      },
-    },
-  },
+  samples: samples.sms,
 }
 
 /** Sources for Sinch: the option `scheme` says which of its five kinds of callbacks come to the URL. */
