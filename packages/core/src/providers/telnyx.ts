@@ -6,7 +6,7 @@ import { assumed, documented, is2xx, unknown } from './provider.ts'
 import type { CallbackFound, OutgoingRequest, Proof, RejectReason } from './provider.ts'
 import samples from './samples/telnyx.json' with { type: 'json' }
 import { definePreset } from './source.ts'
-import { splitForm } from './twilio.ts'
+import { FINAL_CALL_STATUSES, splitForm } from './twilio.ts'
 
 // Telnyx: an Ed25519 signature over "timestamp|body", by a key pair of the account.
 
@@ -109,11 +109,7 @@ export const telnyx = definePreset({
         isDelivered: is2xx,
       },
       // By the field for TeXML, whose recordings are completed as well.
-      callEnd: {
-        types: ['call.hangup'],
-        field: 'CallStatus',
-        values: ['completed', 'busy', 'failed', 'no-answer', 'canceled'],
-      },
+      callEnd: { types: ['call.hangup'], field: 'CallStatus', values: FINAL_CALL_STATUSES },
       samples,
     },
   },

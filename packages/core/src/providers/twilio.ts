@@ -141,7 +141,7 @@ function withBodyHash({ url, body }: OutgoingRequest): string {
 type Text = Content['text']
 
 /** Statuses after which a call has no other. */
-const FINAL_CALL_STATUSES = new Set(['completed', 'busy', 'failed', 'no-answer', 'canceled'])
+export const FINAL_CALL_STATUSES = ['completed', 'busy', 'failed', 'no-answer', 'canceled']
 
 /**
  * Things that calls have, told apart by their own ids, what came of a <Dial> (after a conference without an id), of a
@@ -211,7 +211,7 @@ function nameByFields(text: Text): string | undefined {
 function nameByCall(text: Text, sequence: string | undefined): string | undefined {
   const [callId, status] = [text('CallSid'), text('CallStatus')]
   if (callId === undefined || status === undefined) return undefined
-  const isNamed = sequence !== undefined || FINAL_CALL_STATUSES.has(status)
+  const isNamed = sequence !== undefined || FINAL_CALL_STATUSES.includes(status)
   if (!isNamed || PARTS_OF_CALLS.some((name) => text(name) !== undefined)) return undefined
   return composeCallbackId(callId, text('StatusCallbackEvent'), status, sequence)
 }
@@ -355,7 +355,7 @@ export const twilio = definePreset({
       split: (message) => splitForm(message, message.header(TOKEN_HEADER) || undefined),
       answer: EMPTY_TWIML,
       delivery,
-      callEnd: { field: 'CallStatus', values: ['completed', 'busy', 'failed', 'no-answer', 'canceled'] },
+      callEnd: { field: 'CallStatus', values: FINAL_CALL_STATUSES },
       samples,
     },
   },
