@@ -3,7 +3,7 @@ import { areValid, HEADER_NAME } from '../checked-options.ts'
 import type { Resolve, SourceDefinition } from '../config.ts'
 import { composeCallbackId } from './callback-id.ts'
 import { elementsAtPointer, parsePointer, textAtPointer } from './json-pointer.ts'
-import { envelopeAt } from './message.ts'
+import { envelopeAt, jsonContent } from './message.ts'
 import type { Content, Json, Message } from './message.ts'
 import {
   digest,
@@ -444,15 +444,11 @@ function createSplit(options: GenericOptions, batch: string[] | undefined): Sche
     const elements = batch && document && elementsAtPointer(document, batch)
     if (typeof elements === 'string') return elements
     if (elements !== undefined) {
-      return elements.map((element) => find({ json: element, content: contentOf(element), header }))
+      return elements.map((element) => find({ json: element, content: jsonContent(element), header }))
     }
     const found = find({ json: document, content, header })
     return found.kind === 'unreadable' ? found.reason : [found]
   }
-}
-
-function contentOf(json: Json): Content {
-  return { text: (...path) => textAtPointer(json, path), raw: json.raw, payload: undefined }
 }
 
 /** One id stays as the provider wrote it; several are put together so that a missing one is not mistaken for another. */

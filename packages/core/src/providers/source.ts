@@ -129,18 +129,17 @@ export function resolveSource(
   }
   const access = resolveAccess(options, resolve)
   const keys = resolveKeys(scheme, options, resolve)
+  const { secrets, accounts, urlTokens, basicAuth, bearerTokens, headers } = options
+  const hasCredentials = [urlTokens, basicAuth, bearerTokens, headers].some((option) => option !== undefined)
   if (keys.length === 0 && !access.wasSet) {
     // Addresses can't be unset as a variable can, so they switch a source on only if it has no option that can.
-    const { secrets, accounts, urlTokens, basicAuth, bearerTokens, headers } = options
-    const couldBeSet = [secrets, accounts, urlTokens, basicAuth, bearerTokens, headers]
-    if (couldBeSet.some((value) => value !== undefined)) return undefined
+    if (hasCredentials || secrets !== undefined || accounts !== undefined) return undefined
     if (!access.isRestricted) {
       resolve.problem(`nothing proves a request: give ${scheme.signature ? 'secrets, ' : ''}urlTokens or basicAuth`)
       return undefined
     }
   }
-  const otherProofs = [options.urlTokens, options.basicAuth, options.bearerTokens, options.headers]
-  if (options.allowUnsigned === true && otherProofs.every((value) => value === undefined)) {
+  if (options.allowUnsigned === true && !hasCredentials) {
     resolve.problem('allowUnsigned needs urlTokens, basicAuth, bearerTokens or headers: else anybody could send')
   }
   if (scheme.signature === undefined && keys.length > 0) {
@@ -164,7 +163,7 @@ export function resolveSource(
     access,
     common,
     keys,
-    // While the variables of the other proofs are unset, anybody could send.
+    // While the variables of the credentials are unset, anybody could send.
     allowUnsigned: options.allowUnsigned === true && access.asksForSecret,
     toleranceSeconds: options.toleranceSeconds ?? scheme.signature?.toleranceSeconds,
   })
