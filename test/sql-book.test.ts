@@ -133,5 +133,26 @@ test('each recipe of docs/sql.md returns what its heading says', async () => {
       select d.status, d.next_attempt_at <= now() as due, e.type
       from deliveries as d join events as e on e.id = d.event_id where d.handler = 'star'`,
   ).toEqual([{ status: 'pending', due: true, type: 'min_balance' }])
+  const again = form({ CallUUID: 'lost', To: '910000000009', BillRate: '1' })
+  await receive(database, 'vobiz-voice', 'StartApp', again)
+  await sql`
+    insert into attempts (delivery_id, event_received_at, number, started_at)
+    select id, event_received_at, 1, now() from deliveries where handler = 'crm'`
+  const kept = async () =>
+    await sql`
+      select (select count(*)::integer from events) as events, (select count(*)::integer from duplicates) as duplicates,
+        (select count(*)::integer from deliveries) as deliveries, (select count(*)::integer from attempts) as attempts`
+  const [before] = await kept()
+  const deleted = await ask("Delete a person's data")
+  expect(new Set(deleted.map(({ call_id }) => call_id))).toEqual(new Set(['lost', 'going on']))
+  await receive(database, 'vobiz-voice', 'StartApp', again)
+  expect(await kept(), 'all of the two events, and nothing else').toEqual([
+    {
+      events: before!.events - 2,
+      duplicates: before!.duplicates - 1,
+      deliveries: before!.deliveries - 2,
+      attempts: before!.attempts - 2,
+    },
+  ])
   expect([...asked].toSorted()).toEqual(book.map(({ title }) => title).toSorted())
 })
