@@ -16,7 +16,7 @@ import { asLines, endWhenOutputIsLost } from './output.ts'
 import packageJson from '../package.json' with { type: 'json' }
 
 const program = new Command('ringback')
-  .description('Operates Ringback: what it has stored, what is still to do, and a sender to try it with.')
+  .description('Operates Ringback: what it has stored, what it still has to do, and a sender to try it with.')
   .version(packageJson.version)
   .option('--json', 'print JSON, one value a line')
   .showHelpAfterError('(--help tells the options)')

@@ -17,10 +17,10 @@ const deliveryId = idFrom('deliveries list')
 
 /** `ringback deliveries list`, `show`, `retry` and `cancel` */
 export function addDeliveriesCommand(program: Command): void {
-  const command = program.command('deliveries').description('what handlers have done, and what they are still to do')
+  const command = program.command('deliveries').description('what handlers have done, and what they still have to do')
 
   withFilters(command.command('list'))
-    .description('deliveries, the newest first')
+    .description('deliveries, newest first')
     .option('--before <id>', 'the page after the delivery with this id', deliveryId)
     .option('--limit <n>', 'how many', wholeNumber(1, 10_000), 50)
     .action(
@@ -41,11 +41,11 @@ export function addDeliveriesCommand(program: Command): void {
     })
 
   withBulkOptions(command.command('retry'), 'retry')
-    .description('run deliveries again: dead letters anew, and pending ones now')
+    .description('run deliveries again: dead letters with a fresh retry policy, pending ones now')
     .action((ids: string[], options: BulkOptions, self: Command) => change('retry', ids, options, self))
 
   withBulkOptions(command.command('cancel'), 'cancel')
-    .description('end deliveries that are pending; nothing runs them any more')
+    .description('end pending deliveries; they are not run again')
     .action((ids: string[], options: BulkOptions, self: Command) => change('cancel', ids, options, self))
 }
 
@@ -63,8 +63,8 @@ function withFilters(command: Command): Command {
     .addOption(new Option('--status <status>').choices(STATUSES))
     .option('--since <time>', 'of events received since a time, or an age such as 15m, 2h, 7d', timeOrAge)
     .option('--until <time>', 'of events received before a time or an age', timeOrAge)
-    .option('--field <path=value>', 'of events whose payload has this value there; may be repeated', fieldValue)
-    .option('--error <text>', 'whose last error has this text in it')
+    .option('--field <path=value>', 'of events whose payload has this value at this path; may be repeated', fieldValue)
+    .option('--error <text>', 'whose last error contains this text')
 }
 
 /** The states that each change applies to if no --status is given, and those that it can apply to at all. */
@@ -74,10 +74,10 @@ const TAKES: Record<Change, { usually: readonly Status[]; atMost: readonly Statu
 }
 
 function withBulkOptions(command: Command, name: Change): Command {
-  return withFilters(command.argument('[ids...]', 'which; all that the options name where none is given'))
-    .option('--yes', 'do it; without it, what the options name is only counted')
-    .option('--rate <n>', `how many a second to ${name} at most`, wholeNumber(1, 100_000))
-    .option('--after <id>', 'go on after this id, as a run that was stopped says', deliveryId)
+  return withFilters(command.argument('[ids...]', 'the ids; without any, the options select'))
+    .option('--yes', 'do it; without it, what the options select is only counted')
+    .option('--rate <n>', `the most to ${name} in a second`, wholeNumber(1, 100_000))
+    .option('--after <id>', 'continue after this id, which a stopped run prints', deliveryId)
 }
 
 function filterOf({ status, ...rest }: FilterOptions): DeliveryFilter {

@@ -6,18 +6,18 @@ import { errorCell, print, printList, showProgress } from '../output.ts'
 
 /** `ringback destinations list`, `enable` and `disable` */
 export function addDestinationsCommand(program: Command): void {
-  const command = program.command('destinations').description('where handlers deliver to, and how that goes')
+  const command = program.command('destinations').description('where handlers send, and the state of each')
 
   command
     .command('list')
-    .description('each handler with the state of its breaker and what waits for it')
+    .description('each handler with the state of its breaker and how much waits for it')
     .action(async (_options: unknown, self: Command) => {
       printList(self, await withSql(list), { cells, none: 'No destinations' })
     })
 
   command
     .command('enable')
-    .description('close the breaker, and make what waits for the handler due now')
+    .description('close the breaker, and make all pending deliveries of the handler due now')
     .argument('<handler>')
     .action(async (handler: string, _options: unknown, self: Command) => {
       const result = await withSql((sql) => enable(sql, handler))
@@ -26,7 +26,7 @@ export function addDestinationsCommand(program: Command): void {
 
   command
     .command('disable')
-    .description('deliver nothing to the handler until it is enabled; what it should get waits')
+    .description('send nothing to the handler until it is enabled; its deliveries wait')
     .argument('<handler>')
     .action(async (handler: string, _options: unknown, self: Command) => {
       const result = await withSql((sql) => disable(sql, handler))

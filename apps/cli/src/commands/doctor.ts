@@ -20,10 +20,10 @@ export function addDoctorCommand(program: Command): void {
     .command('doctor')
     .description('send one event through the public URL of a source, and explain what is wrong')
     .argument('<source>', 'the name of a source in the configuration')
-    .option('--url <url>', 'instead of PUBLIC_BASE_URL: where URLs begin, or the whole callback URL')
-    .option('--secret <secret>', 'sign with this; needed where Ringback holds only a public key')
+    .option('--url <url>', 'a callback URL, or where callback URLs begin, in place of PUBLIC_BASE_URL')
+    .option('--secret <secret>', 'what to sign with; required if Ringback has only a public key')
     .option('--wait <seconds>', 'how long to wait for the event to be stored', wholeNumber(1, 600), 10)
-    .option('--recent <n>', 'how many of the newest refusals of this source to look at', wholeNumber(0, 1000), 20)
+    .option('--recent <n>', 'how many of the newest refusals of this source to examine', wholeNumber(0, 1000), 20)
     .addHelpText('after', '\nThe event is stored and handled like any other. The exit code is 1 if there is a problem.')
     .action(async (name: string, options: DoctorOptions, self: Command) => {
       const config = await readConfig()

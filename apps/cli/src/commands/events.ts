@@ -15,14 +15,14 @@ import { idFrom, likePattern, timeOrAge, wholeNumber } from '../options.ts'
 const eventId = idFrom('events')
 
 const FOLLOW_EXPLANATION = `
---follow shows each event that is stored from now on, once, however long ago it was received; with --since also those that
-were received since then and are there. It has no page and no end, so none of --limit, --before and --until goes with it.`
+--follow shows each event that is stored from now on, once, however long ago it was received. With --since, it first shows
+the stored events that were received since then. It excludes --limit, --before and --until.`
 
 /** `ringback events` and `ringback events show` */
 export function addEventsCommand(program: Command): void {
   const command = program
     .command('events')
-    .description('list events, the newest first')
+    .description('list events, newest first')
     .option('--source <name>')
     .option('--type <type>', '"*" stands for any characters')
     .option('--account <id>')
@@ -33,7 +33,7 @@ export function addEventsCommand(program: Command): void {
     .option('--before <id>', 'the page after the event with this id', eventId)
     .option('--limit <n>', 'how many', wholeNumber(1, 10_000), 50)
     .addOption(
-      new Option('--follow', 'go on with new events as they are stored').conflicts(['limit', 'before', 'until']),
+      new Option('--follow', 'continue with new events as they are stored').conflicts(['limit', 'before', 'until']),
     )
     .addHelpText('after', FOLLOW_EXPLANATION)
     .action(async (options: ListOptions & { follow?: boolean }, self: Command) => {

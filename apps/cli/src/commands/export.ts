@@ -27,17 +27,17 @@ interface ExportOptions extends Omit<EventRange, 'until'> {
 export function addExportCommand(program: Command): void {
   program
     .command('export')
-    .description('write the events of a time to a file, in the order of receipt')
+    .description('write the events of a period to a file, in the order of receipt')
     .requiredOption('--since <time>', 'events received since a time, or an age such as 2h, 7d', timeOrAge)
-    .option('--until <time>', 'events received before a time or an age; now, if left out', timeOrAge)
+    .option('--until <time>', 'events received before a time or an age; default: now', timeOrAge)
     .option('--source <name>')
     .option('--type <type>', '"*" stands for any characters')
     .option('--account <id>')
     .option('--call-id <id>', "the provider's id of a call")
     .addOption(new Option('--format <format>').choices(FORMATS).makeOptionMandatory())
-    .requiredOption('--out <file>', 'a file, which is replaced if it is there; "-" is the standard output', outputFile)
-    .option('--raw', "the callbacks' own bytes too: base64, in Parquet as they are")
-    .option('--spreadsheet', 'CSV that is safe to open in a spreadsheet, where a text could be a formula')
+    .requiredOption('--out <file>', 'a file, replaced if it exists; "-" is standard output', outputFile)
+    .option('--raw', "add the callbacks' own bytes: as they are in Parquet, base64 otherwise")
+    .option('--spreadsheet', 'CSV that is safe to open in a spreadsheet, which might run a text as a formula')
     .action(async (options: ExportOptions, self: Command) => {
       const { until = new Date(), spreadsheet = false, format, out } = options
       if (options.since >= until) throw new Error('There is no time between --since and --until')

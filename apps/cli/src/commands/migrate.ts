@@ -9,7 +9,7 @@ import { print } from '../output.ts'
 export function addMigrateCommand(program: Command): void {
   program
     .command('migrate')
-    .description('bring the database up to this version, and the queue where it lives in Postgres')
+    .description('upgrade the database to this version, and the queue if it is in Postgres')
     .action(async (_options: unknown, command: Command) => {
       const queue = queueServer(readEnvironment())
       const applied = await withSql(async (sql) => {

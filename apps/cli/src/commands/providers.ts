@@ -8,7 +8,7 @@ import { print } from '../output.ts'
 export function addProvidersCommand(program: Command): void {
   program
     .command('providers')
-    .description('the providers that Ringback knows: how each signs, what that proves, how to set it up')
+    .description('the providers that Ringback knows: how they sign, what that proves, how to set them up')
     .argument('[name]', 'everything about this one')
     .action((name: string | undefined, _options: unknown, command: Command) => {
       const chosen = name === undefined ? providers : providers.filter((provider) => provider.name === name)

@@ -22,8 +22,8 @@ export function addQuarantineCommand(program: Command): void {
   const command = program.command('quarantine').description('requests and callbacks that were refused')
 
   withFilters(command.command('list'))
-    .description('what is in quarantine, the newest first')
-    .option('--released', 'what was released as well')
+    .description('what is in quarantine, newest first')
+    .option('--released', 'also what was released')
     .option('--before <id>', 'the page after the refusal with this id', refusalId)
     .option('--limit <n>', 'how many', wholeNumber(1, 10_000), 50)
     .action(async (filter: Filter & Page, self: Command) => {
@@ -34,7 +34,7 @@ export function addQuarantineCommand(program: Command): void {
 
   command
     .command('show')
-    .description('one refusal: the request, the exact text that was signed, and the digest expected of it')
+    .description('one refusal: the request, the exact text that was signed, and the digest that was expected')
     .argument('<id>', 'the id of a refusal', refusalId)
     .action(async (id: string, _options: unknown, self: Command) => {
       const row = await withDatabase((database) => one(database, id))
@@ -43,12 +43,12 @@ export function addQuarantineCommand(program: Command): void {
     })
 
   withFilters(command.command('release'))
-    .description("verify again, with today's configuration, as of the time of receipt; let in what now passes")
-    .argument('[ids...]', 'which; all that the options name where none is given')
-    .option('--trust', 'let in what does not pass as well, on your word; it is recorded')
-    .option('--yes', 'do it; without it, it is only said what would become of what the options name')
-    .addOption(new Option('--dry-run', 'only say what would become of each').conflicts('yes'))
-    .addHelpText('after', '\nThe exit code is 1 if what was named by its id is still refused.')
+    .description("verify again with today's configuration, as of the time of receipt, and accept what now passes")
+    .argument('[ids...]', 'the ids; without any, the options select')
+    .option('--trust', 'also accept what still fails, on your word; this is recorded')
+    .option('--yes', 'do it; without it, what the options select is only shown with its outcome')
+    .addOption(new Option('--dry-run', 'only show the outcome of each').conflicts('yes'))
+    .addHelpText('after', '\nThe exit code is 1 if an item named by id is still refused.')
     .action(releaseAll)
 }
 

@@ -11,10 +11,7 @@ export function addReplayCommand(program: Command): void {
     .command('replay')
     .description("run an event's deliveries again, or one delivery: more attempts, never a second event")
     .argument('<id>', 'the id of an event or of a delivery', idFrom('events'))
-    .option(
-      '--handler <name>',
-      'only this handler; it also runs for an event that has no delivery of it, whatever its `on`',
-    )
+    .option('--handler <name>', 'only this handler, even if the event has no delivery of it, whatever its `on`')
     .action(async (id: string, { handler }: { handler?: string }, command: Command) => {
       const replayed = await withSql((sql) => replay(sql, id, handler))
       if (wantsJson(command)) for (const delivery of replayed) console.log(JSON.stringify(delivery))

@@ -31,10 +31,10 @@ interface SendOptions {
 }
 
 const EXPLANATION = `
-It keeps to the provider's rules: its time limit, the answers that it takes for delivered, those after which it tries
-again and how often. Pauses between attempts are cut to --retry-delay, so that a run ends. What is signed is the URL at
-PUBLIC_BASE_URL, wherever the request goes. A repetition is signed anew; where a nonce is signed, it is the same request
-again. The exit code is 1 if any request was given up or failed, or was refused though it is neither forged nor stale.
+It follows the provider's rules: its time limit, which answers count as delivered, after which it tries again, and how
+often. Pauses between attempts are at most --retry-delay, so that a run ends. The URL that is signed is the one at
+PUBLIC_BASE_URL, wherever the request goes. A repetition has a new signature, unless a nonce is signed: then it is the
+same request again. The exit code is 1 if a request was given up or failed, or was refused but neither forged nor stale.
 
 Examples:
   ringback send voximplant min_balance --count 1000 --batch 10 --duplicates 20% --forged 10%
@@ -44,28 +44,28 @@ Examples:
 export function addSendCommand(program: Command): void {
   program
     .command('send')
-    .description('play a provider: send callbacks, signed as it signs')
+    .description('act as the provider: send callbacks, signed as it signs them')
     .argument(
       '<provider>',
-      'a source of the configuration, or a provider: then the first source of it that has the event',
+      'a source of the configuration; or a provider, for the first of its sources that has the event',
     )
     .argument(
       '<event>',
-      'one that "ringback providers <provider>" lists; of Voximplant any other as well, without data of its own',
+      'one that "ringback providers <provider>" lists; for Voximplant any other too, without data of its own',
     )
     .option('--scheme <name>', "which of the provider's ways of calling back; default: the source's")
-    .option('--secret <secret>', 'what to sign with instead of what is configured; private keys as base64')
-    .option('--url <url>', 'where to; default: the source on this machine, on PORT or 3000')
+    .option('--secret <secret>', 'what to sign with in place of what is configured; private keys as base64')
+    .option('--url <url>', 'where to send; default: the source on this machine, on PORT or 3000')
     .option('--count <n>', 'callbacks in all', wholeNumber(1, 1_000_000), 1)
-    .option('--batch <n>', 'callbacks in a request, where the provider sends several', wholeNumber(1, 10_000), 1)
+    .option('--batch <n>', 'callbacks in a request, if the provider sends several', wholeNumber(1, 10_000), 1)
     .option('--duplicates <share>', 'how many of them repeat an earlier one, such as 20%', share, 0)
-    .option('--forged <share>', 'how many of them prove nothing, such as 10%', share, 0)
+    .option('--forged <share>', 'how many of them are forged, such as 10%', share, 0)
     .option('--stale <share>', 'how many of them were signed an hour ago', share, 0)
-    .option('--drop <share>', 'how many requests lose their connection in the middle of their first attempt', share, 0)
+    .option('--drop <share>', 'how many requests lose their connection during the first attempt', share, 0)
     .option('--reorder', 'shuffle the requests')
     .option('--seed <n>', 'for --reorder: the same number gives the same order', wholeNumber(0, 2 ** 31), 1)
     .option('--slow-body <ms>', 'send each body in pieces over this time', wholeNumber(0, 600_000), 0)
-    .option('--wrong-content-type', 'call JSON a form, and a form JSON')
+    .option('--wrong-content-type', 'declare JSON as a form, and a form as JSON')
     .option('--rate <n>', 'callbacks a second; default: as fast as they are answered', wholeNumber(1, 1_000_000))
     .option('--concurrency <n>', 'requests under way at once', wholeNumber(1, 1000), 1)
     .option('--no-retry', 'try each request once')

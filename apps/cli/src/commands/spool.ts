@@ -23,7 +23,9 @@ export function addSpoolCommand(program: Command): void {
     })
   command
     .command('drain')
-    .description('give to the queue what waits in spools that no ingest holds; an ingest that runs does so by itself')
+    .description(
+      'give the queue what waits in spools that no ingest holds; a running ingest drains its own, and abandoned ones',
+    )
     .action(drainAll)
 }
 
