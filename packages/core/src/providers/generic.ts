@@ -335,7 +335,7 @@ function createSignature(
   }
 }
 
-/** Spelled out, for the parts of a message that are parsed when asked for must not be. */
+/** Spelled out, because the parts of a message that are parsed when they are asked for must not be. */
 function partsOf({ method, url, body, header }: Message) {
   return { method, url, body, header }
 }
