@@ -7,15 +7,14 @@ import type { Logger } from '@ringback/core/log'
 import { PostponedError } from '@ringback/core/queue'
 import type { QueueJob } from '@ringback/core/queue'
 import type { Sql } from '@ringback/core/store/connect'
-import { announcePartitions } from '@ringback/core/store/partitions'
 import type { Tracing } from '@ringback/core/tracing'
 import { storeCanaries } from './canary.ts'
 import { deferDeliveries } from './deliveries-table.ts'
 import type { StoredGroups } from './metrics.ts'
-import { mayBeTheData, sqlState, TOO_LONG, verdictOn } from './postgres-errors.ts'
+import { sqlState, TOO_LONG, verdictOn } from './postgres-errors.ts'
 import { firstAttempts } from './store-callbacks.ts'
 import type { Stored } from './store-callbacks.ts'
-import { storePieces } from './store-pieces.ts'
+import { storeGroup, storeGroups } from './store-group.ts'
 import { createSuspects } from './suspects.ts'
 import type { Suspects } from './suspects.ts'
 import { logWhenFailed } from './when-failed.ts'
@@ -81,7 +80,7 @@ export function createStoreEvents(dependencies: StoreDependencies): (jobs: reado
   async function storeTogether(batch: readonly NamedGroup[]): Promise<boolean> {
     const ids = batch.map(({ id }) => id)
     const group = joined(batch.map((each) => each.group))
-    const isStored = await storeAndEnqueue(ids, group, () => storeGroups(deps, ids, group, match(group))).catch(
+    const isStored = await storeAndEnqueue(ids, group, () => storeGroups(deps.sql, ids, group, match(group))).catch(
       (error: Error) => {
         deps.log.info({ groups: ids.length, error: error.message, sqlState: sqlState(error) }, 'groups.parted')
         return false
@@ -291,55 +290,6 @@ async function untilStored<Result>(
   }
 }
 
-/** Stores all of them, or none and resolves to undefined if one was stored before. */
-async function storeGroups(
-  { sql }: Dependencies,
-  ids: readonly string[],
-  group: Group,
-  matched: [string, string][],
-): Promise<Stored | undefined> {
-  const [row] = await sql<{ result: Stored | null }[]>`
-    select store_groups(
-      ${`{${ids.join(',')}}`}::text::uuid[], ${group.callbacks}, ${group.quarantined}, ${group.dropped},
-      ${JSON.stringify(matched)}, ${hasNames(group)}
-    ) as result`
-  // There always is a row. Without one this throws, for an answer that is missing must not pass for "stored before".
-  return row!.result ?? undefined
-}
-
-async function storeGroup(
-  deps: Dependencies,
-  groupId: string,
-  group: Group,
-  matched: [string, string][],
-): Promise<Stored | undefined> {
-  const store = () => storeWholeOrInPieces(deps, groupId, group, matched)
-  return store().catch(async (error: unknown) => {
-    if (!isMissingPartition(error)) throw error
-    // Only once: while an old partition is being dropped, none can be made, and the group is tried again later.
-    await makePartitions(deps.sql, group)
-    return store()
-  })
-}
-
-async function storeWholeOrInPieces(
-  deps: Dependencies,
-  groupId: string,
-  group: Group,
-  matched: [string, string][],
-): Promise<Stored | undefined> {
-  try {
-    return await storeGroups(deps, [groupId], group, matched)
-  } catch (error) {
-    // A group that keeps failing while others are stored is taken apart too, to find which callback is to blame.
-    const isGuilty = deps.suspects.isGuilty(groupId)
-    const isRefusal = (reason: unknown) =>
-      !isMissingPartition(reason) && (verdictOn(reason) === 'refused' || (isGuilty && mayBeTheData(reason)))
-    if (!isRefusal(error)) throw error
-    return storePieces(deps, groupId, { group, matched, isRefusal })
-  }
-}
-
 /** Stores what ingest has counted, once for each group. */
 function storeCounts(deps: StoreDependencies, groupId: string, counted: string): Promise<void> {
   return unlessRefused(deps, groupId, async () => {
@@ -362,32 +312,4 @@ async function unlessRefused({ log }: StoreDependencies, groupId: string, store:
 /** Whether a group holds a canary and nothing else. It is stored like any other, but not counted. */
 function isOnlyCanary({ callbacks, quarantined, dropped }: Group): boolean {
   return callbacks === '[]' && quarantined === '[]' && dropped === '[]'
-}
-
-/** Whether names or nonces must be checked before storing. This searches the text, because the JSON is not parsed here. */
-function hasNames({ callbacks }: Group): boolean {
-  return callbacks.includes('"nonces":') || callbacks.includes('"previousName":')
-}
-
-/** Postgres reports a missing partition with the code of a check constraint, but names no constraint. */
-function isMissingPartition(error: unknown): boolean {
-  const { code, constraint_name: constraint } = error as { code?: unknown; constraint_name?: unknown }
-  return code === '23514' && constraint === undefined
-}
-
-/**
- * Makes the partitions of a group that waited longer than they are made ahead, or whose times are of a wrong clock. They may
- * also be there already, and this session has overlooked them.
- */
-async function makePartitions(sql: Sql, group: Group): Promise<void> {
-  const ids = [group.callbacks, group.quarantined].flatMap((items) =>
-    (JSON.parse(items) as { id: string }[]).map(({ id }) => id),
-  )
-  await sql`
-    select ensure_partitions(week, week)
-    from (
-      select distinct date_trunc('week', uuid_extract_timestamp(id::uuid), 'UTC') as week
-      from json_array_elements_text(${JSON.stringify(ids)}::json) as id
-    ) as weeks`
-  await announcePartitions(sql)
 }
