@@ -332,6 +332,14 @@ describe('attempts that are counted', () => {
     expect(row!.timed).toBe(12)
   })
 
+  test('are written whatever the last error says', async () => {
+    await using database = await freshDatabase()
+    const { count, flush } = createAttemptCounter({ sql: database.sql, limited: new Set() })
+    count(attempt('crm', 'no\u0000pe'))
+    await flush()
+    expect(await outcomes(database)).toMatchObject([{ failures: 1, error: 'no\ufffdpe' }])
+  })
+
   test('count once, also if the answer to their commit was lost', async () => {
     await using database = await freshDatabase()
     const { sql } = database

@@ -177,6 +177,20 @@ test('a result that Postgres will never take, or not before the process ends, is
   await ended
 }, 10_000)
 
+test('whatever a handler says of its failure is recorded, as far as Postgres takes it', async () => {
+  await using database = await freshDatabase()
+  const run = code(() => {
+    throw new HandlerError('no\u0000pe', { retryable: false, statusCode: 500, response: 'a\u0000b' })
+  })
+  const { runner, jobs } = await start(database, { run, limits: { concurrency: 1 } }, [1])
+  await runner.process(jobs[0]!)
+  expect(await rows(database)).toMatchObject([{ status: 'dead', attempts: 1 }])
+  expect(await database.sql`select error, response from attempts`).toEqual([
+    { error: 'no\ufffdpe', response: 'a\ufffdb' },
+  ])
+  expect(await database.sql`select last_error from destinations`).toEqual([{ last_error: 'no\ufffdpe' }])
+})
+
 test('an event that waited long until it was stored is tried as long as any other', async () => {
   await using database = await freshDatabase()
   const run = code(() => Promise.reject(new Error('no')))

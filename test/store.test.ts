@@ -243,6 +243,22 @@ test('what is locked again and again, while others are stored, is never put asid
   expect(await counts(database)).toMatchObject({ events: 7, quarantined: 0 })
 })
 
+test('what a trigger refuses again and again is put aside, also where the others are stored together', async () => {
+  await using database = await freshDatabase()
+  const store = storeRounds(database)
+  await database.sql.unsafe(`
+    create function refused() returns trigger language plpgsql as $$ begin raise exception 'refused'; end $$;
+    create trigger refused before insert on event_names for each row
+    when (new.callback_id = 'refused') execute function refused()`)
+  const group = groupOf([queued('refused')])
+  for (let time = 0; time < 5; time++) {
+    await expect(store([group])[0]).rejects.toThrow('cannot be stored at this moment')
+  }
+  await Promise.all(store(['a', 'b', 'c', 'd', 'e'].map((id) => groupOf([queued(id)]))))
+  await store([group])[0]
+  expect(await counts(database)).toMatchObject({ events: 5, quarantined: 1 })
+})
+
 test('what breaks a rule of the tables stands alone in quarantine, too', async () => {
   await using database = await freshDatabase()
   await storeInto(database)(groupOf([queued('a'), queued('b', { verifiedBy: 'hearsay' as never }), queued('c')]))
@@ -254,6 +270,19 @@ test('reports of ingest that cannot be stored are given up, for they are worth n
   const json = JSON.stringify({ minute: 'no time', source: 'a', outcomes: {}, ackMs: [], refusedInARow: 0 })
   await storeInto(database)({ id: `group-${randomUUIDv7()}`, data: storeJob([{ kind: 'counted', json }]) })
   expect(await database.sql`select from source_minutes`).toHaveLength(0)
+})
+
+test('reports of ingest that cannot be stored at the moment wait, and are not given up', async () => {
+  await using database = await freshDatabase()
+  const store = storeInto(database)
+  await lock(database, 'source_minutes', 'true')
+  const counted = { minute: '2026-02-03T04:05:00Z', source: 'a', outcomes: { forged: 3 }, ackMs: [], refusedInARow: 3 }
+  const json = JSON.stringify(counted)
+  const report = { id: `group-${randomUUIDv7()}`, data: storeJob([{ kind: 'counted', json }]) }
+  await expect(store(report)).rejects.toThrow('cannot be stored at this moment')
+  await database.sql`drop trigger locked on source_minutes`
+  await store(report)
+  expect(await database.sql`select forged from source_minutes`).toEqual([{ forged: 3 }])
 })
 
 test('a refusal of a time without a partition gets one', async () => {
