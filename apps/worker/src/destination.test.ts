@@ -348,4 +348,5 @@ test('failures in a row are counted across groups, and a success ends the row', 
   expect(three.consecutiveFailures).toBe(3)
   expect(settle(false, three, outcomes(true), at(2)).consecutiveFailures).toBe(0)
   expect(settle(false, three, outcomes(true, false), at(2)).consecutiveFailures).toBe(1)
+  expect(settle(false, three, outcomes(false, true, false), at(2)).consecutiveFailures).toBe(1)
 })

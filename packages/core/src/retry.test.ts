@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { defaultRetry, nextStep } from './retry.ts'
+import { defaultRetry, MAX_DELAY_MS, nextStep } from './retry.ts'
 
 const failed = { ok: false, retryable: true } as const
 const middle = () => 0.5
@@ -33,6 +33,12 @@ test('whatever the attempt and the random number, the wait is within 20 % of its
       },
     ),
   )
+})
+
+test('the longest wait that a policy may set, however it is spread, is an integer of Postgres', () => {
+  const policy = { ...defaultRetry, delaysMs: [MAX_DELAY_MS] }
+  const step = nextStep(policy, { attempt: 1, ageMs: 0 }, failed, () => 1)
+  expect(step.kind === 'retry' && step.delayMs).toBeLessThan(2 ** 31)
 })
 
 test('a failure that is not retryable is the last', () => {

@@ -145,6 +145,20 @@ test('within the time limit, no fraction of a second refuses a time in milliseco
   expect(verdicts).toEqual(['genuine', 'genuine', 'timestamp_out_of_tolerance'])
 })
 
+test.each(['1767225600000', '1767225600000.5', '+1767225600000', '1.7672256e12'])(
+  'a time in milliseconds is digits and nothing else: %j',
+  (written) => {
+    const source = sourceOf(
+      generic(signed({ text: '{timestamp}.{body}', timestamp: { ...timestamp, format: 'unix-ms' } })),
+    )!
+    const signature = createHmac('sha256', 'demo-secret-0001').update(`${written}.{}`).digest('hex')
+    const headers = { 'x-timestamp': written, 'x-signature': signature }
+    expect(verdictOf(source.read(requestOf({ headers, body: '{}', receivedAt: at })))).toBe(
+      /^\d+$/.test(written) ? 'genuine' : 'timestamp_unreadable',
+    )
+  },
+)
+
 describe('what the proof covers', () => {
   const coverOf = (text: string, rest: Partial<GenericOptions> = {}, method: 'GET' | 'POST' = 'POST') => {
     const reading = signAndRead(sourceOf(generic(signed({ text }, rest)))!, { ...sample, method })
@@ -195,6 +209,10 @@ describe('what a callback says', () => {
         raw: Buffer.from(body),
       },
     ])
+  })
+  test('a type of several parts has those that are there', () => {
+    const options: GenericOptions = { type: [{ field: 'kind' }, { json: '/data/state' }] }
+    expect(callbacksOf(options, { body: '{"data":{"state":"ended"}}' })).toMatchObject([{ type: 'ended' }])
   })
   test('a missing part of an id does not make two ids one', () => {
     const options: GenericOptions = { callbackId: [{ json: '/a' }, { json: '/b' }, { json: '/c' }] }

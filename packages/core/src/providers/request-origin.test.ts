@@ -30,6 +30,13 @@ describe('the URL that the provider called', () => {
     expect(publicUrl({ publicBaseUrl, trustedProxies }, { ...inner({}), target: root })).toBe(expected)
   })
 
+  test('keeps the slash at its end, below a path too', () => {
+    const request = { ...inner({}), target: '/callbacks/source/' }
+    expect(publicUrl({ publicBaseUrl: 'https://h.test/hooks', trustedProxies }, request)).toBe(
+      'https://h.test/hooks/callbacks/source/',
+    )
+  })
+
   test.each([
     [{ 'x-forwarded-proto': 'https', 'x-forwarded-host': 'hooks.example.test' }, 'https://hooks.example.test'],
     [{ 'x-forwarded-proto': 'https', host: 'hooks.example.test:8443' }, 'https://hooks.example.test:8443'],

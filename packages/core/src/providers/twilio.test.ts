@@ -179,6 +179,7 @@ describe('a callback is named', () => {
     ],
     ['ConferenceSid=CF1&StatusCallbackEvent=conference-end&SequenceNumber=9', 'CF1:conference-end:9'],
     ['TranscriptionSid=GT1&TranscriptionEvent=transcription-content&SequenceId=2', 'GT1:transcription-content:2'],
+    ['TranscriptionSid=TR1&TranscriptionStatus=completed&CallSid=CA1&CallStatus=completed', 'TR1:completed'],
     [
       'StreamSid=MZ1&StreamEvent=stream-error&Timestamp=2026-01-01T00:00:01Z',
       'MZ1:stream-error:2026-01-01T00%3A00%3A01Z',
@@ -212,6 +213,7 @@ describe('a callback is named', () => {
     'CallSid=CA1&CallStatus=in-progress&SequenceNumber=0&StableSpeechResult=&UnstableSpeechResult=hello&Stability=0.5',
     'CallSid=CA1&CallStatus=in-progress&SequenceNumber=1&StableSpeechResult=Hello&UnstableSpeechResult=&Stability=0.9',
     'ConferenceSid=CF1&StatusCallbackEvent=participant-mute',
+    'TranscriptionSid=GT1&TranscriptionEvent=transcription-content',
     'MessageSid=SM1',
     'MessageSid=&CallSid=&CallStatus=completed',
     'Unheard=of',

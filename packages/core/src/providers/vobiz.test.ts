@@ -260,7 +260,9 @@ describe('voice signatures', () => {
     const good = mac(`${url}.123`)
     const read = (headers: Record<string, string>) => reasonOf(source.read(requestOf({ url, body: CALLBACK, headers })))
     expect(read({ 'X-Vobiz-Signature-V3': `${mac('x')},${good}`, 'X-Vobiz-Signature-V3-Nonce': '123' })).toBe('genuine')
-    expect(read({ 'X-Vobiz-Signature-V3': `${good}, ${good}`, 'X-Vobiz-Signature-V3-Nonce': '123' })).toBe('genuine')
+    expect(read({ 'X-Vobiz-Signature-V3': `${mac('x')}, ${good}, ${good}`, 'X-Vobiz-Signature-V3-Nonce': '123' })).toBe(
+      'genuine',
+    )
     expect(
       read({
         'X-Vobiz-Signature-V3': mac('x'),
@@ -421,6 +423,11 @@ describe('what a voice callback is called', () => {
     })
     expect(read({ Event: 'CallInitiated', ...call, SessionStart: 'soon' })).toMatchObject({ occurredAt: received })
     expect(read({ Event: 'RecordStop', ...call, RecordingEndMs: '-1' })).toMatchObject({ occurredAt: received })
+    expect(read({ Event: 'Record', ...call, RecordingStartMs: '1767139200500' })).toMatchObject({
+      occurredAt: new Date('2025-12-31T00:00:00.5Z'),
+    })
+    // A position within the recording.
+    expect(read({ Event: 'Record', ...call, RecordingStartMs: '500' })).toMatchObject({ occurredAt: received })
   })
 
   test('the payload has the decoded fields, and the answer keeps a call alive', () => {
@@ -559,6 +566,15 @@ describe('legacy JSON', () => {
     const isAccepted = verdict === 'accept' || name === 'signature-upper-case'
     expect(reading.kind).toBe(isAccepted ? 'read' : 'refused')
     if (reading.kind === 'refused') expect(reading.as).toBe('forged')
+  })
+
+  test.each([
+    [{ 'x-vobiz-timestamp': '1767225600' }, 'signature_missing'],
+    [{ 'x-vobiz-signature': 'zz' }, 'timestamp_missing'],
+    [{ 'x-vobiz-signature': 'zz', 'x-vobiz-timestamp': '1767225600.5' }, 'timestamp_unreadable'],
+    [{ 'x-vobiz-signature': 'zz', 'x-vobiz-timestamp': '1767225600' }, 'signature_unreadable'],
+  ])('of %j the reason says what is wrong', (headers, reason) => {
+    expect(reasonOf(source.read(requestOf({ body: '{}', headers })))).toBe(reason)
   })
 
   test.each(vectors.legacyBodies)('verified as it came and as JavaScript prints it: $name', (vector) => {

@@ -306,6 +306,14 @@ test('the number of the secret is that of salt, key and password together, and w
   expect(secretsWith([], 'old', bodyOf(item('1')))).toMatchObject([{ verifiedBy: 'secret', secret: 2 }])
 })
 
+test.each([
+  [{ basicAuth: { username: 'user', password: 'password' } }, 'credentials_missing'],
+  [{ addresses: ['192.0.2.1'] }, 'address_not_allowed'],
+])('a right hash does not stand in for what else a source asks for: %j', (access, reason) => {
+  const asking = sourceOf({ accounts: [{ accountId, apiKey, salts: [salt] }], ...access })!
+  expect(read(asking, bodyOf(item('1')))).toMatchObject({ kind: 'refused', as: 'forged', reason })
+})
+
 test('in shadow mode callbacks without the password are taken, and say what they lack', () => {
   const basicAuth = { username: 'user', password: 'password' }
   const shadow = sourceOf({ accounts: [{ accountId, apiKey, salts: [salt] }], basicAuth, shadow: true })!
