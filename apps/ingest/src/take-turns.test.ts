@@ -75,6 +75,31 @@ test('a large body that has waited too long is given up without work, and later 
   expect(begun).toEqual(['a', 'b', 'later'])
 })
 
+test('what waited behind a body that is given up, and has room, gets its turn at once', async () => {
+  const { come, begun } = bodies()
+  void come('a')
+  const huge = come('huge', 2 * LARGE)
+  await vi.advanceTimersByTimeAsync(399)
+  void come('b')
+  await vi.advanceTimersByTimeAsync(1)
+  expect(await huge).toBeUndefined()
+  expect(begun).toEqual(['a', 'b'])
+})
+
+test('only what waits counts as waiting, however much has had its turn', async () => {
+  const { come, end } = bodies({ ...LIMITS, maxWaitingBytes: 2 * LARGE })
+  for (const name of ['a', 'b', 'c', 'd', 'e']) {
+    const result = come(name)
+    await nextTurn()
+    await end(name)
+    expect(await result).toBe(`done ${name}`)
+  }
+  // Nor is anything given up that has had its turn.
+  await vi.advanceTimersByTimeAsync(400)
+  for (const name of ['f', 'g', 'h', 'i']) void come(name)
+  expect(await come('j')).toBeUndefined()
+})
+
 test('more large bodies than may wait are given up at once', async () => {
   const { come } = bodies({ ...LIMITS, maxWaitingBytes: 2 * LARGE })
   const results = ['a', 'b', 'c', 'd'].map((name) => come(name))

@@ -78,6 +78,16 @@ describe('a destination that', () => {
     expect(server.requests[0]).toMatchObject({ method: 'POST', body: 'hello' })
   })
 
+  test('is known by a name has that looked up for its next connections, too', async () => {
+    await using server = await startServer((_request, response) =>
+      response.writeHead(200, { connection: 'close' }).end('here'),
+    )
+    await using http = startHttp()
+    const url = new URL(`http://localhost:${server.port}/`)
+    for (const together of [1, 3, 1]) await Promise.all(Array.from({ length: together }, () => http.send({ url })))
+    expect(server.connections()).toBe(5)
+  })
+
   test('says before its answer that it goes on, unasked, is waited for', async () => {
     await using server = await startServer((_, response) => {
       response.writeContinue()

@@ -43,6 +43,17 @@ test('who is left out is probed twice a second, and comes back when its probe su
   expect(next()).toBe('ca')
 })
 
+test('who is left out again, after all were there, is probed again', async () => {
+  const probe = vi.fn(async () => {})
+  const { rotation, next } = aRotation(probe)
+  for (let time = 0; time < 2; time++) {
+    rotation.leaveOut('a')
+    await vi.advanceTimersByTimeAsync(1000)
+    expect([next(), next(), next()].join('')).toContain('a')
+  }
+  expect(probe).toHaveBeenCalledTimes(2)
+})
+
 test('nobody is probed while all are there, nor after the end', async () => {
   const probe = vi.fn(async () => {})
   const { rotation } = aRotation(probe)

@@ -1,6 +1,17 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import filesystem, { mkdir, mkdtemp, open, readFile, readdir, rm, rmdir, stat, writeFile } from 'node:fs/promises'
+import filesystem, {
+  mkdir,
+  mkdtemp,
+  open,
+  readFile,
+  readdir,
+  readlink,
+  rm,
+  rmdir,
+  stat,
+  writeFile,
+} from 'node:fs/promises'
 import { syncBuiltinESMExports } from 'node:module'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -285,6 +296,18 @@ test('after a sync that failed nothing more goes into that file, and what was ac
   await spool.close()
 })
 
+test('a file of which the first sync failed is not left behind, and the next group goes into another', async () => {
+  const { datasync } = await syncs()
+  const folder = await aFolder()
+  const spool = (await openSpool(folder, options))!
+  datasync.mockRejectedValueOnce(new Error('EIO'))
+  await expect(spool.append(aGroup(1))).rejects.toThrow('EIO')
+  expect(await segmentsIn(folder)).toEqual([])
+  await spool.append(aGroup(2))
+  expect(await drained(spool)).toEqual(['group-2'])
+  await spool.close()
+})
+
 test('a file whose name could not be synced is not left behind', async () => {
   const folder = await aFolder()
   const spool = (await openSpool(folder, options))!
@@ -308,6 +331,19 @@ test('a probe fails while a group could not be appended: for want of room, and f
   const { datasync } = await syncs()
   datasync.mockRejectedValueOnce(new Error('EIO'))
   await expect(spool.probe()).rejects.toThrow('EIO')
+  await spool.close()
+})
+
+test.runIf(process.platform === 'linux')('a probe leaves no file open, whatever comes of it', async () => {
+  const folder = await aFolder()
+  const spool = (await openSpool(folder, options))!
+  await spool.probe()
+  const { datasync } = await syncs()
+  datasync.mockRejectedValueOnce(new Error('EIO'))
+  await expect(spool.probe()).rejects.toThrow('EIO')
+  const descriptors = await readdir('/proc/self/fd')
+  const opened = await Promise.all(descriptors.map((own) => readlink(`/proc/self/fd/${own}`).catch(() => undefined)))
+  expect(opened).not.toContain(join(folder, 'probe'))
   await spool.close()
 })
 
