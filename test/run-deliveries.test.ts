@@ -344,6 +344,14 @@ test('what cannot begin is due again after a moment, and does not wait until its
   expect(row!.dueIn).toBeLessThan(1)
 })
 
+test('jobs that fail give their turns back', async () => {
+  await using database = await freshDatabase()
+  const { runner, jobs } = await start(database, { run: code(() => {}), limits: { concurrency: 1 } }, [1, 1, 1, 1])
+  await database.sql`alter table destinations rename to elsewhere`
+  for (const job of jobs) await expect(runner.process(job)).rejects.toThrow('destinations')
+  expect(runner.isFull('own')).toBe(false)
+})
+
 test('a row of destinations that was lost, by a restore or a failover, is made again', async () => {
   await using database = await freshDatabase()
   const { runner, jobs } = await start(database, { run: code(() => {}), limits: { concurrency: 1 } }, [1, 1])
