@@ -100,6 +100,24 @@ describe('the call watch', () => {
     }
   })
 
+  test('watches a source of which many events come, so many of them at a time', async () => {
+    await using database = await freshDatabase()
+    const { sql } = database
+    await sql`insert into call_watches values ('vobiz', now() - interval '14 minutes')`
+    await storeEventsAt(database, { at: minutesAgo(8), callId: 'lost' })
+    await sql`
+      with others as materialized (select uuidv7(-interval '10 minutes') as id from generate_series(1, 50000))
+      insert into events (
+        id, received_at, source, account_id, callback_id, type, verified_by, occurred_at, payload, raw, method, url, headers
+      )
+      select id, uuid_extract_timestamp(id), 'vobiz', '', id, 'Ring', 'none', now(), '{}', '', 'POST', '/', '{}' from others`
+    const found = () => sql`select call_id from unended_calls`
+    await look(database, watching)
+    expect(await found()).toEqual([])
+    await look(database, watching)
+    expect(await found()).toEqual([{ call_id: 'lost' }])
+  })
+
   test('names the calls that began first, by the first event that was found of each', async () => {
     await using database = await freshDatabase()
     const { sql } = database

@@ -14,6 +14,8 @@ const MOST_FOLLOWED = 1000
 
 /** How much time one look covers. After a pause, or when the watch is switched on, it catches up in such steps. */
 const STEP = '10 minutes'
+/** How many events of a source one look covers: a whole step of a busy source would take longer than a look may, each time. */
+const MOST_READ = 50_000
 
 /** Resolves to one condition for each source that has such calls. */
 export async function watchCalls({ sql, config }: LookDependencies): Promise<Condition[]> {
@@ -63,7 +65,18 @@ async function findUnended(sql: TransactionSql, source: string, callEnd: CallEnd
         ) as from_time
     )
     insert into call_watches as w (source, watched_until)
-    select ${source}, greatest(from_time, least(now() - ${minutes} * interval '1 minute', from_time + ${STEP}::text::interval))
+    select ${source}, greatest(from_time, least(
+      now() - ${minutes} * interval '1 minute',
+      from_time + ${STEP}::text::interval,
+      (
+        select received_at
+        from events
+        where source = ${source} and received_at > from_time and received_at < from_time + ${STEP}::text::interval
+        order by received_at
+        offset ${MOST_READ - 1}
+        limit 1
+      )
+    ))
     from step
     on conflict (source) do update set watched_until = excluded.watched_until
     returning (select from_time from step)::text as from, watched_until::text as to`
