@@ -96,6 +96,10 @@ test('no query that is documented, and none of the command line, reads a big tab
       'quarantine show': `select * from quarantine where id = ${cursor}`,
       'the scanner':
         "select * from deliveries where handler = 'crm' and status = 'pending' and next_attempt_at <= now() order by next_attempt_at limit 250",
+      'pending deliveries, counted':
+        "select count(*) from (select from deliveries where handler = 'crm' and status = 'pending' limit 10000) as counted",
+      'the delivery that is due first':
+        "select min(next_attempt_at) from deliveries where handler = 'crm' and status = 'pending'",
       'dead letters of the last hour':
         "select * from deliveries where status = 'dead' and finished_at > now() - interval '1 hour' order by finished_at desc limit 1000",
       retention: "select from deliveries where status = 'pending' limit 1",

@@ -87,6 +87,8 @@ test('ingest and worker count on /metrics just what they did', async () => {
       'ringback_destination_state{handler="works",state="open"}': 0,
       'ringback_destination_consecutive_failures{handler="works"}': 0,
       'ringback_destination_consecutive_failures{handler="fails"}': 1,
+      'ringback_deliveries_pending{handler="works"}': 0,
+      'ringback_deliveries_oldest_due_age_seconds{handler="works"}': 0,
       'ringback_queue_jobs{queue="store",state="waiting"}': 0,
       'ringback_queue_jobs{queue="deliveries",state="waiting"}': 0,
       'ringback_queue_oldest_job_age_seconds{queue="store"}': 0,
@@ -179,6 +181,28 @@ test('what waits in the queue is seen, with its age', async () => {
   await eventually(async () =>
     expect(await scrape(ofWorker)).toMatchObject({ 'ringback_queue_jobs{queue="store",state="waiting"}': 0 }),
   )
+})
+
+test('deliveries that have not ended are counted by handler, with the age of what is due, not of what is to come', async () => {
+  await using database = await freshDatabase()
+  const registry = createRegistry()
+  const handlers = ['late', 'later', 'none'].map((name) => ({ name, run: code(() => {}) }))
+  await using _worker = await startWorker(database, { config: configWith({ handlers }), registry })
+  // Their leases never end, so nobody runs them.
+  const insert = (handler: string, count: number, due: string) => database.sql`
+    insert into deliveries (event_id, event_received_at, handler, next_attempt_at, lease_until)
+    select uuidv7(), now(), ${handler}, now() + ${due}::interval, 'infinity' from generate_series(1, ${count}::integer)`
+  await insert('late', 10_001, '-1 hour')
+  await insert('later', 2, '1 hour')
+  await eventually(async () => {
+    const text = await registry.metrics()
+    expect(text).toContain('ringback_deliveries_pending{handler="late"} 10000')
+    expect(text).toContain('ringback_deliveries_pending{handler="later"} 2')
+    expect(text).toContain('ringback_deliveries_pending{handler="none"} 0')
+    expect(text).toMatch(/ringback_deliveries_oldest_due_age_seconds\{handler="late"\} 36\d\d/)
+    expect(text).toContain('ringback_deliveries_oldest_due_age_seconds{handler="later"} 0')
+    expect(text).toContain('ringback_deliveries_oldest_due_age_seconds{handler="none"} 0')
+  })
 })
 
 test('/metrics answers while Postgres is frozen', async () => {

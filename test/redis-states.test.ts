@@ -5,6 +5,7 @@ import type { HandledEvent } from '@ringback/core/handlers'
 import { createConsumer, createProducer, unsafeQueueSettings } from '@ringback/core/queue'
 import type { QueueJob, QueueServer } from '@ringback/core/queue'
 import { createLogger } from '@ringback/core/log'
+import { createRegistry } from '@ringback/core/metrics'
 import { expect, test } from 'vitest'
 import { expectStored, startLoad, storesMore } from './support/load.ts'
 import { startRedis } from './support/redis-servers.ts'
@@ -191,24 +192,42 @@ test('a Redis that is nearly full refuses what is new, while a worker can still 
   await using _closing = { [Symbol.asyncDispose]: producer.close }
   await redis.client.set('ballast', Buffer.alloc(30e6))
   const used = async () => Number(/used_memory:(\d+)/.exec(await redis.client.info('memory'))![1])
-  expect(await producer.hasRoom()).toBe(true)
+  expect(await producer.memoryUsage()).toBeLessThan(0.7)
   let next = 0
   await eventually(async () => {
     await redis.client.config('SET', 'maxmemory', String(Math.round((await used()) / 0.93)))
     await expect(producer.add(`job-${(next += 1)}`, {})).rejects.toThrow('nearly full')
   })
   await expect(producer.probe()).rejects.toThrow('nearly full')
-  expect(await producer.hasRoom()).toBe(false)
+  expect(await producer.memoryUsage()).toBeGreaterThan(0.9)
   const fresh = createProducer(database.queue, 'store', { timeoutMs: 500, log })
   await using _closingFresh = { [Symbol.asyncDispose]: fresh.close }
-  expect(await fresh.hasRoom()).toBe(false)
+  expect(await fresh.memoryUsage()).toBeGreaterThan(0.9)
   // What a worker does: a script that writes.
   expect(await redis.client.eval('return redis.call("lpush", "left", "1")', 1, 'left')).toBe(1)
   expect(await unsafeQueueSettings(database.queue)).toContainEqual(expect.stringContaining('of maxmemory is used'))
 
   await redis.client.config('SET', 'maxmemory', String((await used()) * 4))
   await eventually(() => producer.probe())
-  expect(await producer.hasRoom()).toBe(true)
+  expect(await producer.memoryUsage()).toBeLessThan(0.7)
+})
+
+test('how full Redis is can be seen at ingest, also while no worker runs', async () => {
+  await using redis = await startRedis()
+  await using database = { ...(await freshDatabase()), queue: on(redis) }
+  const registry = createRegistry()
+  await using _ingest = await startIngest(database, { registry })
+  const ratio = async () =>
+    /^ringback_queue_memory_usage_ratio (.+)$/m
+      .exec(await registry.metrics())
+      ?.slice(1)
+      .map(Number)
+  await eventually(async () => expect(await ratio()).toEqual([0]))
+  await redis.client.set('ballast', Buffer.alloc(30e6))
+  await redis.client.config('SET', 'maxmemory', '100mb')
+  await eventually(async () => expect(await ratio()).toEqual([expect.closeTo(0.3, 1)]))
+  await redis.stop()
+  await eventually(async () => expect(await ratio()).toBeUndefined())
 })
 
 test('a database that Redis does not have is not used, and no other in its place', async () => {

@@ -32,11 +32,11 @@ function start(
   dir: string,
   own: Spool,
   onAdd: (id: string) => void | Promise<void> = () => {},
-  { isDown = false, hasRoom = true, neverCloses = false, intervalMs = 5 } = {},
+  { isDown = false, usage = 0.69, neverCloses = false, intervalMs = 5 } = {},
 ) {
   const state = {
     isDown,
-    hasRoom,
+    usage,
     looks: 0,
     producers: 0,
     added: [] as string[],
@@ -53,9 +53,9 @@ function start(
     log: createLogger('test', 'info', { write }),
     dir,
     own,
-    async hasRoom() {
+    async memoryUsage() {
       state.looks += 1
-      return state.hasRoom
+      return state.usage
     },
     openProducer() {
       state.producers += 1
@@ -90,7 +90,7 @@ const looked = (state: { looks: number }) => {
 
 test.each([
   ['is down', { isDown: true }],
-  ['has no room for what may wait', { hasRoom: false }],
+  ['has no room for what may wait', { usage: 0.7 }],
 ])(
   'nothing leaves a spool while the queue %s, and all of it afterwards, also of an ingest that is gone',
   async (_name, not) => {
@@ -100,7 +100,7 @@ test.each([
     const { state } = start(dir, own, undefined, not)
     await looked(state)
     expect(state).toMatchObject({ added: [], lines: [] })
-    Object.assign(state, { isDown: false, hasRoom: true })
+    Object.assign(state, { isDown: false, usage: 0.69 })
     // In any order: the queue may have come back between the look at its own spool and that at the other.
     await eventually(() => expect(state.added.toSorted()).toEqual(['left', 'own']))
   },

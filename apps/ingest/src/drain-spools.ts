@@ -12,7 +12,7 @@ export interface DrainOptions {
   dir: string
   own: Spool
   maxBytes: number
-  hasRoom: Producer<StoreJob>['hasRoom']
+  memoryUsage: Producer<StoreJob>['memoryUsage']
   isQueueDown: () => boolean
   /**
    * Makes a producer, which is closed when a spool is drained. Nobody waits for these adds, so their time limit should be
@@ -25,6 +25,8 @@ export interface DrainOptions {
 }
 
 const INTERVAL_MS = 1000
+/** What waits here leaves room for new callbacks, which the queue takes up to 90 %. */
+const ROOM_UNDER = 0.7
 /** How long closing a producer may take: on a dead connection nobody answers the good-bye. */
 const CLOSE_MS = 1000
 
@@ -33,11 +35,11 @@ const CLOSE_MS = 1000
  * are not held up. This ingest's own spool comes first, then those that ingests which are gone have left.
  */
 export function drainSpools(options: DrainOptions): { close: () => Promise<void> } {
-  const { dir, own, maxBytes, hasRoom, isQueueDown, openProducer, log } = options
+  const { dir, own, maxBytes, memoryUsage, isQueueDown, openProducer, log } = options
   const closing = new AbortController()
   const { signal } = closing
 
-  const mayDrain = async () => !isQueueDown() && (await hasRoom())
+  const mayDrain = async () => !isQueueDown() && (await memoryUsage()) < ROOM_UNDER
 
   async function drain(spool: Spool): Promise<void> {
     if (spool.usage().bytes === 0 || !(await mayDrain())) return

@@ -21,7 +21,7 @@ import { createCounts } from './counts.ts'
 import { drainSpools } from './drain-spools.ts'
 import { createEnqueuer } from './enqueue.ts'
 import { listen } from './http-server.ts'
-import { createIngestMetrics, createSpoolMetrics } from './metrics.ts'
+import { createIngestMetrics, createQueueMetrics, createSpoolMetrics } from './metrics.ts'
 import { createBodyReader } from './read-body.ts'
 import { createTurns } from './take-turns.ts'
 import type { TurnLimits } from './take-turns.ts'
@@ -102,6 +102,7 @@ export async function createIngest(options: IngestOptions): Promise<Ingest> {
   const spool = await openSpoolIfAny(options)
   const addTimeoutMs = spool === undefined ? ADD_TIMEOUT_WITHOUT_SPOOL_MS : ADD_TIMEOUT_MS
   const producer = createProducer<StoreJob>(queue, 'store', { timeoutMs: addTimeoutMs, log })
+  createQueueMetrics(registry, producer.memoryUsage)
   if (spool !== undefined) createSpoolMetrics(registry, spool.usage)
   const enqueuer = createEnqueuer({
     producer,
@@ -116,7 +117,7 @@ export async function createIngest(options: IngestOptions): Promise<Ingest> {
     drainSpools({
       ...options.spool!,
       own: spool,
-      hasRoom: producer.hasRoom,
+      memoryUsage: producer.memoryUsage,
       isQueueDown: enqueuer.isQueueDown,
       openProducer: () => createProducer<StoreJob>(queue, 'store', { timeoutMs: DRAIN_TIMEOUT_MS, log }),
       log,

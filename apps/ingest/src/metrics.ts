@@ -1,4 +1,4 @@
-import { Counter, Gauge, Histogram, SECONDS } from '@ringback/core/metrics'
+import { Counter, Gauge, Histogram, readForScrape, SECONDS } from '@ringback/core/metrics'
 import type { Registry } from '@ringback/core/metrics'
 import type { SpoolUsage } from '@ringback/core/spool'
 import type { AnsweredRequest } from './count-requests.ts'
@@ -90,6 +90,21 @@ export function createIngestMetrics(
     onGroup: (size) => groups.observe(size),
     onCanary: () => canaries.inc(),
   }
+}
+
+/** Registers how full the queue's server is, which matters most while no worker is there to say so. */
+export function createQueueMetrics(registry: Registry, memoryUsage: () => Promise<number>): void {
+  const read = readForScrape(memoryUsage)
+  const ratio: Gauge = new Gauge({
+    name: 'ringback_queue_memory_usage_ratio',
+    help: 'The part of its maxmemory that the queue’s Redis uses, from 0 to 1; 0 where there is no limit, none while it is down.',
+    registers: [registry],
+    async collect() {
+      const usage = await read()
+      ratio.remove()
+      if (usage !== undefined) ratio.set(usage)
+    },
+  })
 }
 
 /** Registers metrics of what waits in this ingest's own spool. */

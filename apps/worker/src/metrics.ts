@@ -27,6 +27,9 @@ export interface WorkerMetrics {
   onDead: (handler: string, count: number) => void
 }
 
+/** How far pending deliveries of a handler are counted: a scrape costs the same however many there are. */
+const MAX_PENDING_COUNTED = 10_000
+
 const STATES: readonly Destination['state'][] = ['closed', 'open', 'half_open', 'disabled']
 
 /**
@@ -93,6 +96,7 @@ export function createWorkerMetrics(
   }
   for (const reason of ['unreadable', 'not_stored']) postponed.inc({ reason }, 0)
   addDestinations(registry, sql, handlers)
+  addPendingDeliveries(registry, sql, handlers)
   addQueueStates(registry, queues)
   addCanaryAge(registry, sql)
 
@@ -147,6 +151,51 @@ function addDestinations(registry: Registry, sql: Sql, handlers: string[]): void
       for (const { handler, failures } of rows ?? []) consecutiveFailures.set({ handler }, failures)
     },
   })
+}
+
+function addPendingDeliveries(registry: Registry, sql: Sql, handlers: string[]): void {
+  const read = readForScrape(
+    () =>
+      sql<{ handler: string; pending: number; oldestDueAgeSeconds: number }[]>`
+        select
+          handler.value as handler,
+          (
+            select count(*)::integer
+            from (
+              select from deliveries as d
+              where d.handler = handler.value and status = 'pending'
+              limit ${MAX_PENDING_COUNTED}
+            ) as counted
+          ) as pending,
+          -- The clock of the database, which has set these times.
+          greatest(0, extract(epoch from now() - (
+            select min(next_attempt_at) from deliveries as d where d.handler = handler.value and status = 'pending'
+          )))::float8 as "oldestDueAgeSeconds"
+        from json_array_elements_text(${JSON.stringify(handlers)}::json) as handler`,
+  )
+  const gauge = (name: string, help: string, column: 'pending' | 'oldestDueAgeSeconds') => {
+    const own = new Gauge({
+      name,
+      help,
+      labelNames: ['handler'] as const,
+      registers: [registry],
+      async collect() {
+        const rows = await read()
+        own.reset()
+        for (const row of rows ?? []) own.set({ handler: row.handler }, row[column])
+      },
+    })
+  }
+  gauge(
+    'ringback_deliveries_pending',
+    `Deliveries of a configured handler that have not ended, up to ${MAX_PENDING_COUNTED}. None while Postgres is down.`,
+    'pending',
+  )
+  gauge(
+    'ringback_deliveries_oldest_due_age_seconds',
+    'For how long the longest-waiting of them has been due; 0 where none is. None while Postgres is down.',
+    'oldestDueAgeSeconds',
+  )
 }
 
 function addQueueStates(registry: Registry, queues: Record<string, () => Promise<QueueState>>): void {

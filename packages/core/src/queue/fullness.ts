@@ -1,18 +1,17 @@
 // A Redis over its maxmemory refuses the workers' scripts too, so that nothing would ever drain. Producers therefore stop
-// before that point, and those whose jobs can wait stop earlier still.
+// before that point, and those whose jobs can wait (apps/ingest/src/drain-spools.ts) stop earlier still.
 
 export interface Fullness {
   /** Throws while the server is nearly full: from 90 % until it is under 85 %. Never waits: it reads in the background. */
   check: () => void
   /** Reads the usage, unless that was done within the last half second. Rejects if the server does not answer. */
   refresh: () => Promise<void>
-  /** Whether less than 70 % was used when the usage was last read. */
-  hasRoom: () => boolean
+  /** The usage that was last read; 0 before the first. */
+  usage: () => number
 }
 
 const CLOSE_AT = 0.9
 const OPEN_UNDER = 0.85
-const ROOM_UNDER = 0.7
 const REFRESH_INTERVAL_MS = 500
 
 /**
@@ -43,7 +42,7 @@ export function createFullness(readUsage: () => Promise<number>): Fullness {
       if (isClosed) throw new Error(`the queue's server is nearly full: ${Math.round(usage * 100)} % of its maxmemory`)
     },
     refresh,
-    hasRoom: () => usage < ROOM_UNDER,
+    usage: () => usage,
   }
 }
 

@@ -64,7 +64,7 @@ export function createPostgresProducer<Data extends object>(
     // Only a server that takes writes gives out a transaction id: a standby rejects this.
     probe: () => within(async ({ pool }) => void (await pool.query('select pg_current_xact_id()'))),
     // With a full disk Postgres refuses new jobs and lets workers go on: nothing needs to stop early.
-    hasRoom: async () => true,
+    memoryUsage: async () => 0,
     detectLoss: createTellLosses((onLoss) => within(({ detectLoss }) => detectLoss().then(onLoss))),
     identity: () => within(({ pool }) => postgresIdentity(pool)),
     waiting: () => within(({ queue }) => queue.getWaitingCount()),

@@ -24,8 +24,8 @@ export interface Producer<Data> {
   add: (id: string, data: Data) => Promise<void>
   /** Resolves if the server takes writes as `add` needs them, rejects otherwise, within the time limit. */
   probe: () => Promise<void>
-  /** Whether the server has room for jobs that can wait: less than 70 % of maxmemory is used. */
-  hasRoom: () => Promise<boolean>
+  /** The part of its maxmemory that the server uses, of several the fullest; 0 where it has no maxmemory. */
+  memoryUsage: () => Promise<number>
   /**
    * A sentence for people if the server has lost writes that it had acknowledged to this process. A loss is not seen if the
    * counter has passed its old value by the next call. Rejects if the server does not answer.

@@ -88,7 +88,7 @@ export function createRedisProducer<Data extends object>(
   return {
     add: (id, data) => onOne((shard) => shard.add(id, data)),
     probe: () => onOne((shard) => shard.probe()),
-    hasRoom: async () => (await onAll((shard) => shard.hasRoom())).every(Boolean),
+    memoryUsage: async () => Math.max(...(await onAll((shard) => shard.memoryUsage()))),
     detectLoss: createTellLosses((onLoss) => onAll(({ detectLoss }) => detectLoss().then(onLoss))),
     identity: async () => (await onAll((shard) => shard.identity())).join(','),
     waiting: async () => sum(await onAll(({ queue }) => queue.getWaitingCount())),

@@ -96,9 +96,9 @@ export async function connectRedisShard(options: RedisShardOptions): Promise<Red
       fullness.check()
       await replicated(write)
     },
-    async hasRoom() {
+    async memoryUsage() {
       await fullness.refresh()
-      return fullness.hasRoom()
+      return fullness.usage()
     },
     detectLoss: createLossDetector('Redis', increment),
     async identity() {
