@@ -254,6 +254,22 @@ test('what nothing would have let in is a problem until something genuine has co
   expect((await ringback.doctor('hooks')).output).not.toContain('Refused before')
 })
 
+test('something answers the sample in Ringback’s place, or passes it on as a GET', async () => {
+  let behaviour: ProxyBehaviour = (request) => request
+  await using ringback = await ringbackBehind((request) => (request.method === 'POST' ? behaviour(request) : request))
+  const doctor = async () => (await ringback.doctor('hooks', ['--wait', '1'])).output
+
+  behaviour = () => ({ status: 200 })
+  const swallowed = await doctor()
+  expect(swallowed).toMatch(/^problem .*answered 200 in \d+ ms, but not by Ringback/m)
+  expect(swallowed).not.toContain('acknowledged')
+
+  behaviour = (request) => ({ ...request, method: 'GET' })
+  const turned = await doctor()
+  expect(turned).toMatch(/^problem .*but as a GET of a control panel: something before Ringback turns the POST/m)
+  expect(turned).not.toContain('acknowledged')
+})
+
 test('no worker runs', async () => {
   await using ringback = await ringbackBehind(undefined, { withWorker: false })
   const { code, output } = await ringback.doctor('hooks', ['--wait', '1'])

@@ -148,7 +148,7 @@ async function reportNothing(
         : 'It never came to Ringback: something before it answered',
     )
   }
-  if (status !== 200) return
+  if (status !== 200 || !isRingbacks) return
   const why = (await hasWorker(database))
     ? 'though a worker is connected to this database: it is far behind, or takes from another queue than the one that ingest fills (REDIS_URL)'
     : 'and no worker is connected to this database: start one, or set DATABASE_URL here to the database of yours'

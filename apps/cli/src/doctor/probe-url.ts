@@ -34,7 +34,7 @@ export async function probeUrl(url: string, tokens: readonly string[], report: R
       `The clock there is ${seconds} s ${skewMs > 0 ? 'ahead of' : 'behind'} this one: set both by NTP, or times that are signed will be refused`,
     )
   }
-  const isRingback = response.status === 200 && body.includes('"ready"')
+  const isRingback = response.status === 200 && isProbeAnswer(body)
   if (isRingback) report('ok', `${shown} answers, and it is Ringback`)
   else {
     const location = response.headers.get('location')
@@ -43,6 +43,9 @@ export async function probeUrl(url: string, tokens: readonly string[], report: R
   }
   return { isRingback, skewMs }
 }
+
+/** Whether it is what Ringback answers to a GET without a callback. */
+export const isProbeAnswer = (body: string) => body.includes('"ready"')
 
 const LOOPBACK = /^(?:localhost|127\.\d+\.\d+\.\d+|\[::1\])$/
 

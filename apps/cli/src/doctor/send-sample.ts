@@ -5,7 +5,7 @@ import { fillSample } from '@ringback/core/providers/sample'
 import { received } from '../send/probe-signing.ts'
 import { unsignedRequest } from '../send/sign-requests.ts'
 import type { Report } from './finding.ts'
-import { networkAdvice, statusAdvice, TIMEOUT_MS } from './probe-url.ts'
+import { isProbeAnswer, networkAdvice, statusAdvice, TIMEOUT_MS } from './probe-url.ts'
 
 // Sends one event as the provider would send it.
 
@@ -116,8 +116,16 @@ function reportAnswer(answered: Answered, report: Report): void {
   const { name, status, ms, isSigned, isRingbacks, body, timeoutMs } = answered
   const text = `${name} was answered ${status} in ${ms} ms`
   if (ms > timeoutMs) report('problem', `${text}, and this provider waits only ${timeoutMs} ms`)
-  else if (status === 200) report(isRingbacks ? 'ok' : 'problem', isRingbacks ? text : `${text}, but not by Ringback`)
+  else if (status === 200 && isRingbacks) report('ok', text)
+  else if (status === 200) report('problem', `${text}, but ${otherAnswer(body)}`)
   else if (status === 401 && isRingbacks) report(isSigned ? 'problem' : 'ok', `${text}: Ringback refused it`)
   else if (status === 400 && isRingbacks) report('problem', `${text}: Ringback could not read it`)
   else report('problem', `${text}: ${statusAdvice({ status, body })}`)
+}
+
+/** Whose a 200 is that does not acknowledge the sample. */
+function otherAnswer(body: string): string {
+  return isProbeAnswer(body)
+    ? 'as a GET of a control panel: something before Ringback turns the POST into a GET, or drops the query'
+    : 'not by Ringback: something before it answers by itself, and passes nothing on'
 }
