@@ -135,6 +135,16 @@ test('a proxy writes JSON bodies anew', async () => {
   expect(code).toBe(1)
 })
 
+test('a proxy writes a form anew, of which the provider signs the fields', async () => {
+  await using ringback = await ringbackBehind((request) => {
+    const body = String(request.body).replace(/^\w/, (letter) => `%${letter.charCodeAt(0).toString(16)}`)
+    return { ...request, body: Buffer.from(body) }
+  })
+  const { code, output } = await ringback.doctor('twilio')
+  expect(output).toMatch(/^note .*Its body was written anew on the way, with the same content: the proof covers that/m)
+  expect(code).toBe(0)
+})
+
 test('a proxy drops the header with the signature', async () => {
   await using ringback = await ringbackBehind(({ headers, ...request }) => {
     const { 'webhook-signature': _dropped, ...others } = headers

@@ -75,7 +75,12 @@ function reportEvent(event: Event, { callback }: SentSample, { report }: FollowO
   if (wouldRefuse !== null) {
     report('problem', `Only shadow mode let it in. ${adviceFor(wouldRefuse as RejectReason)}`)
   } else if (callback !== undefined && !callback.raw.equals(raw)) {
-    report('note', 'Its content was changed on the way, which nobody notices here: the proof does not cover it')
+    report(
+      'note',
+      verifiedBy === 'body'
+        ? 'Its body was written anew on the way, with the same content: the proof covers that, and holds'
+        : 'Its content was changed on the way, which nobody notices here: the proof does not cover it',
+    )
   }
 }
 
