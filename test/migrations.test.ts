@@ -231,6 +231,15 @@ test('in a schema of its own that role reads the same, and nothing of others in 
   await sql.end()
 })
 
+test('with a publication of all tables every table can be changed', async () => {
+  await using database = await freshDatabase()
+  const { sql } = database
+  await sql`create publication everything for all tables`
+  const tables = await sql<{ name: string }[]>`
+    select relname as name from pg_class where relnamespace = 'public'::regnamespace and relkind = 'r'`
+  for (const { name } of tables) await sql`delete from ${sql(name)}`
+})
+
 test('a Postgres that is too old is left alone, and told of', async () => {
   await using database = await freshDatabase()
   await database.sql`drop schema public cascade`

@@ -267,6 +267,21 @@ test('what has no partitions is deleted though a week cannot be dropped, which i
   expect(await sql`select callback_id from event_names`).toEqual([{ callback_id: 'old' }])
 })
 
+test("a week goes and its dead letters are kept, whatever columns of the user's the tables have", async () => {
+  await using database = await freshDatabase()
+  const { sql } = database
+  await sql.unsafe(`
+    alter table events add column note text default 'mine', add column kept_note text default 'mine',
+      add column place bigint generated always as identity, add column kind text generated always as (type || '!') stored;
+    alter table kept_events add column kept_note text, add column kind text generated always as (type || '!') stored`)
+  await store(database, queuedAt('old', daysAgo(100)))
+  await finish(database, 'old', 'dead')
+  await madeInTime(database)
+  await retentionOf(database)()
+  expect(await counts(database)).toMatchObject({ events: 0, kept: 1, keptDeliveries: 1, keptAttempts: 1 })
+  expect(await sql`select kept_note, kind from kept_events`).toEqual([{ kept_note: 'mine', kind: 'min_balance!' }])
+})
+
 test('a run that was killed between detaching and dropping loses nothing: the next one finishes it', async () => {
   await using database = await freshDatabase()
   const at = daysAgo(100)
