@@ -251,11 +251,12 @@ test('a long reader of two weeks that are to go keeps nothing else from going', 
   expect(await counts(database)).toMatchObject({ events: 0, deliveries: 0 })
 })
 
-test('what has no partitions is deleted though a week cannot be dropped, which is told of', async () => {
+test('all else that has expired is deleted though a week of events cannot be dropped, which is told of', async () => {
   await using database = await freshDatabase()
   const { sql } = database
   await store(database, queuedAt('old', daysAgo(100)))
   await finish(database, 'old', 'dead')
+  await refuseAt(database, daysAgo(100))
   await madeInTime(database)
   await sql`insert into store_groups (id, stored_at) values (uuidv7(), now() - interval '8 days')`
   await nameAt(database, 'oldest', daysAgo(400))
@@ -263,6 +264,7 @@ test('what has no partitions is deleted though a week cannot be dropped, which i
 
   await expect(retentionOf(database, { nameDays: 90 })()).rejects.toThrow('no_room')
 
+  expect(await sql`select from quarantine`).toHaveLength(0)
   expect(await sql`select from store_groups where stored_at < now() - interval '7 days'`).toHaveLength(0)
   expect(await sql`select callback_id from event_names`).toEqual([{ callback_id: 'old' }])
 })

@@ -26,13 +26,17 @@ export function createDropPartitions(retention: Retention, log: Logger): (sql: S
   return dropPartitions
 
   async function dropPartitions(sql: Sql): Promise<void> {
-    // Postgres detaches one partition of a table at a time: behind one that is in use, later weeks wait.
-    for (const week of await expiredWeeks(sql, OF_EVENTS, retention.days)) {
-      if (!(await dropEvents(sql, week))) break
-    }
-    for (const week of await expiredWeeks(sql, ['quarantine'], retention.quarantineDays)) {
-      if (!(await detach(sql, 'quarantine', week))) break
-      await drop(sql, ['quarantine'], week)
+    try {
+      // Postgres detaches one partition of a table at a time: behind one that is in use, later weeks wait.
+      for (const week of await expiredWeeks(sql, OF_EVENTS, retention.days)) {
+        if (!(await dropEvents(sql, week))) break
+      }
+    } finally {
+      // A week of events that cannot be dropped keeps no refusals.
+      for (const week of await expiredWeeks(sql, ['quarantine'], retention.quarantineDays)) {
+        if (!(await detach(sql, 'quarantine', week))) break
+        await drop(sql, ['quarantine'], week)
+      }
     }
   }
 
