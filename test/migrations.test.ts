@@ -231,6 +231,17 @@ test('in a schema of its own that role reads the same, and nothing of others in 
   await sql.end()
 })
 
+test('where the search path leads to another Ringback too, nothing is made or taken from there', async () => {
+  await using database = await freshDatabase()
+  await database.sql`create schema own`
+  const sql = connect(`${database.url}?search_path=own,public`, { max: 1, applicationName: 'ringback tests' })
+  const problem = /^The search path begins with the schema own, and leads to the Ringback in the schema public too/
+  await expect(migrate(sql)).rejects.toThrow(problem)
+  expect(await migrationProblem(sql)).toMatch(problem)
+  expect(await sql`select from pg_class where relnamespace = 'own'::regnamespace`).toHaveLength(0)
+  await sql.end()
+})
+
 test('with a publication of all tables every table can be changed', async () => {
   await using database = await freshDatabase()
   const { sql } = database

@@ -24,7 +24,8 @@ const MUST_WAIT = new Set<unknown>(['55P03', '40P01'])
 /**
  * Applies the migrations that the database lacks, in order, each in a transaction of its own; several processes may call
  * it at once. Then makes the partitions of this week and the next two. Returns the names of those it applied. Throws if
- * the server is too old or behind a connection pooler, or the database has a migration that this version does not know.
+ * the server is too old or behind a connection pooler, the search path leads to another Ringback too, or the database has a
+ * migration that this version does not know.
  */
 export async function migrate(sql: Sql): Promise<string[]> {
   const [server] = await sql<[{ version: string; number: number }]>`
@@ -33,8 +34,8 @@ export async function migrate(sql: Sql): Promise<string[]> {
     throw new Error(
       `This is Postgres ${server.version}, and Ringback needs 18 or later: upgrade it, or use another server`,
     )
-  const pooler = await poolerProblem(sql)
-  if (pooler !== undefined) throw new Error(pooler)
+  const problem = (await poolerProblem(sql)) ?? (await searchPathProblem(sql))
+  if (problem !== undefined) throw new Error(problem)
   await sql.begin(async (transaction) => {
     await lock(transaction)
     await transaction`
@@ -140,8 +141,8 @@ async function appliedIfAny(sql: Sql): Promise<string[]> {
 
 /** What keeps this version from working with the database as it is; undefined if nothing does. */
 export async function migrationProblem(sql: Sql): Promise<string | undefined> {
-  const pooler = await poolerProblem(sql)
-  if (pooler !== undefined) return pooler
+  const problem = (await poolerProblem(sql)) ?? (await searchPathProblem(sql))
+  if (problem !== undefined) return problem
   const applied = await appliedIfAny(sql)
   const missing = (await migrationFiles()).filter((name) => !applied.includes(name))
   return missing.length > 0
@@ -158,4 +159,18 @@ async function poolerProblem(sql: Sql): Promise<string | undefined> {
   return session.seqscan === 'off'
     ? undefined
     : 'What answers is a connection pooler that drops the settings of sessions: DATABASE_URL must lead to Postgres itself, for Ringback sets its sessions up and keeps them'
+}
+
+/**
+ * What is wrong where the tables of another Ringback are in a further schema of the search path. What is missing in the first
+ * one would be taken from there: no partitions would be made, and before the first migration all would be stored there.
+ */
+async function searchPathProblem(sql: Sql): Promise<string | undefined> {
+  const [other] = await sql<{ schema: string; first: string }[]>`
+    select schema, current_schema() as first
+    from unnest(current_schemas(false)) as schema
+    where schema <> current_schema() and to_regclass(format('%I.ringback_migrations', schema)) is not null`
+  return other === undefined
+    ? undefined
+    : `The search path begins with the schema ${other.first}, and leads to the Ringback in the schema ${other.schema} too: let it name only one of them, as by "?search_path=${other.first}" in DATABASE_URL`
 }
