@@ -15,6 +15,7 @@ import {
   configWith,
   eventually,
   freshDatabase,
+  keptLog,
   log,
   postCallbacks,
   startIngest,
@@ -341,7 +342,7 @@ test('a shard that takes nothing is left out until it does again, and nothing is
   expect((await producer.state()).oldestAgeMs).toBeGreaterThan(0)
 })
 
-test('a Redis that does not permit CONFIG is used, its settings are asked for, and ingest tells of it when it starts', async () => {
+test('a Redis that does not permit CONFIG is used, its settings are asked for, and ingest tells of it', async () => {
   await using redis = await startRedis()
   await redis.client.call('ACL', 'SETUSER', 'default', '-config')
   await using database = { ...(await freshDatabase()), queue: on(redis) }
@@ -357,6 +358,18 @@ test('a Redis that does not permit CONFIG is used, its settings are asked for, a
   const problems = await unsafeQueueSettings(database.queue)
   expect(problems).toContainEqual(expect.stringContaining('its settings cannot be read'))
   expect(problems).toContainEqual(expect.stringContaining('maxmemory is not set'))
+})
+
+test('a Redis whose settings become unsafe while ingest runs is told of', async () => {
+  await using redis = await startRedis()
+  await using database = { ...(await freshDatabase()), queue: on(redis) }
+  const { lines, log: telling } = keptLog('warn')
+  await using _ingest = await startIngest(database, { log: telling, settingsIntervalMs: 50 })
+  const told = () => lines.filter(({ msg }) => msg === 'queue.unsafe').map(({ problem }) => String(problem))
+  await eventually(async () => expect(told()).not.toEqual([]))
+  expect(told().join()).not.toContain('appendonly')
+  await redis.client.config('SET', 'appendonly', 'no')
+  await eventually(async () => expect(told().join()).toContain('appendonly is off'))
 })
 
 test('the rights that configuration.md gives to a user of Redis are enough', async () => {

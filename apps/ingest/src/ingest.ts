@@ -48,6 +48,8 @@ export interface IngestOptions {
   countsIntervalMs?: number
   /** How often a canary is sent along the path of callbacks. */
   canaryIntervalMs?: number
+  /** How often the settings of the queue's server are looked at. */
+  settingsIntervalMs?: number
 }
 
 export interface SpoolPlace {
@@ -84,6 +86,8 @@ const COUNTS_INTERVAL_MS = 10_000
 const DROPPED_INTERVAL_MS = 1000
 const COUNTING_PAUSE_MS = 10
 const CANARY_INTERVAL_MS = 5000
+/** A server may be restarted, or replaced, with other settings. */
+const SETTINGS_INTERVAL_MS = 3_600_000
 
 /**
  * Listens for callbacks. Starts and answers even while the queue is down: callbacks then wait in the spool, if there is one.
@@ -154,7 +158,9 @@ export async function createIngest(options: IngestOptions): Promise<Ingest> {
   const server = await listen(app.fetch, options)
   warnOfSources(config, log)
   // Not awaited: a server that is down must delay neither the start nor the end.
-  void warnOfUnsafeSettings(queue, log)
+  const lookAtSettings = () => void warnOfUnsafeSettings(queue, log)
+  lookAtSettings()
+  const settings = setInterval(lookAtSettings, options.settingsIntervalMs ?? SETTINGS_INTERVAL_MS).unref()
   const canary = startCanary({
     enqueuer,
     intervalMs: options.canaryIntervalMs ?? CANARY_INTERVAL_MS,
@@ -171,6 +177,7 @@ export async function createIngest(options: IngestOptions): Promise<Ingest> {
       isLeaving = true
       await server.close(options.shutdownDelayMs ?? 0)
       answered.countAll()
+      clearInterval(settings)
       await Promise.all([
         closeWithin({ ms: 1000, part: 'drain', log }, () => draining?.close()),
         closeWithin({ ms: 1000, part: 'counts', log }, () => Promise.all([counts.close(), drops.close()])),
