@@ -10,8 +10,9 @@ import { eventually, keptLog, startWorker } from './support/ringback.ts'
 let server: PostgresServer
 
 beforeAll(async () => {
-  server = await ownPostgres(['max_connections=30'], { isSafe: true })
+  server = await ownPostgres(['max_connections=30', 'archive_mode=on'], { isSafe: true })
   await query(async (sql) => void (await migrate(sql)))
+  await archiveBy('true')
 })
 
 afterAll(() => server[Symbol.asyncDispose]())
@@ -19,6 +20,16 @@ afterAll(() => server[Symbol.asyncDispose]())
 async function query(work: (sql: ReturnType<typeof connect>) => Promise<void>): Promise<void> {
   const sql = connect(server.url, { max: 1, applicationName: 'ringback tests' })
   await work(sql).finally(() => sql.end())
+}
+
+/** The archiver tries again each second. */
+const PATIENT = { timeout: 30_000 }
+
+async function archiveBy(command: string): Promise<void> {
+  await query(async (sql) => {
+    await sql.unsafe(`alter system set archive_command = '${command}'`)
+    await sql`select pg_reload_conf()`
+  })
 }
 
 /** What a process that starts now would find. */
@@ -135,6 +146,14 @@ test('an index that is still being built is not taken for an invalid one', async
     await sql`drop table growing`
   })
   await builder.end()
+})
+
+test('an archive that takes nothing is found', async () => {
+  await archiveBy('false')
+  await query(async (sql) => void (await sql`select pg_switch_wal()`))
+  await expect.poll(() => problems(), PATIENT).toMatch(/archiving of WAL fails \([0-9A-F]{24}\)/)
+  await archiveBy('true')
+  await expect.poll(() => problems(), PATIENT).toBe('')
 })
 
 test('migrations of a later version are found', async () => {

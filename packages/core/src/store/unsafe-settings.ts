@@ -35,6 +35,7 @@ export async function unsafeDatabaseSettings(
     ...(await connections(sql, server, { connectionsPerWorker, workerPool })),
     ...(await invalidIndexes(sql)),
     ...(await forgottenSlots(sql)),
+    ...(await failingArchive(sql)),
     ...(await migrationsFromLater(sql)),
   ]
 }
@@ -205,6 +206,18 @@ async function forgottenSlots(sql: Sql): Promise<UnsafeSetting[]> {
   return slots.map(({ name, kept }) => ({
     problem: `nobody reads the replication slot ${name}, for which the server keeps ${kept} of WAL until its disk is full`,
     mend: `start its replica, or "select pg_drop_replication_slot('${name}')", and set max_slot_wal_keep_size`,
+  }))
+}
+
+/** After an archive_command that fails, the server keeps what it could not archive. */
+async function failingArchive(sql: Sql): Promise<UnsafeSetting[]> {
+  const failed = await sql<{ file: string }[]>`
+    select last_failed_wal as file
+    from pg_stat_archiver
+    where current_setting('archive_mode') <> 'off' and last_failed_time > coalesce(last_archived_time, '-infinity')`
+  return failed.map(({ file }) => ({
+    problem: `the archiving of WAL fails (${file}), and the server keeps it until its disk is full`,
+    mend: 'see to archive_command and to the log of Postgres, or set "archive_mode = off"',
   }))
 }
 
