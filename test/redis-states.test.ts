@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { code } from '@ringback/core/handlers'
 import type { HandledEvent } from '@ringback/core/handlers'
-import { createConsumer, createProducer, unsafeQueueSettings } from '@ringback/core/queue'
+import { createConsumer, createProducer, PostponedError, unsafeQueueSettings } from '@ringback/core/queue'
 import type { QueueJob, QueueServer } from '@ringback/core/queue'
 import { createLogger } from '@ringback/core/log'
 import { createRegistry } from '@ringback/core/metrics'
@@ -296,6 +296,28 @@ test('with fewer shards than before, what waits in the others is stored all the 
   await redis.client.zadd('{ringback_4}:store:delayed', ...postponed.flatMap((id) => [0, id]))
   await using _worker = await startWorker(database, { queue: on(redis) })
   await expectStored(database, load)
+})
+
+test('what is left in a queue that is moved is found as docs/operations.md says, also what was postponed', async () => {
+  await using redis = await startRedis()
+  const queue = { ...on(redis), storeShards: 2 }
+  const page = readFileSync(new URL('../docs/operations.md', import.meta.url), 'utf8')
+  const [, pattern] = /redis-cli --scan --pattern '(.+?)'/.exec(page)!
+  const left = () => redis.client.keys(pattern!)
+  const producer = createProducer(queue, 'store', { timeoutMs: 2000, log })
+  await using _closing = { [Symbol.asyncDispose]: producer.close }
+  for (const id of ['group-0', 'group-1', 'group-2', 'group-3']) await producer.add(id, {})
+  expect(await left()).toHaveLength(4)
+  const postponed = ['group-0', 'group-1']
+  const process = async ({ id }: QueueJob) => {
+    if (postponed.includes(id)) throw new PostponedError('others take their turn', 60_000)
+  }
+  const rounds = { intervalMs: 0, processRound: (jobs: QueueJob[]) => jobs.map(process) }
+  const { signal: stopping } = new AbortController()
+  const consumer = await createConsumer(queue, 'store', { concurrency: 2, log, stopping }, rounds)
+  await using _consuming = { [Symbol.asyncDispose]: consumer.close }
+  await eventually(async () => expect(await producer.state()).toMatchObject({ waiting: 0, active: 0 }))
+  expect((await left()).map((key) => key.replace(/.*:/, '')).toSorted()).toEqual(postponed)
 })
 
 test('a shard that takes nothing is left out until it does again, and nothing is accepted where none takes anything', async () => {
