@@ -7,6 +7,7 @@ import { createConsumer, createProducer, PostponedError } from '@ringback/core/q
 import type { QueueJob } from '@ringback/core/queue'
 import { eventually, freshDatabase, keptLog, log } from './support/ringback.ts'
 import type { Database } from './support/ringback.ts'
+import { openStoreQueue } from './support/store-queue.ts'
 
 /** A queue with `count` jobs in it, named 0, 1, 2 and so on. */
 async function filledQueue({ queue }: Database, count: number) {
@@ -39,6 +40,17 @@ test('jobs that wait are processed together, each once, and nothing is left of t
   expect(namesOf(rounds).toSorted((a, b) => a - b)).toEqual(Array.from({ length: 100 }, (_, index) => index))
   expect(Math.max(...rounds.map(({ length }) => length))).toBeGreaterThan(4)
   expect(rounds.length).toBeLessThan(50)
+})
+
+test('jobs of a queue that somebody has paused are counted as waiting', async () => {
+  await using database = await freshDatabase()
+  await using producer = await filledQueue(database, 2)
+  const queue = openStoreQueue(database.queue)
+  await using _closing = { [Symbol.asyncDispose]: () => queue.close() }
+  await queue.pause()
+  await producer.add('group-2', {})
+  expect(await producer.waiting()).toBe(3)
+  expect(await producer.state()).toMatchObject({ waiting: 3, active: 0, isPaused: true })
 })
 
 test('a job that comes alone is processed at once, however long the interval is', async () => {

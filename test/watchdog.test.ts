@@ -1,9 +1,10 @@
-import { Queue, createPostgresBackend, withBackend } from 'bullmq'
+import { queueServer } from '@ringback/core/queue'
 import { expect, inject, test } from 'vitest'
 import { configFileWith, ingestPort, runApp } from './support/processes.ts'
 import type { RunningProcess } from './support/processes.ts'
 import { aCallback, eventually, freshDatabase, postCallbacks, startWorker, environmentFor } from './support/ringback.ts'
 import type { Database } from './support/ringback.ts'
+import { openStoreQueue } from './support/store-queue.ts'
 import { proxyTo } from './support/tcp-proxy.ts'
 
 /** In production this is a minute. Longer than the worker pauses before it tries again to store a group. */
@@ -76,19 +77,13 @@ test('a worker that waits for a frozen Postgres waits, and goes on when it is ba
   expect(worker.child.exitCode).toBeNull()
 })
 
-/** The store queue of processes, as a dashboard of BullMQ opens it. */
-function openStoreQueue({ DATABASE_URL, REDIS_URL }: Record<string, string>) {
-  if (REDIS_URL !== undefined) return new Queue('store', { prefix: '{ringback}', connection: { url: REDIS_URL } })
-  return new (withBackend(createPostgresBackend).Queue)('store', { connection: { connectionString: DATABASE_URL! } })
-}
-
 test('a worker whose queue somebody has paused waits, and goes on when it is resumed', async () => {
   await using database = await freshDatabase()
   const environment = await environmentFor(database)
   await using ingest = await startIngestProcess(environment)
   await using worker = runApp('worker', { ...environment, STUCK_AFTER_SECONDS })
   await worker.prints(/worker\.started/)
-  const queue = openStoreQueue(environment)
+  const queue = openStoreQueue(queueServer({ ...environment, STORE_SHARDS: 1, REDIS_WAIT_REPLICAS: 0 }))
   await using _closing = { [Symbol.asyncDispose]: () => queue.close() }
   await queue.pause()
   await accepts(ingest, 1, 2)

@@ -7,14 +7,14 @@ import { createErrorLog } from './error-log.ts'
 import { createTellLosses } from './loss.ts'
 import { SafeClient, serverConfig } from './postgres-client.ts'
 import { createPostgresLossDetector, postgresIdentity } from './postgres-loss.ts'
-import { queueOptions, stateOf } from './producer.ts'
+import { countWaiting, queueOptions, stateOf } from './producer.ts'
 import type { Producer, ProducerOptions } from './producer.ts'
 import type { QueueName, QueueServer } from './server.ts'
 
 const PostgresBacked = withBackend(createPostgresBackend)
 
 interface Connected {
-  queue: Pick<Queue, 'add' | 'getWaitingCount' | 'getJobCounts' | 'isPaused'>
+  queue: Pick<Queue, 'add' | 'getJobCountByTypes' | 'getJobCounts' | 'isPaused'>
   /** For what is not asked through BullMQ. */
   pool: Pool
   detectLoss: () => Promise<string | undefined>
@@ -67,7 +67,7 @@ export function createPostgresProducer<Data extends object>(
     memoryUsage: async () => 0,
     detectLoss: createTellLosses((onLoss) => within(({ detectLoss }) => detectLoss().then(onLoss))),
     identity: () => within(({ pool }) => postgresIdentity(pool)),
-    waiting: () => within(({ queue }) => queue.getWaitingCount()),
+    waiting: () => within(({ queue }) => countWaiting(queue)),
     state: () => within(({ queue, pool }) => stateOf(queue, () => oldestAddedAt(pool, name))),
     close: async () => (await connected.current())?.close(),
   }

@@ -1,4 +1,4 @@
-import type { Queue, QueueOptions } from 'bullmq'
+import type { JobType, Queue, QueueOptions } from 'bullmq'
 import type { Logger } from '../log.ts'
 import { queues } from './server.ts'
 import type { QueueName } from './server.ts'
@@ -60,16 +60,24 @@ export function queueOptions(name: QueueName) {
   } satisfies Omit<QueueOptions, 'connection'>
 }
 
+/** As what BullMQ counts jobs that wait in a paused queue in Postgres, though its types leave that out. */
+const PAUSED = 'paused' as JobType
+
+/** How many jobs wait, also of a queue that is paused. */
+export function countWaiting(queue: Pick<Queue, 'getJobCountByTypes'>): Promise<number> {
+  return queue.getJobCountByTypes('waiting', PAUSED)
+}
+
 /** The state of a queue. `oldestAddedAt` gives when its oldest waiting job was added, in ms since 1970, if one waits. */
 export async function stateOf(
   queue: Pick<Queue, 'getJobCounts' | 'isPaused'>,
   oldestAddedAt: () => Promise<number | undefined>,
 ): Promise<QueueState> {
-  const [counts, addedAt, isPaused] = await Promise.all([
-    queue.getJobCounts('waiting', 'active'),
+  const [{ waiting = 0, paused = 0, active = 0 }, addedAt, isPaused] = await Promise.all([
+    queue.getJobCounts('waiting', PAUSED, 'active'),
     oldestAddedAt(),
     queue.isPaused(),
   ])
   const oldestAgeMs = addedAt === undefined ? 0 : Math.max(0, Date.now() - addedAt)
-  return { waiting: counts.waiting ?? 0, active: counts.active ?? 0, oldestAgeMs, isPaused }
+  return { waiting: waiting + paused, active, oldestAgeMs, isPaused }
 }

@@ -6,7 +6,7 @@ import { createTellLosses } from './loss.ts'
 import { createFastClient } from './redis-client.ts'
 import type { RedisClient } from './redis-client.ts'
 import type { Producer, QueueState, ProducerOptions } from './producer.ts'
-import { queueOptions, stateOf } from './producer.ts'
+import { countWaiting, queueOptions, stateOf } from './producer.ts'
 import { connectRedisShard } from './redis-shard.ts'
 import type { RedisShard } from './redis-shard.ts'
 import { createRotation } from './rotation.ts'
@@ -91,7 +91,7 @@ export function createRedisProducer<Data extends object>(
     memoryUsage: async () => Math.max(...(await onAll((shard) => shard.memoryUsage()))),
     detectLoss: createTellLosses((onLoss) => onAll(({ detectLoss }) => detectLoss().then(onLoss))),
     identity: async () => (await onAll((shard) => shard.identity())).join(','),
-    waiting: async () => sum(await onAll(({ queue }) => queue.getWaitingCount())),
+    waiting: async () => sum(await onAll(({ queue }) => countWaiting(queue))),
     state: async () =>
       total(
         await onAll(({ queue }) =>
