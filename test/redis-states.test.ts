@@ -269,6 +269,18 @@ test.each(['events', 'wait', 'marker'])(
   },
 )
 
+test('a job that waits stays whole where adding it failed, and the user may not look for it', async () => {
+  await using redis = await startRedis()
+  const producer = createProducer(on(redis), 'store', { timeoutMs: 2000, log })
+  await using _closing = { [Symbol.asyncDispose]: producer.close }
+  await producer.add('before', {})
+  // The last command of an add, and what looks for a job.
+  await redis.client.call('ACL', 'SETUSER', 'default', '-zadd', '-lpos')
+  await expect(producer.add('whole', { number: 1 })).rejects.toThrow("can't run this command")
+  expect(await redis.client.lrange('{ringback}:store:wait', 0, -1)).toEqual(['whole', 'before'])
+  expect(await redis.client.hget('{ringback}:store:whole', 'data')).toBe('{"number":1}')
+})
+
 test('with fewer replicas than are asked for, nothing is accepted', async () => {
   await using redis = await startRedis()
   await using replica = await startRedis(['--replicaof', '127.0.0.1', String(redis.port)])

@@ -40,10 +40,11 @@ const NEW_JOB = {
 
 // Redis undoes nothing of a script that fails midway, for want of a right or at a key of the wrong type. What is left is the
 // job's hash without a place in the queue, which the next add would take for the job itself. A job that a worker has taken
-// has `processedOn`.
+// has `processedOn`. Where the list cannot be searched this fails too: the job may wait in it.
 const REMOVE_HALF_ADDED = `
-  local place = redis.pcall('LPOS', KEYS[2], ARGV[1])
-  if type(place) ~= 'number' and redis.call('HEXISTS', KEYS[1], 'processedOn') == 0 then redis.call('DEL', KEYS[1]) end`
+  local isList = redis.call('TYPE', KEYS[2]).ok == 'list'
+  local place = isList and redis.call('LPOS', KEYS[2], ARGV[1])
+  if not place and redis.call('HEXISTS', KEYS[1], 'processedOn') == 0 then redis.call('DEL', KEYS[1]) end`
 
 /**
  * Opens a queue on the server of `client`, which the caller has to close. Rejects if the server takes no writes. Then call
