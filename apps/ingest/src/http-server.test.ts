@@ -191,6 +191,18 @@ describe('a client that wastes time', () => {
     expect(performance.now() - startedAt).toBeLessThan(20_000)
   }, 30_000)
 
+  test('by keeping many connections that it never uses again loses them soon', async () => {
+    const server = await start({ maxConnections: 20 })
+    const seconds: (string | undefined)[] = []
+    for (let count = 0; count < 12; count++) {
+      const own = await client(server)
+      own.socket.write(REQUEST)
+      await answered(own)
+      seconds.push(/keep-alive: timeout=(\d+)/i.exec(own.received())?.[1])
+    }
+    expect(seconds).toEqual([...Array.from({ length: 10 }, () => '620'), '5', '5'])
+  })
+
   test('by holding all connections there may be: those between two requests make room', async () => {
     const server = await start({ maxConnections: 20 })
     const idle = await Promise.all(Array.from({ length: 20 }, () => client(server)))

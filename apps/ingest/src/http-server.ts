@@ -17,7 +17,7 @@ export interface HttpLimits {
   requestMs: number
   /** How long no byte may move in either direction during a request; this also ends a client that reads no answers. */
   silenceMs: number
-  /** How long a connection may be idle between two requests. */
+  /** How long a connection may be idle between two requests; 5 s while more than half of the connections are open. */
   keepAliveMs: number
   /** How often to look for connections that have taken too long. */
   checkIntervalMs: number
@@ -53,6 +53,8 @@ export interface HttpServer {
   close: (delayMs: number) => Promise<void>
 }
 
+/** Proxies open few connections: where there are many, most are of clients that leave them open and use them once. */
+const CROWDED_KEEP_ALIVE_MS = 5000
 /** Requests in hand are answered within a second; only one whose body never ends takes longer. */
 const CUT_OFF_MS = 2000
 /** Half a second on a machine that is not busy. It is no time limit, because what came while the process was held up is accepted only after that. */
@@ -81,6 +83,11 @@ export function listen(
     server.timeout = limits.silenceMs
     server.maxHeadersCount = limits.maxHeaders
     server.maxConnections = limits.maxConnections
+    server.on('connection', () =>
+      server.getConnections((_error, open) => {
+        server.keepAliveTimeout = open > limits.maxConnections / 2 ? CROWDED_KEEP_ALIVE_MS : limits.keepAliveMs
+      }),
+    )
     server.on('drop', () => server.closeIdleConnections())
     // A client may end its side after its last request. Node would end the other side too, and the answers would be lost.
     Object.assign(server, { httpAllowHalfOpen: true })
