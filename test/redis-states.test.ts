@@ -177,6 +177,8 @@ test('what one shard has lost is told of, though another does not answer', async
   await using _closing = { [Symbol.asyncDispose]: producer.close }
   await producer.detectLoss()
   const [lossy, broken] = await redis.client.keys('*:alive:*')
+  // A day after its process has gone a count is no longer kept.
+  for (const count of [lossy!, broken!]) expect(await redis.client.pttl(count)).toBeGreaterThan(23 * 3_600_000)
   await redis.client.set(lossy!, 0)
   await redis.client.del(broken!)
   await redis.client.rpush(broken!, 'no count')
@@ -279,6 +281,23 @@ test('a job that waits stays whole where adding it failed, and the user may not 
   await expect(producer.add('whole', { number: 1 })).rejects.toThrow("can't run this command")
   expect(await redis.client.lrange('{ringback}:store:wait', 0, -1)).toEqual(['whole', 'before'])
   expect(await redis.client.hget('{ringback}:store:whole', 'data')).toBe('{"number":1}')
+})
+
+test('a job that a worker has in hand stays whole, though Redis fails when it is added again', async () => {
+  await using redis = await startRedis()
+  const producer = createProducer(on(redis), 'store', { timeoutMs: 2000, log })
+  await using _closing = { [Symbol.asyncDispose]: producer.close }
+  const taken = Promise.withResolvers<void>()
+  const end = Promise.withResolvers<void>()
+  await using _consumer = await consume(on(redis), () => (taken.resolve(), end.promise))
+  await producer.add('job', { number: 1 })
+  await taken.promise
+  await redis.client.rename('{ringback}:store:events', 'kept')
+  await redis.client.set('{ringback}:store:events', 'a text')
+  await expect(producer.add('job', { number: 1 })).rejects.toThrow('WRONGTYPE')
+  expect(await redis.client.hget('{ringback}:store:job', 'data')).toBe('{"number":1}')
+  await redis.client.rename('kept', '{ringback}:store:events')
+  end.resolve()
 })
 
 test('with fewer replicas than are asked for, nothing is accepted', async () => {
