@@ -282,6 +282,10 @@ describe('what a callback says', () => {
     ['2026-02-29T00:00:08Z', '2030-01-01T00:00:00.000Z'],
     ['2026-04-31T00:00:08+0530', '2030-01-01T00:00:00.000Z'],
     ['2026-01-02T24:00:00Z', '2030-01-01T00:00:00.000Z'],
+    ['1970-01-01T00:00:00Z', '1970-01-01T00:00:00.000Z'],
+    ['1969-12-31T23:59:59Z', '2030-01-01T00:00:00.000Z'],
+    ['2999-12-31T23:59:59Z', '2999-12-31T23:59:59.000Z'],
+    ['3000-01-01T00:00:00Z', '2030-01-01T00:00:00.000Z'],
   ])('the time %s is %s', (time, expected) => {
     const request = { body: JSON.stringify({ time }), receivedAt: new Date('2030-01-01T00:00:00Z') }
     expect(callbacksOf({ occurredAt: { field: 'time' } }, request)).toMatchObject([{ occurredAt: new Date(expected) }])
