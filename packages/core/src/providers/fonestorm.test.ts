@@ -39,9 +39,18 @@ describe('bodies, whatever their content type says', () => {
     expect(callback.raw.toString()).toBe(body)
   })
 
-  test('JSON after spaces or a byte order mark is JSON', () => {
-    expect(read({ body: ' \r\n{"id":"a"}', headers: form })).toMatchObject({ callbackId: 'a' })
-    expect(read({ body: '\uFEFF{"id":"a"}', headers: form })).toMatchObject({ callbackId: 'a' })
+  test('JSON after spaces or a byte order mark is JSON, and the callback is without them', () => {
+    const raw = Buffer.from('{"id":"a"}')
+    expect(read({ body: ' \r\n{"id":"a"}\n', headers: form })).toMatchObject({ callbackId: 'a', raw })
+    expect(read({ body: '\uFEFF{"id":"a"}', headers: form })).toMatchObject({ callbackId: 'a', raw })
+  })
+
+  test('of a form or a query up to a thousand fields are read: anybody can send half a million', () => {
+    const fields = (count: number) => `id=a${'&x=1'.repeat(count - 1)}`
+    for (const given of [get, (body: string) => read({ body, headers: form })]) {
+      expect(given(fields(1000))).toMatchObject({ callbackId: 'a' })
+      expect(given(fields(1001))).toMatchObject({ reason: 'unreadable_body' })
+    }
   })
 
   test.each(['', ' ', '{', '{"id":"a"', 'hello', 'id=', '&&', '[', 'null', '\u0000'])('not %j', (body) => {
