@@ -200,6 +200,8 @@ describe('when the queue fails', () => {
     await Promise.all([first, waiting])
     await expect(enqueuer.enqueue([part('c')])).rejects.toThrow('gone')
     await expect(enqueuer.probe()).rejects.toThrow('gone')
+    await vi.advanceTimersByTimeAsync(250)
+    await expect(enqueuer.enqueue([part('c')])).rejects.toThrow('gone')
 
     setUp(true)
     await vi.advanceTimersByTimeAsync(250)
@@ -207,6 +209,9 @@ describe('when the queue fails', () => {
     expect(callbacksIn((await job(2)).job)).toEqual(['d'])
     adds[1]!.succeed()
     await recovered
+    await enqueuer.probe()
+    setUp(false)
+    await expect(enqueuer.probe()).rejects.toThrow('down')
     await enqueuer.close()
   })
 
@@ -227,6 +232,19 @@ describe('when the queue fails', () => {
     expect(callbacksIn((await job(2)).job)).toEqual(['d'])
     adds[1]!.succeed()
     await later
+  })
+
+  test('the deadline is kept for what travels alone as well, also after nothing has waited', async () => {
+    vi.useFakeTimers({ toFake: ['performance', 'setInterval', 'clearInterval'] })
+    const { enqueuer, job } = controlledQueue()
+    const first = enqueuer.enqueue([part('a')])
+    ;(await job(1)).succeed()
+    await first
+    await vi.advanceTimersByTimeAsync(1000)
+    const alone = expect(enqueuer.enqueue([part('b')])).rejects.toThrow('before the deadline')
+    await job(2)
+    await vi.advanceTimersByTimeAsync(1000)
+    await alone
   })
 })
 
