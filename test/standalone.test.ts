@@ -153,6 +153,7 @@ test('a Postgres that is killed before it answers is not waited for', async () =
   expect(performance.now() - begunAt).toBeLessThan(45_000)
 })
 
+// Only Linux tells what folder a process works in.
 test.runIf(process.platform === 'linux')(
   'a Postgres that was cut off starts again, although another program has its process id now',
   async () => {

@@ -334,6 +334,7 @@ test('a probe fails while a group could not be appended: for want of room, and f
   await spool.close()
 })
 
+// Only Linux lists the files that a process has open.
 test.runIf(process.platform === 'linux')('a probe leaves no file open, whatever comes of it', async () => {
   const folder = await aFolder()
   const spool = (await openSpool(folder, options))!
