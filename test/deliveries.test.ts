@@ -214,6 +214,20 @@ test("a handler's own lines name its event, delivery, handler and attempt", asyn
   )
 })
 
+test('an attempt says why the fetch of its function failed', async () => {
+  await using database = await freshDatabase()
+  const ask = async () => void (await fetch('http://127.0.0.1:2/'))
+  const config = withHandlers({ name: 'asks', run: code(ask), retry: { maxAttempts: 1 } })
+  await using ingest = await startIngest(database, { config })
+  await using _worker = await startWorker(database, { config })
+  await postCallbacks(ingest, aCallback(1))
+  await eventually(async () =>
+    expect(await database.sql`select last_error, status from deliveries`).toEqual([
+      { last_error: 'fetch failed: connect ECONNREFUSED 127.0.0.1:2', status: 'dead' },
+    ]),
+  )
+})
+
 test('the log says where a handler threw, and of a HandlerError only what it says', async () => {
   await using database = await freshDatabase()
   const { lines, log } = keptLog()

@@ -5,7 +5,7 @@ import type { Logger } from '@ringback/core/log'
 import { parsePayload } from '@ringback/core/parse-payload'
 import { nextStep } from '@ringback/core/retry'
 import type { NextStep } from '@ringback/core/retry'
-import { framesOf, messageOf, textOf } from '@ringback/core/thrown'
+import { framesOf, messageOf, messagesOf, textOf } from '@ringback/core/thrown'
 import type { Tracing } from '@ringback/core/tracing'
 import type { Claimed, EndedAttempt } from './deliveries-table.ts'
 import type { Runner, StoredRequest } from './handlers/runner.ts'
@@ -168,7 +168,7 @@ function failureOf(thrown: unknown): Result {
   const message = messageOf(thrown)
   try {
     if (!(thrown instanceof HandlerError)) {
-      return { ok: false, error: message, stack: framesOf(thrown), retryable: true, isGone: false }
+      return { ok: false, error: messagesOf(thrown), stack: framesOf(thrown), retryable: true, isGone: false }
     }
     const { retryable, isGone } = thrown
     // It may have put anything into them.

@@ -13,6 +13,25 @@ export function messageOf(thrown: unknown): string {
   }
 }
 
+/** How many causes of an error are told of: the last may have the first as its cause. */
+const MAX_CAUSES = 4
+
+/** The messages of an error and of what caused it, because a failed fetch says why only in its cause. Never throws. */
+export function messagesOf(thrown: unknown): string {
+  const messages = [messageOf(thrown)]
+  try {
+    let { cause } = thrown as Error
+    while (cause instanceof Error && messages.length <= MAX_CAUSES) {
+      // Where none of several addresses answers, there is a code and no message.
+      messages.push(messageOf(cause) || textOf((cause as NodeJS.ErrnoException).code ?? cause.name))
+      cause = cause.cause
+    }
+  } catch {
+    // What is known so far has to do.
+  }
+  return messages.join(': ')
+}
+
 /** Whatever a user's function threw, or put into its error, as text. Never throws. */
 export function textOf(value: unknown): string {
   try {

@@ -1,6 +1,6 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import type { HandlerContext } from '@ringback/core/handlers'
-import { framesOf, messageOf } from '@ringback/core/thrown'
+import { framesOf, messagesOf } from '@ringback/core/thrown'
 
 // Promises that a user's function makes and does not wait for. If one of them rejects, Node ends the process, and with it the
 // attempts of all other handlers. The next attempt would do so again.
@@ -20,6 +20,6 @@ export function logStrayRejections(): void {
   process.on('unhandledRejection', (reason) => {
     const attempt = attempts.getStore()
     if (attempt === undefined) throw reason
-    attempt.log.error({ error: messageOf(reason), stack: framesOf(reason) }, 'handler.stray_rejection')
+    attempt.log.error({ error: messagesOf(reason), stack: framesOf(reason) }, 'handler.stray_rejection')
   })
 }
