@@ -20,7 +20,11 @@ async function receive(
   database: Database,
   preset: string,
   event: string,
-  { at = new Date(), fields = {} }: { at?: Date; fields?: Record<string, unknown> } = {},
+  {
+    at = new Date(),
+    occurredAt = at,
+    fields = {},
+  }: { at?: Date; occurredAt?: Date; fields?: Record<string, unknown> } = {},
 ): Promise<void> {
   const source = config.sources.get(preset)!
   const sample = structuredClone(samplesOf(source)[event]!) as Sample & { form?: object; json?: object }
@@ -39,11 +43,30 @@ async function receive(
     url: '/',
     headers: {},
   })
-  const json = JSON.stringify({ ...queued, id: idAt(at.toISOString()), occurredAt: at.toISOString() })
+  const json = JSON.stringify({ ...queued, id: idAt(at.toISOString()), occurredAt: occurredAt.toISOString() })
   const { handlers } = configWith({ handlers: [{ name: 'crm', run: logAction({ message: 'came' }) }] })
   const store = storeOneByOne(database, { handlers })
   await store({ id: `group-${randomUUIDv7()}`, data: storeJob([{ kind: 'callbacks', json }]) })
 }
+
+test('what was released from quarantine belongs to the day and the hour when it came', async () => {
+  await using database = await freshDatabase()
+  const book = await recipes()
+  const ask = (title: string) => database.sql.unsafe(book.find((one) => one.title === title)!.query)
+  const late = (fields: Record<string, unknown> = {}) => ({ occurredAt: NOON, fields })
+  const [voximplant, twilio] = ['voximplant', 'twilio'].map((prefix) =>
+    [...config.sources.keys()].find((name) => name.startsWith(prefix)),
+  )
+  await receive(database, voximplant!, 'min_balance', late())
+  await receive(database, 'vobiz-voice', 'Hangup', late())
+  await receive(database, twilio!, 'call.status', late({ CallStatus: 'busy' }))
+  await receive(database, twilio!, 'message.status', late({ MessageStatus: 'delivered' }))
+  const day = NOON.toISOString().slice(0, 10)
+  expect((await ask('Low-balance history'))[0]!.occurred_at).toEqual(NOON)
+  expect((await ask('Spend per day'))[0]!.day).toEqual(new Date(day))
+  expect((await ask('Unanswered calls per hour'))[0]!.hour).toEqual(NOON)
+  expect((await ask('SMS delivery rate'))[0]!.day).toEqual(new Date(day))
+})
 
 const START = Date.now()
 const ago = (ms: number) => new Date(START - ms)
