@@ -1,10 +1,11 @@
 import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { chmod, mkdir, readFile, stat, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, readFile, readlink, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { connect as connectTo, createServer } from 'node:net'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
 import { expect, inject, test } from 'vitest'
 import { connect } from '@ringback/core/store/connect'
 import { demoCredentials } from '@ringback/core/providers/voximplant'
@@ -319,6 +320,40 @@ test('a data folder that cannot be used is an error that names RINGBACK_DATA_DIR
     expect(ringback.output()).toMatch(/is no folder that can be written: set RINGBACK_DATA_DIR to one\n {2}because: /)
   }
 })
+
+test.runIf(process.getuid?.() === 0)(
+  'in a folder that only root may enter, .ringback leads to the data: the CLI finds them, and they go along when the folder is moved',
+  async () => {
+    await using folder = await temporaryFolder()
+    const { RINGBACK_DATA_DIR: _, ...variables } = await environmentIn(folder.path)
+    const environment = {
+      ...variables,
+      RINGBACK_CONFIG: fileURLToPath(new URL('../ringback.config.ts', import.meta.url)),
+    }
+    const [before, after] = [join(folder.path, 'before'), join(folder.path, 'after')]
+    await mkdir(before)
+    await using stack = new AsyncDisposableStack()
+    {
+      await using ringback = runApp('standalone', environment, [], before)
+      const port = await ingestPort(ringback)
+      const data = await readlink(join(before, '.ringback'))
+      stack.defer(() => rm(data, { recursive: true }))
+      expect((await postCallbacks({ port }, aCallback(1))).status).toBe(200)
+      await using cli = runApp('cli', environment, ['spool', 'list'], before)
+      expect(await cli.ended, cli.output()).toBe(0)
+      ringback.child.kill('SIGTERM')
+      expect(await ringback.ended).toBe(0)
+    }
+    await rename(before, after)
+    await using moved = runApp('standalone', environment, [], after)
+    const [, databaseUrl] = await moved.prints(/psql (\S+)/)
+    const sql = connect(databaseUrl!, { max: 1, applicationName: 'ringback tests' })
+    await eventually(async () => expect(await sql`select from events`).toHaveLength(1))
+    await sql.end()
+    moved.child.kill('SIGTERM')
+    expect(await moved.ended).toBe(0)
+  },
+)
 
 test('of two that are started at once in a new folder one runs, and the other says why it does not', async () => {
   await using folder = await temporaryFolder()

@@ -22,8 +22,16 @@ export interface RunningProcess extends AsyncDisposable {
   ended: Promise<number | NodeJS.Signals>
 }
 
-/** Runs `apps/<app>/src/main.ts` with only these variables and Voximplant's public credentials. It ends with its scope. */
-export function runApp(app: string, environment: Record<string, string>, args: string[] = []): RunningProcess {
+/**
+ * Runs `apps/<app>/src/main.ts` with only these variables and Voximplant's public credentials, in the folder `cwd`. It ends
+ * with its scope.
+ */
+export function runApp(
+  app: string,
+  environment: Record<string, string>,
+  args: string[] = [],
+  cwd: string = root,
+): RunningProcess {
   const env = {
     PATH: process.env.PATH,
     HOME: process.env.HOME,
@@ -37,7 +45,7 @@ export function runApp(app: string, environment: Record<string, string>, args: s
     ...environment,
   }
   const main = join(root, 'apps', app, 'src/main.ts')
-  const child = spawn(process.execPath, [main, ...args], { cwd: root, env, stdio: ['ignore', 'pipe', 'pipe'] })
+  const child = spawn(process.execPath, [main, ...args], { cwd, env, stdio: ['ignore', 'pipe', 'pipe'] })
   return watch(child, () => child.kill('SIGKILL'))
 }
 

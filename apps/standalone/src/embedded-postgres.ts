@@ -29,7 +29,7 @@ export interface EmbeddedPostgres {
 }
 
 export interface EmbeddedPostgresOptions {
-  /** The folder, made if need be. Default: `.ringback`, or one under /var/lib if the server's account cannot enter that. */
+  /** The folder, made if need be. Default: `.ringback`, a link to one under /var/lib if the server's account cannot enter it. */
   dataDir?: string | undefined
   port: number
   /** Whether a server that ends by itself, as on a full disk, is started again until that succeeds. */

@@ -1,7 +1,7 @@
 import { execFile } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { existsSync, readFileSync } from 'node:fs'
-import { chown, cp, mkdir, readFile, rename } from 'node:fs/promises'
+import { chown, cp, mkdir, readFile, readlink, rename, symlink } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
 import { promisify } from 'node:util'
 
@@ -43,12 +43,25 @@ export async function reachableDir(wantedDir: string | undefined, account: Accou
           `set RINGBACK_DATA_DIR to a folder that everybody may enter, for example ${SHARED_DIR}`,
       )
     }
-    dir = join(SHARED_DIR, `${basename(process.cwd())}-${createHash('sha256').update(dir).digest('hex').slice(0, 8)}`)
-    await makeDir(SHARED_DIR)
+    dir = await sharedDir(dir)
   }
   await makeDir(dir, 0o700)
   if (account.uid !== undefined) await chown(dir, account.uid, account.gid!)
   return dir
+}
+
+/**
+ * The folder under /var/lib/ringback that `link` leads to. The link is made if it can be: by it, people and the CLI find the
+ * data where they expect them, and Ringback does after its own folder was moved.
+ */
+async function sharedDir(link: string): Promise<string> {
+  const digest = createHash('sha256').update(link).digest('hex').slice(0, 8)
+  const dir = join(SHARED_DIR, `${basename(dirname(link))}-${digest}`)
+  await makeDir(SHARED_DIR)
+  // It is there from the second start on, or something else is.
+  await symlink(dir, link).catch(() => undefined)
+  const linked = await readlink(link).catch(() => dir)
+  return dirname(linked) === SHARED_DIR ? linked : dir
 }
 
 async function makeDir(dir: string, mode?: number): Promise<void> {
