@@ -15,7 +15,8 @@ export interface FolderLock {
 export function lockFolder(folder: string): FolderLock | undefined {
   const database = new DatabaseSync(join(folder, 'lock'), { timeout: 0 })
   try {
-    database.exec('begin exclusive')
+    // A journal on disk would take room: on a full disk, what waits in a spool could not be drained.
+    database.exec('pragma journal_mode = memory; begin exclusive')
     return { unlock: () => database.close() }
   } catch (error) {
     database.close()

@@ -392,10 +392,20 @@ test('a file that cannot be read keeps no spool closed and no file behind it bac
   await spool.close()
 })
 
-/** Runs a program where a write beyond the first 8 KiB of a file is cut short, as on a full disk. Resolves to what it prints. */
-async function onFullDisk(program: string): Promise<string> {
+/**
+ * Runs a program where a write beyond the first `kilobytes` of a file is cut short, as on a full disk. Resolves to what it
+ * prints.
+ */
+async function onFullDisk(program: string, kilobytes = 8): Promise<string> {
   const source = `import { openSpool } from ${JSON.stringify(join(import.meta.dirname, 'spool.ts'))}\n${program}`
-  const limited = ['-c', 'ulimit -f 8; exec "$0" "$@"', process.execPath, '--input-type=module', '-e', source]
+  const limited = [
+    '-c',
+    `ulimit -f ${kilobytes}; exec "$0" "$@"`,
+    process.execPath,
+    '--input-type=module',
+    '-e',
+    source,
+  ]
   const child = spawn('bash', limited, { stdio: ['ignore', 'pipe', 'inherit'] })
   const [[printed]] = await Promise.all([once(child.stdout, 'data'), once(child, 'close')])
   return String(printed).trim()
@@ -417,6 +427,23 @@ test('when the disk takes no more, append rejects, and all that was appended bef
   const spool = (await openSpool(folder, options))!
   expect(await drained(spool)).toEqual(appended)
   await spool.close()
+})
+
+test('what an earlier process has left is drained also where the disk has no room for a single byte', async () => {
+  const folder = await aFolder()
+  const earlier = (await openSpool(folder, options))!
+  await earlier.append(aGroup(1))
+  await earlier.close()
+  const printed = await onFullDisk(
+    `
+    const spool = await openSpool(${JSON.stringify(folder)}, { maxBytes: 1e9, log: {} })
+    const drained = []
+    await spool.drain(async ({ id }) => drained.push(id))
+    console.log(drained.join())`,
+    0,
+  )
+  expect(printed).toBe('group-1')
+  expect(await holdsGroups(folder)).toBe(false)
 })
 
 test('a probe fails where the disk has no room for a group like the last, and takes no room itself', async () => {
