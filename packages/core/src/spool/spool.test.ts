@@ -392,6 +392,34 @@ test('a file that cannot be read keeps no spool closed and no file behind it bac
   await spool.close()
 })
 
+test('a file that cannot be deleted keeps no file behind it back, is given once, and deleted when it can be', async () => {
+  const spool = (await openSpool(await aFolder(), options))!
+  for (const number of [1, 2]) await spool.append(aGroup(number, 9_000_000))
+  const unlinkOnce = vi.spyOn(filesystem, 'unlink').mockRejectedValueOnce(new Error('EROFS'))
+  syncBuiltinESMExports()
+  onTestFinished(() => {
+    unlinkOnce.mockRestore()
+    syncBuiltinESMExports()
+  })
+  const ids: string[] = []
+  const drain = () => spool.drain(async ({ id }) => void ids.push(id))
+  await expect(drain()).rejects.toThrow('EROFS')
+  expect(ids).toEqual(['group-1', 'group-2'])
+  await drain()
+  expect(ids).toEqual(['group-1', 'group-2'])
+  expect(await holdsGroups(spool.folder)).toBe(false)
+  await spool.close()
+})
+
+test('a file that somebody puts into a spool in use is in the way of one group at most', async () => {
+  const spool = (await openSpool(await aFolder(), options))!
+  await writeFile(join(spool.folder, '000000000001.groups'), encodeGroup(aGroup(1)))
+  await spool.append(aGroup(2)).catch(() => undefined)
+  await spool.append(aGroup(3))
+  expect(await drained(spool)).toContain('group-3')
+  await spool.close()
+})
+
 /**
  * Runs a program where a write beyond the first `kilobytes` of a file is cut short, as on a full disk. Resolves to what it
  * prints.

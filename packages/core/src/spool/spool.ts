@@ -24,7 +24,7 @@ export interface Spool {
   /**
    * Gives each group to `add`, the oldest first and one at a time. A file is deleted when all its groups have been given, so
    * after a crash some are given again. A file that cannot be read is skipped. Resolves when nothing is left. Rejects with
-   * what `add` rejects with, and begins there the next time; rejects at the end if it has skipped a file.
+   * what `add` rejects with, and begins there the next time; rejects at the end if it has skipped a file or deleted not all.
    */
   drain: (add: (group: SpooledGroup) => Promise<void>) => Promise<void>
   /** Waits for what is being written, then unlocks the folder. */
@@ -111,8 +111,9 @@ export async function openSpool(folder: string, { maxBytes, log }: SpoolOptions)
 
   async function createSegment(): Promise<{ file: FileHandle; segment: Segment }> {
     const segment = newSegment(folder, nextNumber)
-    const file = await open(segment.path, 'ax', 0o600)
+    // Also if this fails: a file of that number, which somebody has put there, would be in the way of every group.
     nextNumber += 1
+    const file = await open(segment.path, 'ax', 0o600)
     try {
       await syncFolder(folder)
     } catch (error) {
@@ -171,9 +172,6 @@ export async function openSpool(folder: string, { maxBytes, log }: SpoolOptions)
       }
       segment.position = part.end
     }
-    // With the time, because numbers are used again, and what was put aside before must stay.
-    if (segment.isDamaged) await rename(segment.path, `${segment.path}.${Date.now()}.damaged`)
-    else await unlink(segment.path)
   }
 
   return {
@@ -184,6 +182,7 @@ export async function openSpool(folder: string, { maxBytes, log }: SpoolOptions)
     async drain(add) {
       await inTurn(seal)
       const unreadable: string[] = []
+      const failures: unknown[] = []
       for (const segment of sealed) {
         const content = await contentOf(segment)
         if (content === undefined) {
@@ -191,8 +190,13 @@ export async function openSpool(folder: string, { maxBytes, log }: SpoolOptions)
           continue
         }
         await drainSegment(segment, content, add)
-        sealed.delete(segment)
+        // A disk that takes no writes any more, and can still be read, keeps back none of the others.
+        await putAway(segment).then(
+          () => sealed.delete(segment),
+          (error: unknown) => failures.push(error),
+        )
       }
+      if (failures.length > 0) throw failures[0]
       if (unreadable.length > 0) throw new Error(`not drained, for they cannot be read: ${unreadable.join(', ')}`)
     },
     async close() {
@@ -200,6 +204,13 @@ export async function openSpool(folder: string, { maxBytes, log }: SpoolOptions)
       lock.unlock()
     },
   }
+}
+
+/** Deletes a segment that is drained, or puts it aside if it is damaged. */
+async function putAway(segment: Segment): Promise<void> {
+  // With the time, because numbers are used again, and what was put aside before must stay.
+  if (segment.isDamaged) await rename(segment.path, `${segment.path}.${Date.now()}.damaged`)
+  else await unlink(segment.path)
 }
 
 /** Makes a folder that only this user can enter, and those above it, and syncs their entries to disk. */
