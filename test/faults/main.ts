@@ -10,7 +10,7 @@ import { runCommand } from './run-command.ts'
 import { prepareCluster } from './servers.ts'
 
 // Proves that nothing acknowledged is lost: kills, freezes, fills and cuts everything under load, and then counts.
-// docs/durability.md says what the numbers mean.
+// docs/faults.md says what the numbers mean.
 
 const LENGTH_MS = [9000, 11_000] as const
 
@@ -22,7 +22,7 @@ await runCommand(async (stopping) => {
     return true
   }
   const results = await runAll(chosen, options, stopping)
-  if (options.write) await writeBetweenMarks(join(import.meta.dirname, '../../docs/durability.md'), table(results))
+  if (options.write) await writeBetweenMarks(join(import.meta.dirname, '../../docs/faults.md'), table(results))
   else if (!options.json) console.log(`\n${table(results)}`)
   return results.length > 0 && !results.some(hasFailed)
 })

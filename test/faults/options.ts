@@ -14,7 +14,7 @@ export interface Options {
   patience: number
   /** Whether to print one JSON object a line instead of text. */
   json: boolean
-  /** Whether to write the table into docs/durability.md. */
+  /** Whether to write the table into docs/faults.md. */
   write: boolean
   /** Whether to list the cells and do nothing. */
   list: boolean
