@@ -287,6 +287,17 @@ test('no worker runs', async () => {
   expect(code).toBe(1)
 })
 
+test('the database lacks a migration, for which the workers wait', async () => {
+  await using ringback = await ringbackBehind(undefined, { withWorker: false })
+  await ringback.database.sql`delete from ringback_migrations where name = '0017_changes_of_forms.sql'`
+  const { code, output } = await ringback.doctor('hooks')
+  expect(output).toMatch(
+    /^ok .*answered 200[^]*^problem .*lacks the migration 0017_changes_of_forms\.sql: run "ringback migrate"/m,
+  )
+  expect(output).not.toContain('acknowledged and is not stored')
+  expect(code).toBe(1)
+})
+
 test('it is acknowledged, and stored in another database', async () => {
   await using ringback = await ringbackBehind()
   await using other = await freshDatabase()

@@ -3,6 +3,7 @@ import type { Source } from '@ringback/core/providers/provider'
 import { baseOfCallbackUrl, publicUrl } from '@ringback/core/providers/request-origin'
 import { isBaseUrl } from '@ringback/core/providers/source'
 import type { Sql } from '@ringback/core/store/connect'
+import { migrationProblem } from '@ringback/core/store/migrate'
 import { unsafeDatabaseSettings } from '@ringback/core/store/unsafe-settings'
 import type { Command } from 'commander'
 import { followSample } from '../doctor/follow-sample.ts'
@@ -86,7 +87,12 @@ async function examine(examination: Examination): Promise<void> {
   const startedAt = Date.now()
   const sample = isRingback ? await sendSample(url, { source, secret: options.secret, report }) : undefined
   try {
-    await withSql((sql) => reportUnsafeSettings(sql, report))
+    await withSql(async (sql) => {
+      await reportUnsafeSettings(sql, report)
+      // The workers wait for them too, and store nothing until then.
+      const problem = await migrationProblem(sql)
+      if (problem !== undefined) throw new Error(problem)
+    })
     await withDatabase(async (database) => {
       if (sample !== undefined) {
         // The clock there may be behind, and was read to the second only.
