@@ -95,6 +95,7 @@ test('deliveries are listed by every filter, paged without a gap, and shown with
     [{ handler: 'other' }, 0],
     [{ source: 'vobiz' }, 0],
     [{ type: 'sms*_out' }, 0],
+    [{ since: new Date(Date.now() + 60_000) }, 0],
     [{ until: new Date(Date.now() - 60_000) }, 0],
     [{ error: 'SUCH customer' }, 7],
     [{ error: '%' }, 0],

@@ -115,6 +115,27 @@ test('the connections of other roles are counted by a role that may not read wha
   await others.end()
 })
 
+/** Opens so many connections, which stay until the scope ends. */
+async function opened(count: number, applicationName: string): Promise<AsyncDisposable> {
+  const sql = connect(server.url, { max: count, applicationName })
+  await Promise.all(Array.from({ length: count }, () => sql`select 1`))
+  return { [Symbol.asyncDispose]: () => sql.end() }
+}
+
+test('a server whose connections have nearly run out is found', async () => {
+  // Of 30, three are for superusers. The test has one or two itself.
+  await using _some = await opened(16, 'a web shop')
+  expect(await problems()).toBe('')
+  await using _more = await opened(8, 'a web shop')
+  expect(await problems()).toMatch(/2[56] of 27 connections are in use/)
+})
+
+test('the workers that run are counted by their connections, a part of a pool for one', async () => {
+  await using _workers = await opened(5, 'ringback worker')
+  expect(await problems({ connectionsPerWorker: 9, workerPool: 2 })).toBe('')
+  expect(await problems({ connectionsPerWorker: 10, workerPool: 2 })).toMatch(/3 workers may open 30/)
+})
+
 test('a clock that is wrong is found', async () => {
   expect(await problems({ now: () => Date.now() - 20_000 })).toMatch(/clocks .* are (19|20|21) s apart/)
   expect(await problems({ now: () => Date.now() + 3000 })).toBe('')
@@ -154,6 +175,21 @@ test('an archive that takes nothing is found', async () => {
   await expect.poll(() => problems(), PATIENT).toMatch(/archiving of WAL fails \([0-9A-F]{24}\)/)
   await archiveBy('true')
   await expect.poll(() => problems(), PATIENT).toBe('')
+})
+
+test('a replication slot for which 4 GiB are kept and that nobody reads is found, and no other', async () => {
+  await query(async (sql) => {
+    await sql.unsafe(`
+      create schema full_disk;
+      create function full_disk.pg_current_wal_lsn() returns pg_lsn return '5/0'::pg_lsn;
+      create view full_disk.pg_replication_slots as
+      select * from (values
+        ('forgotten', false, '3/FFFFFFFF'::pg_lsn), ('stopped', false, '4/0'), ('read', true, '3/0'), ('unused', false, null)
+      ) as slots (slot_name, active, restart_lsn)`)
+  })
+  const found = await problems({}, `${server.url}?search_path=full_disk,pg_catalog,public`)
+  expect(found).toMatch(/^nobody reads the replication slot forgotten, for which the server keeps 4096 MB/)
+  expect(found.split('\n')).toHaveLength(1)
 })
 
 test('migrations of a later version are found', async () => {

@@ -1,11 +1,13 @@
 import { describe, expect, test } from 'vitest'
-import { requestOf, sourceOf } from '../../test/support/sign-and-read.ts'
+import { requestOf, signAndRead, sourceOf } from '../../test/support/sign-and-read.ts'
+import { env } from '../config.ts'
 import { fonestorm } from './fonestorm.ts'
 import { plivo } from './plivo.ts'
 import type { Source } from './provider.ts'
 import { isBaseUrl } from './source.ts'
 import type { SourceOptions } from './source.ts'
 import { vobiz } from './vobiz.ts'
+import { vonage } from './vonage.ts'
 import { voximplant } from './voximplant.ts'
 import type { VoximplantOptions } from './voximplant.ts'
 
@@ -16,6 +18,7 @@ test.each([
   ['a text for a switch, which would be on', { shadow: 'false' }, 'shadow: '],
   ['another', { urlTokens: 't', allowUnsigned: 'false' }, 'allowUnsigned: '],
   ['a number that is none', { toleranceSeconds: Number.NaN }, 'toleranceSeconds: '],
+  ['a time in which nothing could come', { toleranceSeconds: -300 }, 'toleranceSeconds: '],
   ['a secret that is no text', { secrets: 42 }, 'secrets: must be a text, env(...), or a list of these'],
   ['no addresses at all', { addresses: [] }, 'addresses: an empty list would refuse every request'],
   ['an answer that is no answer', { answer: 'OK' }, 'answer: '],
@@ -43,6 +46,31 @@ test.each([
   const load = () => sourceOf(plivo({ secrets: SECRET, ...options } as SourceOptions<never>))
   expect(load).toThrow(text)
   expect(load).not.toThrow(/hush|word/)
+})
+
+test('a scheme that signs in a header takes no password there, unless nothing is signed', () => {
+  const basicAuth = { username: 'u', password: 'word' }
+  expect(() => sourceOf(vonage({ secrets: SECRET, basicAuth }))).toThrow('in which this scheme signs: use urlTokens')
+  expect(sourceOf(vonage({ basicAuth }))).toBeDefined()
+})
+
+test.each<SourceOptions<never>>([
+  { secrets: env('UNSET') },
+  { accounts: [{ accountId: env('UNSET'), secrets: env('UNSET') }] },
+  { urlTokens: env('UNSET') },
+  { basicAuth: { username: env('UNSET'), password: env('UNSET') } },
+  { bearerTokens: env('UNSET') },
+  { headers: { 'X-Key': env('UNSET') } },
+])('a source is off while nothing is set of %j, addresses or not', (options) => {
+  expect(sourceOf(plivo(options))).toBeUndefined()
+  expect(sourceOf(plivo({ ...options, addresses: ['203.0.113.0/24'] }))).toBeUndefined()
+})
+
+test('any secret of an account verifies, so that it can be rotated', () => {
+  const source = sourceOf(vobiz({ accounts: [{ accountId: 'acme', secrets: ['new', SECRET] }] }))!
+  expect(signAndRead(source, vobiz.provider.schemes.voice.samples.Hangup, { secret: SECRET })).toMatchObject({
+    callbacks: [{ accountId: 'acme', secret: 2 }],
+  })
 })
 
 test('an account of Voximplant is checked as well', () => {
