@@ -284,6 +284,33 @@ test('a release by filters takes all that they name, the oldest first', async ()
   expect(ordered.map(({ id }) => id)).toEqual(ordered.map(({ id }) => id).toSorted())
 })
 
+test.each([
+  ['--source', 'vobiz', ['of another source']],
+  ['--reason', 'unreadable_body', ['for another reason']],
+  ['--since', '1h', ['for another reason', 'new', 'of another source']],
+  ['--until', '1h', ['old']],
+])('a release by %s %s shows and takes nothing else', async (option, value, expected) => {
+  await using database = await freshDatabase()
+  await database.sql`select ensure_partitions(now() - interval '2 hours', now())`
+  await database.sql`
+    insert into quarantine (id, received_at, source, reason, callback_id, method, url, headers, body, released_at)
+    select id, uuid_extract_timestamp(id), source, reason, callback_id, 'POST', '/', '{}', '', released_at
+    from (values
+      (uuidv7(), 'voximplant', 'hash_mismatch', 'new', null),
+      (uuidv7(interval '-2 hours'), 'voximplant', 'hash_mismatch', 'old', null),
+      (uuidv7(), 'vobiz', 'hash_mismatch', 'of another source', null),
+      (uuidv7(), 'voximplant', 'unreadable_body', 'for another reason', null),
+      (uuidv7(), 'voximplant', 'hash_mismatch', 'released before', now()),
+      (uuidv7(interval '-2 hours'), 'voximplant', 'hash_mismatch', 'released before', now())
+    ) as refused (id, source, reason, callback_id, released_at)`
+  const rows = await database.sql<{ id: string; name: string }[]>`select id, callback_id as name from quarantine`
+  const taken = async (command: string) => {
+    const { output } = await runCli({ DATABASE_URL: database.url }, 'quarantine', command, '--json', option, value)
+    return rows.filter(({ id }) => output.includes(id)).map(({ name }) => name)
+  }
+  for (const command of ['list', 'release']) expect(new Set(await taken(command)), command).toEqual(new Set(expected))
+})
+
 test('what Postgres does not take stays in quarantine, and holds up no other', async () => {
   await using database = await freshDatabase()
   await using ingest = await startIngest(database, { config: configOf({ SALT: 'wrong' }) })

@@ -12,7 +12,10 @@ test.each([
 })
 
 test.each([
+  ['90s', 90_000],
   ['15m', 15 * 60_000],
+  ['2h', 2 * 3_600_000],
+  ['7d', 7 * 86_400_000],
   ['1w', 7 * 86_400_000],
 ])('the age %s is so long ago', (text, ms) => {
   expect(Math.abs(Date.now() - ms - timeOrAge(text).getTime())).toBeLessThan(1000)

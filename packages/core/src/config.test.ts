@@ -78,6 +78,14 @@ test('an empty secret is an error in the configuration, and a secret file that i
   })
 })
 
+test('trusted proxies are the addresses and ranges of a text with commas, and none beside them', () => {
+  const trustedProxies = [env('PROXIES'), '192.0.2.1']
+  const { origin } = resolveConfig({ sources, trustedProxies }, { PROXIES: '10.0.0.0/8, 2001:db8::1' })
+  const trusts = (address: string) => origin.trustedProxies.has(address)
+  for (const proxy of ['10.1.2.3', '2001:db8::1', '192.0.2.1']) expect(trusts(proxy), proxy).toBe(true)
+  for (const other of ['11.0.0.1', '2001:db8::2', '192.0.2.2']) expect(trusts(other), other).toBe(false)
+})
+
 test.each(['example.test', 'ftp://example.test', 'https://example.test/?a=b'])(
   'PUBLIC_BASE_URL cannot be %s',
   (PUBLIC_BASE_URL) => {
@@ -111,6 +119,7 @@ test('what runs elsewhere has a breaker, unless it is off or another is given; w
       { name: 'c', run, limits: { breaker } },
       { name: 'd', run: code(() => {}) },
       { name: 'e', run: code(() => {}), limits: { concurrency: 3 } },
+      { name: 'f', run, limits: { concurrency: 3 } },
     ),
   ).toEqual([
     { breaker: defaultBreaker },
@@ -118,7 +127,20 @@ test('what runs elsewhere has a breaker, unless it is off or another is given; w
     { breaker },
     undefined,
     { concurrency: 3 },
+    { concurrency: 3, breaker: defaultBreaker },
   ])
+})
+
+test.each([
+  [{ limits: { perMinute: 5 } }, /handlers\.0\.limits: Unrecognized key: "perMinute"/],
+  [{ limits: { concurrency: 0 } }, /handlers\.0\.limits\.concurrency: /],
+  [{ limits: { perSecond: 0 } }, /handlers\.0\.limits\.perSecond: /],
+  [{ limits: { breaker: { failureShare: 50 } } }, /handlers\.0\.limits\.breaker/],
+  [{ retry: { maxAttempts: 0 } }, /handlers\.0\.retry\.maxAttempts: /],
+  [{ retry: { maxAgeMs: 24 } }, /handlers\.0\.retry\.maxAgeMs: /],
+])('limits and retries that could not do what they say are refused: %j', (options, message) => {
+  const handler = { name: 'h', run: log({ message: 'm' }), ...options }
+  expect(() => resolveConfig({ sources, handlers: [handler] }, {})).toThrow(message)
 })
 
 test('a secret file that cannot be read is an error, not an unset value', () => {

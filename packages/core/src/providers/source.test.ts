@@ -12,6 +12,7 @@ import { voximplant } from './voximplant.ts'
 import type { VoximplantOptions } from './voximplant.ts'
 
 const SECRET = 'hush'
+const MESSAGE = '{"id":"m1","msg":"hello"}'
 
 test.each([
   ['a misspelt name', { adresses: ['203.0.113.0/24'] }, 'Unrecognized key: "adresses"'],
@@ -24,8 +25,13 @@ test.each([
   ['an answer that is no answer', { answer: 'OK' }, 'answer: '],
   ['a bearer token in two words', { bearerTokens: ['good', 'two words'] }, 'bearerTokens: a token has white space'],
   ['a bearer token with a line end', { bearerTokens: 'word\n' }, 'bearerTokens: a token has white space'],
-  ['a URL token that a path cannot hold', { urlTokens: 'ab/cd' }, 'urlTokens: a token has characters'],
-  ['a header that cannot come', { headers: { 'X-Key': 'word\n' } }, 'headers.X-Key: a value has white space'],
+  ['a URL token that a path cannot hold', { urlTokens: ['good', 'ab/cd'] }, 'urlTokens: a token has characters'],
+  ['a header that cannot come', { headers: { 'X-Key': ['good', 'word\n'] } }, 'headers.X-Key: a value has white space'],
+  [
+    'a user name that ends early',
+    { basicAuth: { username: 'a:b', password: 'word' } },
+    'basicAuth.username may not hold',
+  ],
   [
     'two passwords in one header',
     { secrets: [], basicAuth: { username: 'u', password: 'word' }, headers: { Authorization: 'word' } },
@@ -66,9 +72,40 @@ test.each<SourceOptions<never>>([
   expect(sourceOf(plivo({ ...options, addresses: ['203.0.113.0/24'] }))).toBeUndefined()
 })
 
+test.each(['Basic dTp3b3Jk', 'basic  dTp3b3Jk', 'BASIC dTp3b3Jk'])('the password in %j is right', (authorization) => {
+  const source = sourceOf(fonestorm({ basicAuth: { username: 'u', password: 'word' } }))!
+  expect(source.read(requestOf({ headers: { authorization }, body: MESSAGE })).kind).toBe('read')
+})
+
+test.each([
+  ['Bearer word', 'read'],
+  ['bearer  word', 'read'],
+  ['Bearer words', 'refused'],
+  ['Bearer word more', 'refused'],
+  ['word', 'refused'],
+])('with the token "word", %j is %s', (authorization, kind) => {
+  const source = sourceOf(fonestorm({ bearerTokens: ['new', 'word'] }))!
+  expect(source.read(requestOf({ headers: { authorization }, body: MESSAGE })).kind).toBe(kind)
+})
+
+test('an address proves nothing, and an address with a secret what the secret proves', () => {
+  const request = requestOf({ body: MESSAGE, headers: { 'X-Key': 'word' } })
+  const addresses = ['192.0.2.0/24']
+  const source = (options: SourceOptions<never>) => sourceOf(fonestorm({ addresses, ...options }))!
+  expect(source({}).read(request)).toMatchObject({ callbacks: [{ verifiedBy: 'none' }] })
+  expect(source({ headers: { 'X-Key': 'word' } }).read(request)).toMatchObject({
+    callbacks: [{ verifiedBy: 'secret' }],
+  })
+})
+
+test('what comes in a header that a secret is meant for is kept as a secret, whether any is set or not', () => {
+  const source = sourceOf(plivo({ secrets: SECRET, headers: { 'X-Customer': env('UNSET') } }))!
+  expect(source.credentialHeaders).toEqual(['x-customer'])
+})
+
 test('any secret of an account verifies, so that it can be rotated', () => {
   const source = sourceOf(vobiz({ accounts: [{ accountId: 'acme', secrets: ['new', SECRET] }] }))!
-  expect(signAndRead(source, vobiz.provider.schemes.voice.samples.Hangup, { secret: SECRET })).toMatchObject({
+  expect(signAndRead(source, vobiz.provider.schemes.voice.samples.Hangup!, { secret: SECRET })).toMatchObject({
     callbacks: [{ accountId: 'acme', secret: 2 }],
   })
 })
@@ -90,7 +127,7 @@ describe('the number of the secret', () => {
   const basic = (password: string) => ({ authorization: `Basic ${Buffer.from(`user:${password}`).toString('base64')}` })
   const numbersOf = (source: Source, requests: Parameters<typeof requestOf>[0][]) =>
     requests.map((request) => {
-      const reading = source.read(requestOf({ body: '{"id":"m1","msg":"hello"}', ...request }))
+      const reading = source.read(requestOf({ body: MESSAGE, ...request }))
       return reading.kind === 'read'
         ? reading.callbacks.map((callback) => callback.kind === 'genuine' && callback.secret)
         : []
