@@ -396,6 +396,16 @@ test('the configuration is checked, and every problem is reported without its va
       /voximplant \(voximplant, account\): on, with public demo credentials[^]*low-balance/,
     ),
   })
+  await using lax = await configFile(`
+    import { defineConfig } from '@ringback/core/config'
+    import { voximplant } from '@ringback/core/providers/voximplant'
+    export default defineConfig({ sources: { a: voximplant({ urlTokens: 'hush', shadow: true }) } })`)
+  expect(await runCli({ RINGBACK_CONFIG: lax.path }, 'config', 'check'), 'what is not verified').toEqual({
+    code: 0,
+    output: expect.stringMatching(
+      /^source a .*: on, with a URL token, signatures are not verified, for no secret is set, in shadow mode$/m,
+    ),
+  })
   await using broken = await configFile(`
     import { defineConfig, env } from '@ringback/core/config'
     import { voximplant } from '@ringback/core/providers/voximplant'

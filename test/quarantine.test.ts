@@ -338,6 +338,19 @@ test('what Postgres does not take stays in quarantine, and holds up no other', a
   ])
 })
 
+test('a disk that is full ends a release, and is not taken for the fault of what is released', async () => {
+  await using database = await freshDatabase()
+  await using ingest = await startIngest(database, { config: configOf({ SALT: 'wrong' }) })
+  await using _worker = await startWorker(database, { config: configOf({}) })
+  await postCallbacks(ingest, aCallback(1))
+  await quarantined(database, 1)
+  await database.sql.unsafe(`
+    create function refuse() returns trigger language plpgsql as $$
+    begin raise 'no space left' using errcode = 'disk_full'; end $$;
+    create trigger refuse before insert on event_names for each row execute function refuse()`)
+  await expect(releaseEverything(database, configOf({}))).rejects.toThrow('no space left')
+})
+
 test('the command lists, shows what was signed, and releases', async () => {
   await using database = await freshDatabase()
   await using file = await configFile(`
