@@ -24,7 +24,8 @@ describe('the call watch', () => {
       { at: minutesAgo(8), callId: 'other', source: 'voximplant', type: 'Ring' },
       { at: minutesAgo(7), callId: 'lost', source: 'voximplant', type: 'Hangup' },
     )
-    await look(database, { alerts: { ...watching.alerts, unendedCallMinutes: 0 } })
+    const notWatching = { alerts: { ...watching.alerts, unendedCallMinutes: 0 } }
+    await look(database, notWatching)
     expect(await alertsIn(database)).toEqual([])
     // From a day ago in steps of ten minutes, as when the watch has just been switched on.
     for (let step = 0; step < 145; step += 1) await look(database, watching)
@@ -36,6 +37,9 @@ describe('the call watch', () => {
       details: { callIds: ['lost'] },
       text: expect.stringContaining('1 call of the source "vobiz" began more than 5 minutes ago'),
     })
+    // A worker that does not watch calls knows nothing of them.
+    await look(database, notWatching)
+    expect(await alertsIn(database)).toEqual(['calls_unended:vobiz open'])
     await storeEventsAt(database, { at: new Date(), callId: 'lost', type: 'Hangup' })
     await look(database, watching)
     expect(await alertsIn(database)).toEqual(['calls_unended:vobiz resolved'])

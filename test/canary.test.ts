@@ -247,8 +247,10 @@ describe('the alert', () => {
     await knows(database, { a: { secondsAgo: 50 } })
     expect(await openAlerts(database)).toEqual([])
     expect(await openAlerts(database, { alerts: { canarySeconds: 40 } })).toEqual(['canary_late:'])
-    await knows(database, { a: { secondsAgo: 70 }, b: { secondsAgo: 80 } })
+    await knows(database, { b: { secondsAgo: 70 }, a: { secondsAgo: 80 }, c: { secondsAgo: 90 } })
     expect(await openAlerts(database)).toEqual(['canary_late:'])
+    const [alert] = await database.sql`select details ->> 'ingest' as newest from alerts where state = 'open'`
+    expect(alert).toEqual({ newest: 'b' })
     await knows(database, { a: { secondsAgo: 3 }, b: { secondsAgo: 4 } })
     expect(await openAlerts(database)).toEqual([])
   })
