@@ -13,14 +13,15 @@ import type { EnqueueOptions } from './enqueue.ts'
 
 afterEach(() => vi.useRealTimers())
 
-function controlledQueue(options: Pick<EnqueueOptions, 'spool' | 'newId'> = {}) {
+function controlledQueue(options: Pick<EnqueueOptions, 'spool' | 'newId' | 'onGroup'> = {}) {
   const adds: { id: string; job: StoreJob; succeed: () => void; fail: (error: Error) => void }[] = []
   let isUp = true
+  const close = vi.fn(async () => {})
   const enqueuer = createEnqueuer({
     producer: {
       add: (id, job) => new Promise<void>((resolve, reject) => adds.push({ id, job, succeed: resolve, fail: reject })),
       probe: () => (isUp ? Promise.resolve() : Promise.reject(new Error('down'))),
-      close: () => Promise.resolve(),
+      close,
     },
     log: createLogger('test', 'silent'),
     deadlineMs: 1000,
@@ -32,7 +33,7 @@ function controlledQueue(options: Pick<EnqueueOptions, 'spool' | 'newId'> = {}) 
     while (adds.length < number) await setImmediate()
     return adds[number - 1]!
   }
-  return { enqueuer, adds, job, setUp: (up: boolean) => (isUp = up) }
+  return { enqueuer, adds, job, close, setUp: (up: boolean) => (isUp = up) }
 }
 
 const part = (name: string) => ({ kind: 'callbacks' as const, json: JSON.stringify(name) })
@@ -88,6 +89,7 @@ test('after the clock is set back, ids do not wait for it to catch up', async ()
 })
 
 test('after a pause a callback goes at once, and those right behind a job go together', async () => {
+  vi.useFakeTimers({ toFake: ['performance'] }) // or a busy machine makes a pause of its own
   const { enqueuer, adds, job } = controlledQueue()
   const first = enqueuer.enqueue([part('a')])
   expect(adds).toHaveLength(1)
@@ -138,6 +140,20 @@ test('right behind a job, more than a few gather as long as each turn of the eve
   await Promise.all(rest)
 })
 
+test('right behind a job, nothing gathers for longer than 3 ms, whatever else comes', async () => {
+  const { enqueuer, adds, job } = await behindAJob()
+  const rest: Promise<void>[] = []
+  for (let ms = 0; ms < 5; ms++) {
+    for (let index = 0; index < 5; index++) rest.push(enqueuer.enqueue([part('c')]))
+    vi.advanceTimersByTime(1)
+    await setImmediate()
+  }
+  expect(adds).toHaveLength(2)
+  ;(await job(2)).succeed()
+  ;(await job(3)).succeed()
+  await Promise.all(rest)
+})
+
 test('nothing is acknowledged before its own job is durable', async () => {
   const { enqueuer, job } = controlledQueue()
   let isDurable = false
@@ -173,6 +189,35 @@ test('a group is bounded in bytes, and what is larger than a group is a group of
     added.succeed()
   }
   await enqueued
+})
+
+test('the size of a group is that of its callbacks: a canary that travels along does not count', async () => {
+  const sizes: number[] = []
+  const { enqueuer, job } = controlledQueue({ onGroup: (size) => sizes.push(size) })
+  const canary = { kind: 'canary' as const, json: '{}' }
+  for (const [index, parts] of [[canary], [part('a'), canary, part('b')]].entries()) {
+    const enqueued = enqueuer.enqueue(parts)
+    ;(await job(index + 1)).succeed()
+    await enqueued
+  }
+  expect(sizes).toEqual([2])
+})
+
+test('close waits for what is on its way and for what waits, and only then closes the queue', async () => {
+  vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] })
+  const { enqueuer, job, close } = controlledQueue()
+  const travelling = enqueuer.enqueue([part('a')])
+  const first = await job(1)
+  const waiting = enqueuer.enqueue([part('b')])
+  const closed = enqueuer.close()
+  first.succeed()
+  const second = await job(2)
+  await setImmediate()
+  expect(close).not.toHaveBeenCalled()
+  second.succeed()
+  await Promise.all([travelling, waiting, closed])
+  expect(close).toHaveBeenCalledTimes(1)
+  expect(vi.getTimerCount()).toBe(0)
 })
 
 test('what is too much to wait in memory is refused at once, and taken again when there is room', async () => {
@@ -220,6 +265,7 @@ describe('when the queue fails', () => {
     const { enqueuer, adds, job } = controlledQueue()
     const travelling = expect(enqueuer.enqueue([part('a')])).rejects.toThrow('before the deadline')
     await job(1)
+    await vi.advanceTimersByTimeAsync(100)
     const waiting = expect(enqueuer.enqueue([part('b')])).rejects.toThrow('before the deadline')
     await vi.advanceTimersByTimeAsync(1000)
     await Promise.all([travelling, waiting])
@@ -276,6 +322,7 @@ describe('when the queue fails and there is a spool', () => {
     await enqueuer.enqueue([part('c')])
     expect(groups.map(({ job: spooled }) => callbacksIn(spooled as StoreJob))).toEqual([['a'], ['b'], ['c']])
     expect(groups[0]!.id).toBe(adds[0]!.id)
+    expect(Date.now() - groups[0]!.at).toBeLessThan(60_000)
     expect(adds).toHaveLength(1)
     expect(enqueuer.isQueueDown()).toBe(true)
     await enqueuer.probe()
@@ -287,6 +334,9 @@ describe('when the queue fails and there is a spool', () => {
     ;(await job(2)).succeed()
     await recovered
     expect(groups).toHaveLength(3)
+    // Nothing looks after the queue any more, nor, once nothing waits, after a deadline.
+    await vi.advanceTimersByTimeAsync(50)
+    expect(vi.getTimerCount()).toBe(0)
   })
 
   test('what has waited too long for a slow queue goes to the spool, and the queue is not given up', async () => {
@@ -296,16 +346,19 @@ describe('when the queue fails and there is a spool', () => {
     const first = enqueuer.enqueue([part('a')])
     await job(1)
     const waiting = enqueuer.enqueue([part('b')])
-    await vi.advanceTimersByTimeAsync(450)
+    await vi.advanceTimersByTimeAsync(400)
+    const younger = enqueuer.enqueue([part('c')])
+    await vi.advanceTimersByTimeAsync(50)
     adds[0]!.succeed()
-    await Promise.all([first, waiting])
-    expect(groups.map(({ job: spooled }) => callbacksIn(spooled as StoreJob))).toEqual([['b']])
-    const next = enqueuer.enqueue([part('c')])
+    await Promise.all([first, waiting, younger])
+    expect(groups.map(({ job: spooled }) => callbacksIn(spooled as StoreJob))).toEqual([['b', 'c']])
+    const next = enqueuer.enqueue([part('d')])
     ;(await job(2)).succeed()
     await next
   })
 
-  test('a request is refused only if the spool fails as well, and ingest is then not ready', async () => {
+  test('a request is refused only if the spool fails as well, and ingest is then not ready, and can be closed', async () => {
+    vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] })
     const { spool, fail } = controlledSpool()
     const { enqueuer, job, setUp } = controlledQueue({ spool })
     setUp(false)
@@ -315,5 +368,6 @@ describe('when the queue fails and there is a spool', () => {
     await refused
     await expect(enqueuer.probe()).rejects.toThrow('no space left')
     await enqueuer.close()
+    expect(vi.getTimerCount()).toBe(0)
   })
 })

@@ -247,7 +247,7 @@ export function createEnqueuer({
     isQueueDown: () => outage !== undefined,
     probe,
     async close() {
-      while (pending.length > 0 || scheduled || travelling.length > 0) await setImmediatePromise()
+      while (pending.length > 0 || travelling.length > 0) await setImmediatePromise()
       clearInterval(outage?.timer)
       clearInterval(overdueTimer)
       await producer.close()

@@ -36,6 +36,24 @@ test('however often it is checked, the server is asked twice a second', async ()
   vi.useRealTimers()
 })
 
+test('while the server does not answer, the usage that was last read counts', async () => {
+  vi.useFakeTimers()
+  const usages = [0.5, undefined, 0.95, undefined]
+  const fullness = createFullness(async () => usages.shift() ?? Promise.reject(new Error('no answer')))
+  // A rejection that nobody handles ends the process, and fails this test too.
+  const at = async () => {
+    fullness.check()
+    await vi.advanceTimersByTimeAsync(500)
+  }
+  await at()
+  await at()
+  await at()
+  await expect(at()).rejects.toThrow('95 %')
+  await vi.advanceTimersByTimeAsync(500)
+  await expect(at()).rejects.toThrow('95 %')
+  vi.useRealTimers()
+})
+
 test('a server without maxmemory is never full, and what Redis does not count is not counted', () => {
   expect(memoryUsage(new Map([['used_memory', '5']]))).toBe(0)
   const info = { used_memory: '95', mem_not_counted_for_evict: '15', maxmemory: '100' }

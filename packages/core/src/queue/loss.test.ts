@@ -22,6 +22,18 @@ test('a count that the server has forgotten, for nobody asked for so long by its
   )
 })
 
+test('a server that did not answer is asked again, and what it has lost meanwhile is a loss', async () => {
+  const counts = [3, undefined, 1]
+  const detect = createLossDetector('Redis', async () => {
+    const count = counts.shift()
+    if (count === undefined) throw new Error('no answer')
+    return { count, at: 0 }
+  })
+  await detect()
+  await expect(detect()).rejects.toThrow('no answer')
+  expect(await detect()).toContain('had counted to 3')
+})
+
 test('who asks while the server is being asked gets the same answer', async () => {
   const counts = [Promise.withResolvers<number>(), Promise.withResolvers<number>()]
   let asked = 0

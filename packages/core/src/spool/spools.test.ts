@@ -26,7 +26,7 @@ async function drained(spool: Spool): Promise<string[]> {
 }
 
 test('a spool has one holder at a time, and a killed one holds nothing', async () => {
-  const dir = await aFolder()
+  const dir = join(await aFolder(), 'new')
   const first = await openOwnSpool(dir, options)
   const second = await openOwnSpool(dir, options)
   expect(await spoolFolders(dir)).toEqual([first.folder, second.folder])
@@ -76,5 +76,5 @@ test('a spool that lies in memory is told of, with what to do', async () => {
 test('a folder that cannot be made is an error that names it', async () => {
   const folder = await aFolder()
   await appendFile(join(folder, 'file'), '')
-  await expect(openOwnSpool(join(folder, 'file'), options)).rejects.toThrow(join(folder, 'file'))
+  await expect(openOwnSpool(join(folder, 'file'), options)).rejects.toThrow(/^E[A-Z]+: .* mkdir '.*\/file/)
 })
