@@ -39,6 +39,21 @@ test('a master of the cluster is killed under load: nothing acknowledged is lost
   expect(worker.child.exitCode).toBe(null)
 }, 120_000)
 
+test('while a master is frozen, each add goes to another within its time', async () => {
+  await using cluster = await startCluster()
+  const queue = { kind: 'redis', url: cluster.url, prefix: '{ringback}', storeShards: 3 } as const
+  const producer = createProducer(queue, 'store', { timeoutMs: 2000, log })
+  await using _closing = { [Symbol.asyncDispose]: producer.close }
+  let added = 0
+  const addToEach = async () => {
+    for (let shard = 0; shard < 3; shard++) await producer.add(`group-${(added += 1)}`, {})
+  }
+  await addToEach()
+  const [frozen] = await cluster.masters()
+  frozen!.kill('SIGSTOP')
+  await addToEach()
+}, 120_000)
+
 test('what connects to the cluster while a part of it is down, for the first time or anew, goes on when that is back', async () => {
   await using cluster = await startCluster()
   const queue = { kind: 'redis', url: cluster.url, prefix: '{ringback}' } as const

@@ -21,6 +21,7 @@ import {
   startIngest,
   startWorker,
 } from './support/ringback.ts'
+import { openStoreQueue } from './support/store-queue.ts'
 import { proxyTo } from './support/tcp-proxy.ts'
 
 const on = ({ url }: { url: string }): QueueServer & { kind: 'redis' } => ({ kind: 'redis', url, prefix: '{ringback}' })
@@ -393,6 +394,18 @@ test('a shard that takes nothing is left out until it does again, and nothing is
   expect(await producer.state()).toMatchObject({ waiting: added, active: 0 })
   await redis.client.del('{ringback}:store:wait')
   expect((await producer.state()).oldestAgeMs).toBeGreaterThan(0)
+})
+
+test('a queue of which somebody has paused one shard is known to be paused, and what waits there counts', async () => {
+  await using redis = await startRedis()
+  const producer = createProducer({ ...on(redis), storeShards: 2 }, 'store', { timeoutMs: 2000, log })
+  await using _closing = { [Symbol.asyncDispose]: producer.close }
+  for (const id of ['group-1', 'group-2']) await producer.add(id, {})
+  expect(await producer.state()).toMatchObject({ waiting: 2, isPaused: false })
+  const shard = openStoreQueue({ ...on(redis), prefix: '{ringback_1}' })
+  await using _closingShard = { [Symbol.asyncDispose]: () => shard.close() }
+  await shard.pause()
+  expect(await producer.state()).toMatchObject({ waiting: 2, isPaused: true })
 })
 
 test('a Redis that does not permit CONFIG is used, its settings are asked for, and ingest tells of it', async () => {
