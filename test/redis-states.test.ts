@@ -406,6 +406,7 @@ test('a queue of which somebody has paused one shard is known to be paused, and 
   await using _closingShard = { [Symbol.asyncDispose]: () => shard.close() }
   await shard.pause()
   expect(await producer.state()).toMatchObject({ waiting: 2, isPaused: true })
+  expect(await producer.waiting()).toBe(2)
 })
 
 test('a Redis that does not permit CONFIG is used, its settings are asked for, and ingest tells of it', async () => {

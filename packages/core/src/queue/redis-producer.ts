@@ -63,7 +63,7 @@ export function createRedisProducer<Data extends object>(
   /** Does the work on the only shard. Nearly every installation has just one. */
   const onOnly = (work: Work<void>) => on(shards[0]!, work, timeoutMs)
 
-  /** Does the work on the shard whose turn it is, and if that fails on the one after, while time is left. */
+  /** Does the work on the shard whose turn it is, and if that fails on another, while time is left. */
   async function onNext(work: Work<void>): Promise<void> {
     const deadline = performance.now() + timeoutMs
     let cause: unknown

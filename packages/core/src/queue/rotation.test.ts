@@ -16,6 +16,12 @@ test('each is first in its turn, and the others are tried after it', () => {
   expect([next(), next(), next(), next()]).toEqual(['bca', 'cab', 'abc', 'bca'])
 })
 
+test('after one that fails no neighbour is tried first, which may be on the same server', () => {
+  const rotation = createRotation(['a', 'b', 'c', 'd', 'e', 'f'], async () => {})
+  const orders = Array.from({ length: 6 }, () => rotation.next().join(''))
+  expect(orders).toEqual(['befacd', 'cfabde', 'dabcef', 'ebcdfa', 'fcdeab', 'adefbc'])
+})
+
 test('who is left out is not tried until it is taken back, unless all are left out', () => {
   const { rotation, next } = aRotation()
   rotation.leaveOut('b')

@@ -1,6 +1,9 @@
 /** Members that take turns. One that is left out is probed, and comes back when its probe succeeds. */
 export interface Rotation<Member> {
-  /** Those to try, in this order: one turn further each time, without those left out, unless that leaves none. */
+  /**
+   * Those to try, in this order: one turn further each time, without those left out, unless that leaves none. After the
+   * first comes the one opposite, because neighbours may be on the same server: shards 2 and 3 of six are.
+   */
   next: () => Member[]
   leaveOut: (member: Member) => void
   takeBack: (member: Member) => void
@@ -15,6 +18,8 @@ export function createRotation<Member>(
   probe: (member: Member) => Promise<void>,
 ): Rotation<Member> {
   const leftOut = new Set<Member>()
+  /** Where the one opposite the first is among the others. */
+  const opposite = Math.max(0, Math.floor(members.length / 2) - 1)
   let turn = 0
   let probing: NodeJS.Timeout | undefined
 
@@ -38,7 +43,8 @@ export function createRotation<Member>(
   return {
     next() {
       turn = (turn + 1) % members.length
-      const inTurn = [...members.slice(turn), ...members.slice(0, turn)]
+      const [first, ...others] = [...members.slice(turn), ...members.slice(0, turn)]
+      const inTurn = [first!, ...others.slice(opposite), ...others.slice(0, opposite)]
       const present = inTurn.filter((member) => !leftOut.has(member))
       return present.length > 0 ? present : inTurn
     },
