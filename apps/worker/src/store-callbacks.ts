@@ -1,5 +1,5 @@
 import type { QueuedCallback, QueuedDrop, QueuedRefusal } from '@ringback/core/callback'
-import type { TransactionSql } from '@ringback/core/store/connect'
+import type { Sql, TransactionSql } from '@ringback/core/store/connect'
 import { deferDeliveries } from './deliveries-table.ts'
 import type { QueuedDelivery } from './deliveries-table.ts'
 
@@ -31,7 +31,7 @@ export async function storeCallbacks(
 }
 
 /** Leaves new deliveries, which no worker has in hand, to any worker's scanner, at once. */
-export async function leaveToScanner(sql: TransactionSql, deliveries: Stored['deliveries']): Promise<void> {
+export async function leaveToScanner(sql: Sql | TransactionSql, deliveries: Stored['deliveries']): Promise<void> {
   await deferDeliveries(sql, firstAttempts(deliveries), 0)
 }
 

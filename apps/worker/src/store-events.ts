@@ -3,43 +3,29 @@ import { readStoreJob } from '@ringback/core/callback'
 import type { DeliveriesJob, Group, QueuedCallback, QueuedRefusal } from '@ringback/core/callback'
 import type { Handler } from '@ringback/core/config'
 import { createMatch } from '@ringback/core/filter'
-import type { Logger } from '@ringback/core/log'
 import { PostponedError } from '@ringback/core/queue'
 import type { QueueJob } from '@ringback/core/queue'
 import type { Sql } from '@ringback/core/store/connect'
 import type { Tracing } from '@ringback/core/tracing'
 import { storeCanaries } from './canary.ts'
-import { deferDeliveries } from './deliveries-table.ts'
 import type { StoredGroups } from './metrics.ts'
-import { sqlState, TOO_LONG, verdictOn } from './postgres-errors.ts'
-import { firstAttempts } from './store-callbacks.ts'
+import { sqlState, verdictOn } from './postgres-errors.ts'
+import { firstAttempts, leaveToScanner } from './store-callbacks.ts'
 import type { Stored } from './store-callbacks.ts'
 import { storeGroup, storeGroups } from './store-group.ts'
 import { createSuspects } from './suspects.ts'
-import type { Suspects } from './suspects.ts'
+import { untilStored } from './until-stored.ts'
+import type { Tries } from './until-stored.ts'
 import { logWhenFailed } from './when-failed.ts'
 
-export interface StoreDependencies {
+export interface StoreDependencies extends Omit<Tries, 'suspects'> {
   sql: Sql
   handlers: readonly Handler[]
   /** Puts a job on the deliveries queue. */
   enqueueDeliveries: (job: DeliveriesJob) => Promise<void>
   /** Called for groups that were stored, but not when they come again. */
   onStored?: (groups: StoredGroups) => void
-  /** Called when Postgres has answered with an error: whatever it was, the worker is not stuck. */
-  onAnswer?: () => void
-  /** How long a group that cannot be stored goes back to the queue. Default: 10 s, or 30 s if it cannot be read. */
-  postponedMs?: number | undefined
-  /** Called with the reason for each group that goes back to the queue for a while. */
-  onPostponed?: (reason: 'unreadable' | 'not_stored') => void
   tracing?: Tracing | undefined
-  log: Logger
-  /** Fires when the process is to end: a group that waits for Postgres goes back to the queue. */
-  signal: AbortSignal
-}
-
-interface Dependencies extends StoreDependencies {
-  suspects: Suspects
 }
 
 /** A group with its id. */
@@ -54,7 +40,7 @@ interface NamedGroup {
  * stored in their order, because of two callbacks with one name the first is the event. Then their deliveries are enqueued.
  */
 export function createStoreEvents(dependencies: StoreDependencies): (jobs: readonly QueueJob[]) => Promise<void>[] {
-  const deps: Dependencies = { ...dependencies, suspects: createSuspects() }
+  const deps = { ...dependencies, suspects: createSuspects() }
   const matchHandlers = createMatch(deps.handlers, logWhenFailed(deps.log))
 
   return (jobs) => {
@@ -73,7 +59,9 @@ export function createStoreEvents(dependencies: StoreDependencies): (jobs: reado
         )
       }
     }
-    return readings.map((reading) => ('error' in reading ? Promise.reject(reading.error) : endings.get(reading)!))
+    return readings.map((reading) =>
+      reading instanceof PostponedError ? Promise.reject(reading) : endings.get(reading)!,
+    )
   }
 
   /** Tries once to store all in one transaction. Resolves to whether that succeeded. */
@@ -91,14 +79,24 @@ export function createStoreEvents(dependencies: StoreDependencies): (jobs: reado
   }
 
   async function storeAlone({ id, group }: NamedGroup): Promise<void> {
-    if (group.counted !== undefined) return untilStored(deps, id, () => storeCounts(deps, id, group.counted!))
+    if (group.counted !== undefined) return storeReport(id, () => storeCounts(deps.sql, id, group.counted!))
     const matched = match(group)
     const store = () => untilStored(deps, id, () => storeGroup(deps, id, group, matched))
     if (isOnlyCanary(group)) await store()
     else if (!(await storeAndEnqueue([id], group, store))) deps.log.info({ groupId: id }, 'group.repeated')
     if (group.canary === undefined) return
     // The canary comes last, so that it stands for everything before it.
-    await untilStored(deps, id, () => unlessRefused(deps, id, () => storeCanaries(deps.sql, group.canary!, deps.log)))
+    await storeReport(id, () => storeCanaries(deps.sql, group.canary!, deps.log))
+  }
+
+  /** Stores a report of ingest's own. What Postgres refuses is given up: it is not worth a queue that stands still. */
+  function storeReport(groupId: string, store: () => Promise<void>): Promise<void> {
+    return untilStored(deps, groupId, () =>
+      store().catch((error: Error) => {
+        if (verdictOn(error) !== 'refused') throw error
+        deps.log.error({ groupId, error: error.message }, 'report.not_storable')
+      }),
+    )
   }
 
   /** Resolves to whether they were stored now, and not before. */
@@ -220,21 +218,15 @@ async function enqueueAll(
   deliveries: Stored['deliveries'],
 ): Promise<void> {
   for (const [handler, own] of Map.groupBy(deliveries, (delivery) => delivery.handler)) {
-    const queued = firstAttempts(own)
     try {
-      await enqueueDeliveries({ version: '1', handler, deliveries: queued })
+      await enqueueDeliveries({ version: '1', handler, deliveries: firstAttempts(own) })
     } catch (error) {
       log.warn({ handler, count: own.length, error: (error as Error).message }, 'deliveries.deferred')
-      await deferDeliveries(sql, queued, 0).catch(() => undefined)
+      await leaveToScanner(sql, own).catch(() => undefined)
     }
   }
 }
 
-/** The longest pause between two tries while Postgres is down. */
-const LONGEST_PAUSE_MS = 2000
-/** How often a group that Postgres does not store, although it is up, is tried before it goes back to the queue. */
-const TRIES_IN_HAND = 3
-const POSTPONED_MS = 10_000
 /** The number of stalls from which on a group is logged: a single one only means that a worker was killed. */
 const SUSPECT_STALLS = 2
 /** How long a job that this version cannot read goes back to the queue, until a newer worker takes it. */
@@ -242,9 +234,9 @@ const UNREADABLE_MS = 30_000
 
 /** Reads a job. One that this version cannot read goes back to the queue, because it was acknowledged. */
 function readJob(
-  { log, onPostponed, postponedMs = UNREADABLE_MS }: Dependencies,
+  { log, onPostponed, postponedMs = UNREADABLE_MS }: StoreDependencies,
   { id: jobId, data, stalls = 0 }: QueueJob,
-): NamedGroup | { error: PostponedError } {
+): NamedGroup | PostponedError {
   const id = jobId.replace(/^group-/, '')
   if (stalls >= SUSPECT_STALLS) log.warn({ groupId: id, times: stalls }, 'group.stalled')
   const reading = readStoreJob(data)
@@ -253,60 +245,14 @@ function readJob(
   const fields = reading.unreadable
   log.error({ groupId: id, version: String(version).slice(0, 20), fields, retryInMs: postponedMs }, 'group.unreadable')
   onPostponed?.('unreadable')
-  return { error: new PostponedError('this version of the worker cannot read it', postponedMs) }
-}
-
-/**
- * Tries until `store` succeeds: what is in the queue was acknowledged, and nobody is left who could be told of a failure.
- * While Postgres is down, it waits with the group in hand. A group that fails while Postgres is up goes back to the queue
- * for a while (by throwing {@link PostponedError}), so that it takes no other group's place.
- */
-async function untilStored<Result>(
-  { log, signal, onAnswer, onPostponed, postponedMs = POSTPONED_MS, suspects }: Dependencies,
-  groupId: string,
-  store: () => Promise<Result>,
-): Promise<Result> {
-  let tries = 0
-  for (let pauseMs = 100; ; pauseMs = Math.min(pauseMs * 2, LONGEST_PAUSE_MS)) {
-    try {
-      const result = await store()
-      suspects.onStored(groupId)
-      return result
-    } catch (error) {
-      if (sqlState(error) !== undefined) onAnswer?.()
-      const { message } = error as Error
-      if (verdictOn(error) !== 'down' && ((tries += 1) >= TRIES_IN_HAND || sqlState(error) === TOO_LONG)) {
-        const times = suspects.onStuck(groupId)
-        log.error(
-          { groupId, error: message, sqlState: sqlState(error), times, retryInMs: postponedMs },
-          'group.postponed',
-        )
-        onPostponed?.('not_stored')
-        throw new PostponedError('it cannot be stored at this moment', postponedMs)
-      }
-      log.error({ groupId, error: message, sqlState: sqlState(error), retryInMs: pauseMs }, 'group.not_stored')
-      await sleep(pauseMs, undefined, { signal })
-    }
-  }
+  return new PostponedError('this version of the worker cannot read it', postponedMs)
 }
 
 /** Stores what ingest has counted, once for each group. */
-function storeCounts(deps: StoreDependencies, groupId: string, counted: string): Promise<void> {
-  return unlessRefused(deps, groupId, async () => {
-    await deps.sql`
-      with claimed as (insert into store_groups (id) values (${groupId}) on conflict do nothing returning id)
-      select store_counts(${counted}) from claimed`
-  })
-}
-
-/** Gives up a report of ingest's own if Postgres refuses it: it is not worth a queue that stands still. */
-async function unlessRefused({ log }: StoreDependencies, groupId: string, store: () => Promise<void>): Promise<void> {
-  try {
-    await store()
-  } catch (error) {
-    if (verdictOn(error) !== 'refused') throw error
-    log.error({ groupId, error: (error as Error).message }, 'report.not_storable')
-  }
+async function storeCounts(sql: Sql, groupId: string, counted: string): Promise<void> {
+  await sql`
+    with claimed as (insert into store_groups (id) values (${groupId}) on conflict do nothing returning id)
+    select store_counts(${counted}) from claimed`
 }
 
 /** Whether a group holds a canary and nothing else. It is stored like any other, but not counted. */
