@@ -28,19 +28,22 @@ export interface Watched {
 const SAME_TIME_MS = 250
 
 /**
- * Remembers a look. Time counts only while work waits, none of it is taken by anybody, this worker could take it, and
- * `serversAnswer`. Any other reason for standing still, however short, starts the time again.
+ * Remembers a look. Time counts only while the queue stands still and `serversAnswer`. Any other reason for doing nothing,
+ * however short, starts the time again.
  */
 export function watch(before: Watched | undefined, look: Look, now: number, serversAnswer: boolean): Watched {
-  const stands =
-    before !== undefined &&
-    serversAnswer &&
+  return { look, since: before !== undefined && serversAnswer && standsStill(before.look, look) ? before.since : now }
+}
+
+/** Whether work waits, none of it is taken by anybody, and this worker could take it. */
+function standsStill(before: Look, look: Look): boolean {
+  return (
     look.waiting > 0 &&
-    look.waiting >= before.look.waiting &&
-    Math.abs(look.oldestAt - before.look.oldestAt) < SAME_TIME_MS &&
-    look.moves === before.look.moves &&
+    look.waiting >= before.waiting &&
+    Math.abs(look.oldestAt - before.oldestAt) < SAME_TIME_MS &&
+    look.moves === before.moves &&
     look.isFree
-  return { look, since: stands ? before.since : now }
+  )
 }
 
 export interface WatchdogOptions {
@@ -57,47 +60,40 @@ export interface WatchdogOptions {
 
 /** Looks at the queues a dozen times within `stuckAfterMs`, until `signal` fires or it has called `exit`. */
 export async function runWatchdog({ queues, probe, stuckAfterMs, exit, log, signal }: WatchdogOptions): Promise<void> {
-  let watched = new Map<string, Watched>()
+  /** In the order of `queues`. */
+  let watched: Watched[] = []
   while (!signal.aborted) {
     await sleep(stuckAfterMs / 12, undefined, { signal }).catch(() => undefined) // ends the pause
-    const seen = await lookAll(watched).catch(() => undefined)
     // A server that does not answer is reason enough to stand still.
-    watched = seen?.watched ?? new Map<string, Watched>()
-    for (const [queue, { look, since }] of watched) {
-      const stuckForMs = Math.round(seen!.at - since)
+    watched = await lookAll(watched).catch(() => [])
+    const now = performance.now()
+    for (const [index, { look, since }] of watched.entries()) {
+      const stuckForMs = Math.round(now - since)
       if (signal.aborted || stuckForMs < stuckAfterMs) continue
-      log.fatal(
-        { queue, waiting: look.waiting, oldestAgeMs: Math.round(seen!.at - look.oldestAt), stuckForMs },
-        'worker.stuck',
-      )
+      const oldestAgeMs = Math.round(now - look.oldestAt)
+      log.fatal({ queue: queues[index]!.name, waiting: look.waiting, oldestAgeMs, stuckForMs }, 'worker.stuck')
       return exit()
     }
   }
 
-  async function lookAll(before: Map<string, Watched>): Promise<{ watched: Map<string, Watched>; at: number }> {
+  async function lookAll(before: Watched[]): Promise<Watched[]> {
     const looks = await Promise.all(
-      queues.map(async ({ name, state, hands }) => {
+      queues.map(async ({ state, hands }): Promise<Look> => {
         const { waiting, oldestAgeMs, isPaused } = await state()
         const now = performance.now()
-        const isFree = !isPaused && hands.isFree(now)
-        return { name, look: { waiting, oldestAt: now - oldestAgeMs, moves: hands.moves(), isFree } }
+        return { waiting, oldestAt: now - oldestAgeMs, moves: hands.moves(), isFree: !isPaused && hands.isFree(now) }
       }),
     )
-    // Reads the clock again: a probe that fails may have taken seconds, and they do not count.
-    const after = (serversAnswer: boolean) => {
-      const at = performance.now()
-      const watchedNow = looks.map(
-        ({ name, look }) => [name, watch(before.get(name), look, at, serversAnswer)] as const,
-      )
-      return { watched: new Map(watchedNow), at }
-    }
-    const standing = after(true)
     // The servers are asked only where something seems to stand.
-    if ([...standing.watched.values()].every(({ since }) => since === standing.at)) return standing
-    const serversAnswer = await probe().then(
-      () => true,
-      () => false,
-    )
-    return after(serversAnswer)
+    const seemsToStand = before.some((own, index) => standsStill(own.look, looks[index]!))
+    const serversAnswer =
+      seemsToStand &&
+      (await probe().then(
+        () => true,
+        () => false,
+      ))
+    // Reads the clock after that: a probe that fails may have taken seconds, and they do not count.
+    const now = performance.now()
+    return looks.map((look, index) => watch(before[index], look, now, serversAnswer))
   }
 }
