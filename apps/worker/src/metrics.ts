@@ -95,7 +95,7 @@ export function createWorkerMetrics(
     for (const status of ['succeeded', 'dead']) deliveries.inc({ handler, status }, 0)
   }
   for (const reason of ['unreadable', 'not_stored']) postponed.inc({ reason }, 0)
-  addDestinations(registry, sql, handlers)
+  addDestinationStates(registry, sql, handlers)
   addPendingDeliveries(registry, sql, handlers)
   addQueueStates(registry, queues)
   addCanaryAge(registry, sql)
@@ -118,38 +118,54 @@ export function createWorkerMetrics(
   }
 }
 
-function addDestinations(registry: Registry, sql: Sql, handlers: string[]): void {
+/** A gauge whose values are read for each scrape. */
+interface ReadGauge<Row, Label extends string> {
+  name: string
+  help: string
+  labelNames: Label[]
+  /** Resolves to undefined while there is no answer: then the gauge has no values. */
+  read: () => Promise<readonly Row[] | undefined>
+  valuesOf: (row: Row) => [labels: Record<Label, string>, value: number][]
+}
+
+function addGauge<Row, Label extends string>(
+  registry: Registry,
+  { read, valuesOf, ...gauge }: ReadGauge<Row, Label>,
+): void {
+  registry.registerMetric(
+    new Gauge({
+      ...gauge,
+      registers: [],
+      async collect() {
+        const rows = await read()
+        this.reset()
+        for (const [labels, value] of (rows ?? []).flatMap(valuesOf)) this.set(labels, value)
+      },
+    }),
+  )
+}
+
+function addDestinationStates(registry: Registry, sql: Sql, handlers: string[]): void {
   const read = readForScrape(
     () =>
       sql<{ handler: string; state: Destination['state']; limited: boolean; failures: number }[]>`
         select handler, state, limited, consecutive_failures as failures from destinations
         where handler in ${textList(sql, handlers)}`,
   )
-  const state: Gauge<'handler' | 'state'> = new Gauge({
+  addGauge(registry, {
     name: 'ringback_destination_state',
     help: '1 for the state that the destination of a configured handler with limits is in, 0 for the others. None while Postgres is down.',
     labelNames: ['handler', 'state'],
-    registers: [registry],
-    async collect() {
-      const rows = await read()
-      state.reset()
-      for (const row of rows ?? []) {
-        if (!row.limited) continue
-        for (const candidate of STATES)
-          state.set({ handler: row.handler, state: candidate }, row.state === candidate ? 1 : 0)
-      }
-    },
+    read,
+    valuesOf: ({ handler, limited, state: own }) =>
+      limited ? STATES.map((state) => [{ handler, state }, state === own ? 1 : 0]) : [],
   })
-  const consecutiveFailures = new Gauge({
+  addGauge(registry, {
     name: 'ringback_destination_consecutive_failures',
     help: 'How many attempts of a configured handler have failed in a row, over all workers. None while Postgres is down.',
-    labelNames: ['handler'] as const,
-    registers: [registry],
-    async collect() {
-      const rows = await read()
-      consecutiveFailures.reset()
-      for (const { handler, failures } of rows ?? []) consecutiveFailures.set({ handler }, failures)
-    },
+    labelNames: ['handler'],
+    read,
+    valuesOf: ({ handler, failures }) => [[{ handler }, failures]],
   })
 }
 
@@ -173,61 +189,43 @@ function addPendingDeliveries(registry: Registry, sql: Sql, handlers: string[]):
           )))::float8 as "oldestDueAgeSeconds"
         from json_array_elements_text(${JSON.stringify(handlers)}::json) as handler`,
   )
-  const gauge = (name: string, help: string, column: 'pending' | 'oldestDueAgeSeconds') => {
-    const own = new Gauge({
-      name,
-      help,
-      labelNames: ['handler'] as const,
-      registers: [registry],
-      async collect() {
-        const rows = await read()
-        own.reset()
-        for (const row of rows ?? []) own.set({ handler: row.handler }, row[column])
-      },
-    })
-  }
-  gauge(
-    'ringback_deliveries_pending',
-    `Deliveries of a configured handler that have not ended, up to ${MAX_PENDING_COUNTED}. None while Postgres is down.`,
-    'pending',
-  )
-  gauge(
-    'ringback_deliveries_oldest_due_age_seconds',
-    'For how long the longest-waiting of them has been due; 0 where none is. None while Postgres is down.',
-    'oldestDueAgeSeconds',
-  )
+  addGauge(registry, {
+    name: 'ringback_deliveries_pending',
+    help: `Deliveries of a configured handler that have not ended, up to ${MAX_PENDING_COUNTED}. None while Postgres is down.`,
+    labelNames: ['handler'],
+    read,
+    valuesOf: ({ handler, pending }) => [[{ handler }, pending]],
+  })
+  addGauge(registry, {
+    name: 'ringback_deliveries_oldest_due_age_seconds',
+    help: 'For how long the longest-waiting of them has been due; 0 where none is. None while Postgres is down.',
+    labelNames: ['handler'],
+    read,
+    valuesOf: ({ handler, oldestDueAgeSeconds }) => [[{ handler }, oldestDueAgeSeconds]],
+  })
 }
 
 function addQueueStates(registry: Registry, queues: Record<string, () => Promise<QueueState>>): void {
-  const own = Object.entries(queues).map(([queue, state]) => ({ queue, read: readForScrape(state) }))
-  const readAll = () => Promise.all(own.map(async ({ queue, read }) => ({ queue, counts: await read() })))
-  const registers = [registry]
-  const jobs = new Gauge({
+  const own = Object.entries(queues).map(([queue, state]) => ({ queue, readState: readForScrape(state) }))
+  const read = async () => {
+    const states = await Promise.all(own.map(async ({ queue, readState }) => ({ queue, state: await readState() })))
+    return states.flatMap(({ queue, state }) => (state === undefined ? [] : [{ queue, ...state }]))
+  }
+  addGauge(registry, {
     name: 'ringback_queue_jobs',
     help: 'Jobs of a queue that wait or are being processed, over all workers. None while the queue is down.',
-    labelNames: ['queue', 'state'] as const,
-    registers,
-    async collect() {
-      const states = await readAll()
-      jobs.reset()
-      for (const { queue, counts } of states) {
-        if (counts === undefined) continue
-        jobs.set({ queue, state: 'waiting' }, counts.waiting)
-        jobs.set({ queue, state: 'active' }, counts.active)
-      }
-    },
+    labelNames: ['queue', 'state'],
+    read,
+    valuesOf: ({ queue, waiting, active }) => [
+      [{ queue, state: 'waiting' }, waiting],
+      [{ queue, state: 'active' }, active],
+    ],
   })
-  const oldest = new Gauge({
+  addGauge(registry, {
     name: 'ringback_queue_oldest_job_age_seconds',
     help: 'How long the oldest waiting job of a queue has waited; 0 where none waits, none while the queue is down.',
-    labelNames: ['queue'] as const,
-    registers,
-    async collect() {
-      const states = await readAll()
-      oldest.reset()
-      for (const { queue, counts } of states) {
-        if (counts !== undefined) oldest.set({ queue }, counts.oldestAgeMs / 1000)
-      }
-    },
+    labelNames: ['queue'],
+    read,
+    valuesOf: ({ queue, oldestAgeMs }) => [[{ queue }, oldestAgeMs / 1000]],
   })
 }
