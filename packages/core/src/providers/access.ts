@@ -25,7 +25,7 @@ export interface Access {
   urlTokens: string[]
   /** Whether anything is asked for at all. */
   isRestricted: boolean
-  /** Whether something is asked for that only the provider knows. */
+  /** Whether something is asked for that only the provider knows, and a value for it is set. */
   asksForSecret: boolean
   /** Headers that credentials come in, lower case. */
   headers: string[]
@@ -59,8 +59,8 @@ const BEARER_TOKEN = /^[\u0021-\u007e]+$/
 /** As Node reads it, without white space at its ends. */
 const HEADER_VALUE = /^[\u0021-\u007e\u0080-\u00ff](?:[\t\u0020-\u007e\u0080-\u00ff]*[\u0021-\u007e\u0080-\u00ff])?$/
 
-/** Reads the options. `wasSet` is whether any value that came from them is set. */
-export function resolveAccess(options: AccessOptions, resolve: Resolve): Access & { wasSet: boolean } {
+/** Reads the options. */
+export function resolveAccess(options: AccessOptions, resolve: Resolve): Access {
   const urlTokens = resolve.optional(options.urlTokens ?? [])
   if (!urlTokens.every((token) => PATH_TOKEN.test(token))) {
     resolve.problem(
@@ -103,7 +103,6 @@ export function resolveAccess(options: AccessOptions, resolve: Resolve): Access 
   const lists = [urlTokens, ...credentials.map(({ accepted }) => accepted)]
   return {
     urlTokens,
-    wasSet: asksForSecret,
     asksForSecret,
     // Also those of which no value is set: what comes in them is meant to be secret.
     headers: [

@@ -68,7 +68,7 @@ export function timeProblem({ claims }: Jwt, now: Date): RejectReason | undefine
 
 /** Whether a claim is the SHA-256 of these bytes, in hex. */
 export function isHashOf(claim: unknown, bytes: Buffer | string): boolean {
-  return isSameHash(typeof claim === 'string' ? claim : '', hashClaim(bytes))
+  return agrees(signedHash('', claim, bytes))
 }
 
 /** A claim that should be the SHA-256 of these bytes in hex, beside what it should be. */
@@ -78,10 +78,6 @@ export function signedHash(name: string, claim: unknown, bytes: Buffer | string)
 
 /** Whether a hash is the one that was expected, in small letters or in capitals. */
 export function agrees({ presented, expected }: SignedHash): boolean {
-  return isSameHash(presented, expected)
-}
-
-function isSameHash(presented: string, expected: string): boolean {
   const [a, b] = [fromHex(presented), fromHex(expected)]
   return a.length === b.length && timingSafeEqual(a, b)
 }

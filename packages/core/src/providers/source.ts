@@ -131,7 +131,7 @@ export function resolveSource(
   const keys = resolveKeys(scheme, options, resolve)
   const { secrets, accounts, urlTokens, basicAuth, bearerTokens, headers } = options
   const hasCredentials = [urlTokens, basicAuth, bearerTokens, headers].some((option) => option !== undefined)
-  if (keys.length === 0 && !access.wasSet) {
+  if (keys.length === 0 && !access.asksForSecret) {
     // Addresses can't be unset as a variable can, so they switch a source on only if it has no option that can.
     if (hasCredentials || secrets !== undefined || accounts !== undefined) return undefined
     if (!access.isRestricted) {

@@ -113,7 +113,7 @@ function resolveSource(options: VoximplantOptions, resolve: Resolve): Source | u
       written.length === 0 && hasEmpty ? resolve.allOrNone(needed) : resolve.allOrNone({ ...needed, salts: written })
     return found === undefined ? [] : [{ ...found, salts: [...(found.salts ?? []), ...(hasEmpty ? [''] : [])] }]
   })
-  if (accounts.length === 0 && !access.wasSet) return undefined
+  if (accounts.length === 0 && !access.asksForSecret) return undefined
   for (const field of options.dropFields ?? []) {
     if (NEEDED_FIELDS.includes(field))
       resolve.problem(`dropFields may not name "${field}": callbacks are verified and named by it`)
