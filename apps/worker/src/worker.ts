@@ -5,7 +5,7 @@ import type { Config } from '@ringback/core/config'
 import type { Logger } from '@ringback/core/log'
 import { createRegistry } from '@ringback/core/metrics'
 import type { Registry } from '@ringback/core/metrics'
-import { consumerConnections, createConsumer, createProducer } from '@ringback/core/queue'
+import { consumerConnections, createConsumer, createProducer, producerConnections } from '@ringback/core/queue'
 import type { QueueServer } from '@ringback/core/queue'
 import { closeWithin } from '@ringback/core/service'
 import { connect } from '@ringback/core/store/connect'
@@ -93,7 +93,7 @@ function abortOf(signal: AbortSignal): Promise<never> {
 }
 
 async function startWorker(options: WorkerOptions): Promise<Worker> {
-  const { config, log, queue, tracing } = options
+  const { config, databaseUrl, longestStatementMs, log, queue, tracing } = options
   const concurrency = options.concurrency ?? DEFAULT_CONCURRENCY
   const closing = new AbortController()
   const { signal } = closing
@@ -104,11 +104,7 @@ async function startWorker(options: WorkerOptions): Promise<Worker> {
   const ownPool = concurrency + 3
   const workerPool = ownPool + DELIVERIES_POOL
   const connectPool = (max: number) =>
-    connect(options.databaseUrl, {
-      max,
-      applicationName: 'ringback worker',
-      ...(options.longestStatementMs !== undefined && { longestStatementMs: options.longestStatementMs }),
-    })
+    connect(databaseUrl, { max, applicationName: 'ringback worker', longestStatementMs })
   const sql = connectPool(ownPool)
   const deliveriesSql = connectPool(DELIVERIES_POOL)
 
@@ -227,11 +223,8 @@ async function assertMigrated(sql: Sql): Promise<void> {
   if (problem !== undefined) throw new Error(problem)
 }
 
-/** Connections of a producer on Postgres: its pool, and one for probes. */
-const PRODUCER_CONNECTIONS = 5
-
 /** How many connections a worker may open to the database for its queues. */
 function queueConnections(queue: QueueServer, concurrency: number): number {
   const ofConsumers = consumerConnections(queue, concurrency) + consumerConnections(queue, DELIVERIES_CONCURRENCY)
-  return queue.kind === 'postgres' ? ofConsumers + 2 * PRODUCER_CONNECTIONS : ofConsumers
+  return ofConsumers + 2 * producerConnections(queue)
 }

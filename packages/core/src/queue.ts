@@ -8,6 +8,7 @@ import type { QueueName, QueueServer } from './queue/server.ts'
 
 export { consumerConnections, createConsumer } from './queue/consumer.ts'
 export type { QueueJob } from './queue/consumer.ts'
+export { producerConnections } from './queue/postgres-producer.ts'
 export type { Producer, QueueState } from './queue/producer.ts'
 export { PostponedError } from './queue/rounds.ts'
 export { migrateQueue, queueServer } from './queue/server.ts'

@@ -13,6 +13,16 @@ import type { QueueName, QueueServer } from './server.ts'
 
 const PostgresBacked = withBackend(createPostgresBackend)
 
+/** The size of BullMQ's pool for a producer. */
+const QUEUE_POOL = 4
+/** The size of the pool for what is not asked through BullMQ. */
+const OWN_POOL = 1
+
+/** How many connections a producer may open to the database where the queue is; 0 if it is in Redis. */
+export function producerConnections(server: QueueServer): number {
+  return server.kind === 'postgres' ? QUEUE_POOL + OWN_POOL : 0
+}
+
 interface Connected {
   queue: Pick<Queue, 'add' | 'getJobCountByTypes' | 'getJobCounts' | 'isPaused'>
   /** For what is not asked through BullMQ. */
@@ -90,9 +100,12 @@ async function connect(
     query_timeout: 2 * timeoutMs,
     statement_timeout: timeoutMs,
   }
-  const queue = new PostgresBacked.Queue(name, { ...queueOptions(name), connection: { ...connection, max: 4 } })
+  const queue = new PostgresBacked.Queue(name, {
+    ...queueOptions(name),
+    connection: { ...connection, max: QUEUE_POOL },
+  })
   queue.on('error', onError)
-  const pool = new Pool({ ...connection, max: 1 })
+  const pool = new Pool({ ...connection, max: OWN_POOL })
   // Without a listener an idle connection that the server ends would end the process.
   pool.on('error', onError)
   const close = async () => {

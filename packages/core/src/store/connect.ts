@@ -31,7 +31,7 @@ export interface ConnectOptions {
    * arrives for 5 s longer than that is given up. Without such a limit, a frozen server or a cut network would hold a query
    * until the kernel gives up, after a quarter of an hour.
    */
-  longestStatementMs?: number
+  longestStatementMs?: number | undefined
   /** Keeps a connection however old it is, for a session that holds something while idle, such as an advisory lock. */
   keepsSession?: boolean
 }
