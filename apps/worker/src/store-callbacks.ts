@@ -1,4 +1,5 @@
 import type { QueuedCallback, QueuedDrop, QueuedRefusal } from '@ringback/core/callback'
+import type { Match } from '@ringback/core/filter'
 import type { Sql, TransactionSql } from '@ringback/core/store/connect'
 import { deferDeliveries } from './deliveries-table.ts'
 import type { QueuedDelivery } from './deliveries-table.ts'
@@ -14,8 +15,7 @@ export interface ToStore {
   callbacks?: QueuedCallback[]
   quarantined?: QueuedRefusal[]
   dropped?: QueuedDrop[]
-  /** A pair [event id, handler] for each delivery. */
-  matched?: [string, string][]
+  matched?: Match[]
 }
 
 /** Stores each callback once, and makes the deliveries of those that are new. They are leased, as if about to be enqueued. */

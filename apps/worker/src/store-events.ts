@@ -3,6 +3,7 @@ import { readStoreJob } from '@ringback/core/callback'
 import type { DeliveriesJob, Group, QueuedCallback, QueuedRefusal } from '@ringback/core/callback'
 import type { Handler } from '@ringback/core/config'
 import { createMatch } from '@ringback/core/filter'
+import type { Match } from '@ringback/core/filter'
 import { PostponedError } from '@ringback/core/queue'
 import type { QueueJob } from '@ringback/core/queue'
 import type { Sql } from '@ringback/core/store/connect'
@@ -119,8 +120,7 @@ export function createStoreEvents(dependencies: StoreDependencies): (jobs: reado
     return true
   }
 
-  /** A pair [event id, handler] for each handler that is to act on a callback if it is new. */
-  function match(group: Group): [string, string][] {
+  function match(group: Group): Match[] {
     if (deps.handlers.length === 0) return []
     return (JSON.parse(group.callbacks) as QueuedCallback[]).flatMap(matchHandlers)
   }

@@ -1,4 +1,5 @@
 import type { Group } from '@ringback/core/callback'
+import type { Match } from '@ringback/core/filter'
 import type { Logger } from '@ringback/core/log'
 import type { Sql } from '@ringback/core/store/connect'
 import { announcePartitions } from '@ringback/core/store/partitions'
@@ -18,7 +19,7 @@ export async function storeGroups(
   sql: Sql,
   ids: readonly string[],
   group: Group,
-  matched: [string, string][],
+  matched: Match[],
 ): Promise<Stored | undefined> {
   const [row] = await sql<{ result: Stored | null }[]>`
     select store_groups(
@@ -37,7 +38,7 @@ export async function storeGroup(
   deps: GroupDependencies,
   groupId: string,
   group: Group,
-  matched: [string, string][],
+  matched: Match[],
 ): Promise<Stored | undefined> {
   const store = () => storeWholeOrInPieces(deps, groupId, group, matched)
   return store().catch(async (error: unknown) => {
@@ -52,7 +53,7 @@ async function storeWholeOrInPieces(
   deps: GroupDependencies,
   groupId: string,
   group: Group,
-  matched: [string, string][],
+  matched: Match[],
 ): Promise<Stored | undefined> {
   try {
     return await storeGroups(deps.sql, [groupId], group, matched)

@@ -1,5 +1,6 @@
 import { withCleanPayload } from '@ringback/core/callback'
 import type { Group, QueuedCallback, QueuedDrop, QueuedRefusal } from '@ringback/core/callback'
+import type { Match } from '@ringback/core/filter'
 import type { Logger } from '@ringback/core/log'
 import type { Sql } from '@ringback/core/store/connect'
 import { sqlState } from './postgres-errors.ts'
@@ -8,14 +9,13 @@ import type { Stored } from './store-callbacks.ts'
 
 /**
  * Stores a group of which Postgres refuses something: with cleaned payloads, and halved until what is still refused stands
- * alone and goes to quarantine. This is one transaction, so that the group is stored once and as a whole. `matched` has a
- * pair [event id, handler] for each delivery. `isRefusal` says which errors are refusals; any other rejects. Resolves to
- * undefined if the group had been stored before.
+ * alone and goes to quarantine. This is one transaction, so that the group is stored once and as a whole. `isRefusal`
+ * says which errors are refusals; any other rejects. Resolves to undefined if the group had been stored before.
  */
 export function storePieces(
   { sql, log }: { sql: Sql; log: Logger },
   groupId: string,
-  { group, matched, isRefusal }: { group: Group; matched: [string, string][]; isRefusal: (error: unknown) => boolean },
+  { group, matched, isRefusal }: { group: Group; matched: Match[]; isRefusal: (error: unknown) => boolean },
 ): Promise<Stored | undefined> {
   return sql.begin(async (transaction) => {
     const [claimed] =

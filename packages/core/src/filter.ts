@@ -69,14 +69,17 @@ export function patternsOfNoSource(patterns: Filter['source'], sources: readonly
 /** Called for a `when` that threw, with the message of what it threw. */
 export type WhenFailed = (failure: { handler: string; eventId: string; error: string }) => void
 
+/** A handler that is to act on a callback if that is new. */
+export type Match = [eventId: string, handler: string]
+
 /**
- * Compiles handlers into a function that returns a pair for each handler that is to act on a callback: the callback's id and
- * the handler's name. The function parses the payload at most once, and only if a handler needs it. It never throws.
+ * Compiles handlers into a function that returns those that are to act on a callback. The function parses the payload at most
+ * once, and only if a handler needs it. It never throws.
  */
 export function createMatch(
   handlers: readonly { name: string; on: Filter }[],
   whenFailed: WhenFailed,
-): (callback: QueuedCallback) => [id: string, handler: string][] {
+): (callback: QueuedCallback) => Match[] {
   const matchers = handlers.map(({ name, on }) => ({ name, matches: matcher(on), content: contentMatcher(on) }))
 
   return (callback) => {
