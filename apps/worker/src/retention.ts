@@ -1,3 +1,4 @@
+import { advisoryLocks } from '@ringback/core/advisory-locks'
 import type { Logger } from '@ringback/core/log'
 import { connect, LONG_WORK_MS } from '@ringback/core/store/connect'
 import { clockAheadMs } from '@ringback/core/store/unsafe-settings'
@@ -62,9 +63,6 @@ export function retentionOf(variables: {
   }
 }
 
-/** An advisory lock's key: any number that nothing else in the database locks. */
-const LOCK_KEY = 7_274_257
-
 /**
  * How long to wait for transactions that still use a partition, such as a backup. After that it is left to the next run.
  * Inserts do not wait meanwhile.
@@ -108,7 +106,7 @@ export function createRetention({
       isPaused = problem !== undefined
       if (isPaused) return
       const [row] = await sql<{ isFirst: boolean }[]>`
-        select pg_try_advisory_lock(${LOCK_KEY}) as "isFirst", set_config('lock_timeout', ${LOCK_TIMEOUT}, false)`
+        select pg_try_advisory_lock(${advisoryLocks.retention}) as "isFirst", set_config('lock_timeout', ${LOCK_TIMEOUT}, false)`
       if (!row!.isFirst) return
       try {
         await dropPartitions(sql)

@@ -1,4 +1,5 @@
 import { randomUUIDv7 } from 'node:crypto'
+import { advisoryLocks } from '@ringback/core/advisory-locks'
 import { ALERT_KINDS } from '@ringback/core/alerts'
 import type { AlertKind, AlertNotice } from '@ringback/core/alerts'
 import type { QueuedCallback } from '@ringback/core/callback'
@@ -20,8 +21,6 @@ export interface AlertDependencies {
   log: Logger
 }
 
-/** An advisory lock's key: any number that nothing else in the database locks. */
-const LOCK_KEY = 7_274_256
 /** How long a statement of one look may take. A look that takes longer is left out this time. */
 const LOOK_TIMEOUT = '5s'
 
@@ -46,7 +45,7 @@ export function createEvaluateAlerts({ sql, config, queueAgeMs, log }: AlertDepe
 
   async function evaluate(transaction: TransactionSql): Promise<void> {
     const [row] = await transaction<{ isFirst: boolean; now: Date }[]>`
-      select pg_try_advisory_xact_lock(${LOCK_KEY}) as "isFirst", now() as now`
+      select pg_try_advisory_xact_lock(${advisoryLocks.alerts}) as "isFirst", now() as now`
     if (!row!.isFirst) return
     const open = await transaction<(OpenAlert & { isLeft: boolean })[]>`
       select

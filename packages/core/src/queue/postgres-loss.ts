@@ -1,15 +1,13 @@
 import { randomUUID } from 'node:crypto'
 import type { Client, Pool } from 'pg'
+import { advisoryLocks } from '../advisory-locks.ts'
 import { COUNTER_TTL_MS, createLossDetector } from './loss.ts'
-
-/** An advisory lock's key: any number that nothing else in the database locks. */
-const LOCK_KEY = 7_274_258
 
 /** Creates the table of {@link createPostgresLossDetector}, in BullMQ's schema because it belongs to the queue. */
 export async function createAliveTable(client: Client): Promise<void> {
   // In one transaction. While another process creates the table, "if not exists" alone would fail.
   await client.query(`
-    select pg_advisory_xact_lock(${LOCK_KEY});
+    select pg_advisory_xact_lock(${advisoryLocks.queueTable});
     create table if not exists bullmq.ringback_producers (
       process uuid primary key,
       count bigint not null,

@@ -1,12 +1,10 @@
 import { readFile, readdir } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { advisoryLocks } from '../advisory-locks.ts'
 import type { Sql, TransactionSql } from './connect.ts'
 import { ensurePartitions } from './partitions.ts'
 
 const MIGRATIONS = new URL('../../../../migrations/', import.meta.url)
-
-/** An advisory lock's key: any number that nothing else in the database locks. */
-const LOCK_KEY = 7_274_255
 
 /** The oldest Postgres that has what the migrations use, as `server_version_num`. */
 export const MINIMUM_VERSION = 180_000
@@ -117,7 +115,7 @@ async function attachWhatIsDetached(transaction: TransactionSql): Promise<void> 
 
 /** Lets one migration at a time go on. */
 async function lock(transaction: TransactionSql): Promise<void> {
-  await transaction`select pg_advisory_xact_lock(${LOCK_KEY})`
+  await transaction`select pg_advisory_xact_lock(${advisoryLocks.migrations})`
 }
 
 async function migrationFiles(): Promise<string[]> {
