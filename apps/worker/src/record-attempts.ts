@@ -33,7 +33,10 @@ export async function recordAsTheyEnd(
   const over = new Map<Promise<Finished>, Finished>()
   const all = Promise.all(attempts.map(async (attempted) => over.set(attempted, await attempted)))
   while (open.length > 0) {
-    const isDone = await doneWithin(RECORD_INTERVAL_MS, deps.signal, all)
+    const isDone = await Promise.race([
+      all.then(() => true),
+      sleep(RECORD_INTERVAL_MS, false, { signal: deps.signal }).catch(() => false), // ends the pause
+    ])
     if (!isDone && deps.signal.aborted) break
     const finished = [...over.values()]
     open = open.filter((attempted) => !over.has(attempted))
@@ -56,20 +59,6 @@ export async function finishEach(
     rest.length === 0 ? undefined : deferDeliveries(sql, rest, 0),
     ...attempts.map(async (attempted) => end(sql, handler, [await attempted])),
   ])
-}
-
-/** Whether `work` is done within `ms` and before `signal` fires. */
-function doneWithin(ms: number, signal: AbortSignal, work: Promise<unknown>): Promise<boolean> {
-  const { promise, resolve, reject } = Promise.withResolvers<boolean>()
-  const giveUp = () => resolve(false)
-  signal.addEventListener('abort', giveUp)
-  if (signal.aborted) giveUp()
-  const timer = setTimeout(giveUp, ms)
-  work.then(() => resolve(true), reject)
-  return promise.finally(() => {
-    clearTimeout(timer)
-    signal.removeEventListener('abort', giveUp)
-  })
 }
 
 /** How long recording is tried: as long as a lease may be. After that another attempt has been made. */

@@ -48,7 +48,6 @@ export async function lookForState(
   return found.map(({ handler, ...details }) => ({
     kind,
     subject: handler,
-    occurrences: undefined,
     text:
       kind === 'destination_open'
         ? `the handler "${handler}" fails so often that its deliveries wait (circuit breaker)`

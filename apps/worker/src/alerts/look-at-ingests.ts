@@ -26,7 +26,6 @@ export async function lookForCanaries({ sql, config }: LookDependencies): Promis
       {
         kind: 'canary_late',
         subject: '',
-        occurrences: undefined,
         text: `nothing that ingest has sent within the last ${seconds} s is stored: ingest is down, or the queue or the workers do not pass on what it accepts`,
         details: { ingest, lastSentAt, lastStoredAt },
       },
@@ -38,7 +37,6 @@ export async function lookForCanaries({ sql, config }: LookDependencies): Promis
     .map(({ name, seconds, lastSentAt, lastStoredAt }) => ({
       kind: 'canary_late',
       subject: name,
-      occurrences: undefined,
       text: `nothing that the ingest "${name}" has sent within the last ${seconds} s is stored, unlike that of others: it is down, cut off from the queue, or its clock is wrong`,
       details: { lastSentAt, lastStoredAt },
     }))
@@ -62,7 +60,6 @@ export async function lookForSpools({ sql }: LookDependencies): Promise<Conditio
   return found.map(({ name, groups, bytes, lastStoredAt }) => ({
     kind: 'spool_in_use',
     subject: name,
-    occurrences: undefined,
     text: `${groups} groups of callbacks (${bytes} bytes) wait on the disk of the ingest "${name}": the queue did not take them`,
     details: { groups, bytes, lastStoredAt },
   }))

@@ -20,7 +20,6 @@ export async function lookForLag({ sql, config, queueAgeMs }: LookDependencies):
     {
       kind: 'store_lagging',
       subject: '',
-      occurrences: undefined,
       text: `callbacks wait ${seconds} s until they are stored: the workers do not keep up`,
       details: { seconds },
     },

@@ -46,7 +46,6 @@ export async function lookForSilence({ sql, config, openSubjects }: LookDependen
     .map(({ source, lastAcceptedAt }) => ({
       kind: 'source_quiet',
       subject: source,
-      occurrences: undefined,
       text: `no request of the source "${source}" was accepted since ${lastAcceptedAt.toISOString()}, when it usually is busy`,
       details: { lastAcceptedAt },
     }))

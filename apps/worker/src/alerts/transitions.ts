@@ -6,8 +6,8 @@ import type { AlertKind } from '@ringback/core/alerts'
 export interface Condition {
   kind: AlertKind
   subject: string
-  /** How often it has occurred, as its kind counts. Undefined: the minutes since it was raised are counted. */
-  occurrences: number | undefined
+  /** How often it has occurred, as its kind counts. Left out: the minutes since it was raised are counted. */
+  occurrences?: number | undefined
   text: string
   details: Record<string, unknown>
 }
