@@ -116,7 +116,7 @@ export function createRunDeliveries(deps: RunDependencies): DeliveryRunner {
 const leaseMs = ({ timeoutMs }: Runner) => timeoutMs + LEASE_MARGIN_MS
 
 function claimOptions({ handler, runner }: OwnHandler): ClaimOptions {
-  const { needsRequest } = runner
+  const { needsRequest = false } = runner
   return { leaseMs: leaseMs(runner), isCounted: handler.limits?.concurrency !== undefined, needsRequest }
 }
 

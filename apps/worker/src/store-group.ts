@@ -40,31 +40,21 @@ export async function storeGroup(
   group: Group,
   matched: Match[],
 ): Promise<Stored | undefined> {
-  const store = () => storeWholeOrInPieces(deps, groupId, group, matched)
-  return store().catch(async (error: unknown) => {
+  const storeWholeOrInPieces = () =>
+    storeGroups(deps.sql, [groupId], group, matched).catch((error: unknown) => {
+      // A group that keeps failing while others are stored is taken apart too, to find which callback is to blame.
+      const isGuilty = deps.suspects.isGuilty(groupId)
+      const isRefusal = (reason: unknown) =>
+        !isMissingPartition(reason) && (verdictOn(reason) === 'refused' || (isGuilty && mayBeTheData(reason)))
+      if (!isRefusal(error)) throw error
+      return storePieces(deps, groupId, { group, matched, isRefusal })
+    })
+  return storeWholeOrInPieces().catch(async (error: unknown) => {
     if (!isMissingPartition(error)) throw error
     // Only once: while an old partition is being dropped, none can be made, and the group is tried again later.
     await makePartitions(deps.sql, group)
-    return store()
+    return storeWholeOrInPieces()
   })
-}
-
-async function storeWholeOrInPieces(
-  deps: GroupDependencies,
-  groupId: string,
-  group: Group,
-  matched: Match[],
-): Promise<Stored | undefined> {
-  try {
-    return await storeGroups(deps.sql, [groupId], group, matched)
-  } catch (error) {
-    // A group that keeps failing while others are stored is taken apart too, to find which callback is to blame.
-    const isGuilty = deps.suspects.isGuilty(groupId)
-    const isRefusal = (reason: unknown) =>
-      !isMissingPartition(reason) && (verdictOn(reason) === 'refused' || (isGuilty && mayBeTheData(reason)))
-    if (!isRefusal(error)) throw error
-    return storePieces(deps, groupId, { group, matched, isRefusal })
-  }
 }
 
 /** Whether names or nonces must be checked before storing. This searches the text, because the JSON is not parsed here. */

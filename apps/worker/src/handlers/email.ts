@@ -18,7 +18,6 @@ export function createEmail(action: EmailAction): Runner {
   const transport = createPool(action)
   return {
     timeoutMs: action.timeoutMs,
-    needsRequest: false,
     maxAttempts: MAX_ATTEMPTS,
     run: (event, context) => send(transport, action, event, context),
     close: async () => transport.close(),

@@ -38,7 +38,6 @@ export function createNotify(
   const options = { timeoutMessage: `not done within ${timeoutMs} ms`, secrets: secretsIn(action) }
   return {
     timeoutMs,
-    needsRequest: false,
     close: http.close,
     async run(event, { signal }) {
       const alert = action.kind === 'pagerduty' ? alertOf(event) : undefined

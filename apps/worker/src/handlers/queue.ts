@@ -21,7 +21,6 @@ export function createQueue(action: QueueAction): Runner {
   })
   return {
     timeoutMs: action.timeoutMs,
-    needsRequest: false,
     run: (event, context) =>
       untilAborted(
         connection.get().then((connected) => add(connected, action, event, context)),

@@ -24,8 +24,8 @@ export interface StoredRequest {
 export interface Runner {
   /** How long an attempt may take. After that it has failed. */
   timeoutMs: number
-  /** Whether `run` gets the stored request; reading it costs. */
-  needsRequest: boolean
+  /** Whether `run` gets the stored request; reading it costs. Default: no. */
+  needsRequest?: boolean
   /**
    * Limit of attempts under way in one worker, so that none waits in line while its time runs. Default: the worker's own.
    */
@@ -56,14 +56,12 @@ export function createRunner({ run: action }: Handler, { sources, isAlertOver }:
     case 'log':
       return {
         timeoutMs: LOG_TIMEOUT_MS,
-        needsRequest: false,
         run: (event, context) => runLog(action, event, context),
         close: async () => {},
       }
     case 'code':
       return {
         timeoutMs: action.timeoutMs,
-        needsRequest: false,
         run: (event, context) => runCode(action, event, context),
         close: async () => {},
       }
