@@ -1,6 +1,7 @@
 import type { Context, Link, SpanContext, SpanKind } from '@opentelemetry/api'
 import type * as Sdk from '@opentelemetry/sdk-trace'
 import type { Logger } from './log.ts'
+import { createThrottle } from './throttle.ts'
 import { withTimeout } from './with-timeout.ts'
 
 // OpenTelemetry traces, from the request to the attempts. Only this file uses OpenTelemetry, and it loads it only if tracing
@@ -157,11 +158,9 @@ const ignore = () => {}
 
 /** Logs what OpenTelemetry reports, not each time: while the collector is down, a batch fails every five seconds. */
 function createComplain(log: Logger): (message: string) => void {
-  let complainedAt = -Infinity
+  const throttle = createThrottle(COMPLAINT_INTERVAL_MS)
   return (message) => {
-    if (performance.now() - complainedAt < COMPLAINT_INTERVAL_MS) return
-    complainedAt = performance.now()
-    log.warn({ error: firstLine(message) }, 'tracing.failed')
+    if (throttle('') !== undefined) log.warn({ error: firstLine(message) }, 'tracing.failed')
   }
 }
 
