@@ -291,9 +291,14 @@ test('a secret token is kept nowhere', async () => {
   const { post, enqueued } = appWith()
   await post('/callbacks/secret/token-new?x=1', bodyOf(signed('1')))
   await post('/callbacks/secret/token%2Dnew/', 'no json')
+  await post('/callbacks/secret/token-new', bodyOf(signed('2')), {
+    'X-Original-URL': '/callbacks/secret/token-new',
+    Referer: 'https://hooks.example.com/in/secret/token-new?x=1',
+  })
   expect(enqueued.map(({ json }) => (JSON.parse(json) as QueuedCallback | QueuedRefusal).url)).toEqual([
     '/callbacks/secret/***?x=1',
     '/callbacks/secret/***/',
+    '/callbacks/secret/***',
   ])
   expect(JSON.stringify(enqueued)).not.toContain('token-new')
 })
