@@ -5,6 +5,7 @@ import { expect, inject, test } from 'vitest'
 import { queue } from '@ringback/core/handlers'
 import { deliver, kept, notifying, outcomes, untilEnded } from './support/deliver.ts'
 import { freePort } from './support/free-port.ts'
+import { startRedis, WITHOUT_AUTH } from './support/redis-servers.ts'
 import { aCallback, eventually, freshDatabase, postCallbacks, startIngest, startWorker } from './support/ringback.ts'
 import { startSilentServer } from './support/silent-server.ts'
 import { proxyTo } from './support/tcp-proxy.ts'
@@ -98,6 +99,16 @@ test.each([
   await deliver(database, notifying(queue({ redisUrl: urlOf(await freePort()), name: 'crm' })), aCallback(1))
   const [outcome] = await outcomes(database)
   expect(outcome!.error).toContain(`the job could not be added (${reason}`)
+  expect(await kept(database)).not.toContain('s3cret-word')
+})
+
+test.each(['redis', 'redis+cluster'])('a password that a server repeats is kept nowhere: %s', async (protocol) => {
+  await using database = await freshDatabase()
+  await using redis = await startRedis(WITHOUT_AUTH)
+  const url = `${protocol}://nobody:s3cret-word@127.0.0.1:${redis.port}`
+  await deliver(database, notifying(queue({ redisUrl: url, name: 'crm' })), aCallback(1))
+  const [outcome] = await outcomes(database)
+  expect(outcome!.error).toBe("the job could not be added (ERR unknown command 'auth')")
   expect(await kept(database)).not.toContain('s3cret-word')
 })
 

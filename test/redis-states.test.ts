@@ -8,7 +8,7 @@ import { createLogger } from '@ringback/core/log'
 import { createRegistry } from '@ringback/core/metrics'
 import { expect, test } from 'vitest'
 import { expectStored, startLoad, storesMore } from './support/load.ts'
-import { startRedis } from './support/redis-servers.ts'
+import { startRedis, WITHOUT_AUTH } from './support/redis-servers.ts'
 import type { OwnRedis } from './support/redis-servers.ts'
 import {
   aCallback,
@@ -462,4 +462,22 @@ test('a read-only replica and a missing log are said to be unsafe', async () => 
   const problems = await unsafeQueueSettings(on(redis))
   expect(problems).toContainEqual(expect.stringContaining('read-only replica'))
   expect(problems).toContainEqual(expect.stringContaining('appendonly is off'))
+})
+
+test('passwords that a Redis or a sentinel repeats, because it knows none, are not logged', async () => {
+  await using redis = await startRedis(WITHOUT_AUTH)
+  const at = `127.0.0.1:${redis.port}`
+  const { lines, log: own } = keptLog()
+  for (const url of [`redis://:hush-hush@${at}`, `redis+sentinel://${at}/name?sentinelPassword=hush-hush`]) {
+    const logged = lines.length
+    const producer = createProducer(on({ url }), 'store', { timeoutMs: 1000, log: own })
+    await eventually(async () => {
+      await producer.probe().catch(() => {})
+      expect(lines.slice(logged)).toContainEqual(
+        expect.objectContaining({ error: expect.stringMatching(/ERR unknown command 'auth'$/) as string }),
+      )
+    })
+    await producer.close()
+  }
+  expect(JSON.stringify(lines)).not.toContain('hush-hush')
 })

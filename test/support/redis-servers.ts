@@ -27,6 +27,9 @@ export interface OwnRedis extends AsyncDisposable {
 
 const NODE_TIMEOUT_MS = 2000
 
+/** Settings of a Redis that knows no passwords, and repeats those that it is given. */
+export const WITHOUT_AUTH = ['AUTH', 'HELLO'].flatMap((command) => ['--rename-command', command, ''])
+
 /** Starts a Redis with the settings that Ringback asks for, and `more`. */
 export async function startRedis(more: string[] = []): Promise<OwnRedis> {
   const program = ensureProgram('redis-server', { package: 'redis-server' })

@@ -65,6 +65,7 @@ class SafeRedis extends Redis {
   constructor(options: Options) {
     super(options)
     this.on('error', (error: Error & { command?: { name: string } }) => {
+      hideArguments(error)
       if (error.command?.name === 'select') this.disconnect(true)
     })
   }
@@ -72,6 +73,14 @@ class SafeRedis extends Redis {
   override duplicate(override?: Options): ReturnType<Redis['duplicate']> {
     return new SafeRedis({ ...this.options, ...override })
   }
+}
+
+/**
+ * Takes the arguments out of what a server says of a command that it does not know, for all that come to hear of the error. An
+ * old sentinel, or a Redis in which AUTH is renamed, so repeats the password.
+ */
+function hideArguments(error: Error): void {
+  error.message = error.message.replace(/, with args beginning with:.*/s, '')
 }
 
 function createClient(
@@ -103,7 +112,7 @@ function createClient(
   }
   // Nodes get no retryStrategy: the cluster's client connects to them anew, and first asks where the slots are now.
   const { retryStrategy, lazyConnect = false, enableOfflineQueue = true, ...redisOptions } = secured
-  return new Cluster(address.nodes, {
+  const cluster = new Cluster(address.nodes, {
     redisOptions,
     lazyConnect,
     enableOfflineQueue,
@@ -120,6 +129,7 @@ function createClient(
     // Certificates name hosts, not addresses.
     ...(isTls && { dnsLookup: (host: string, done: (error: null, address: string) => void) => done(null, host) }),
   })
+  return cluster.on('node error', hideArguments)
 }
 
 /** The connection to the server that holds `slot`, or to the only server. Throws if no master holds the slot. */
