@@ -91,6 +91,21 @@ test('an ingest by itself, too, listens to this machine only while its credentia
   await expect(fetch(`http://127.0.0.2:${port}/livez`)).rejects.toThrow('fetch failed')
 })
 
+test('whoever logs in to the embedded Postgres, whose password is public, finds no secret of the environment there', async () => {
+  await using folder = await temporaryFolder()
+  await chmod(folder.path, 0o755)
+  const environment = await environmentIn(join(folder.path, 'data'))
+  await using ringback = runApp('standalone', { ...environment, CRM_TOKEN: 'hush-hush' })
+  const [, databaseUrl] = await ringback.prints(/psql (\S+)/)
+  const sql = connect(databaseUrl!, { max: 1, applicationName: 'ringback tests' })
+  await sql`create temporary table variables (text text)`
+  await sql`copy variables from program 'env'`
+  const variables = await sql<{ text: string }[]>`select text from variables`
+  await sql.end()
+  expect(variables.map(({ text }) => text)).toContainEqual(expect.stringMatching(/^PATH=/))
+  expect(JSON.stringify(variables)).not.toContain('hush-hush')
+})
+
 /** Ends the Postgres of a data folder as if it had ended by itself: at once. */
 async function endPostgres(dataDir: string): Promise<void> {
   const [pid] = (await readFile(join(dataDir, 'postgres/postmaster.pid'), 'utf8')).split('\n')

@@ -186,6 +186,9 @@ async function runningPort(programs: Programs, cluster: string, account: Account
   }
 }
 
+/** What Postgres may need of the environment. The rest holds secrets, and whoever may log in can have programs print it. */
+const SERVER_VARIABLES = /^(?:DYLD_|LANG$|LC_|LD_|NIX_LD|PATH$|TZ$)/
+
 const START_DEADLINE_MS = 60_000
 const CHECK_INTERVAL_MS = 1000
 
@@ -201,6 +204,7 @@ async function start(
   const options = [...SETTINGS, `port=${port}`, ...settings].flatMap((setting) => ['-c', setting])
   const server = spawn(programs.postgres, ['-D', cluster, ...options], {
     ...account,
+    env: Object.fromEntries(Object.entries(process.env).filter(([name]) => SERVER_VARIABLES.test(name))),
     detached: true,
     stdio: ['ignore', log.fd, log.fd],
   })
