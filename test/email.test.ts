@@ -75,6 +75,21 @@ test('a wrong password fails, and is not kept', async () => {
   expect(await kept(database)).not.toContain('wrong-secret')
 })
 
+test('a password that the server sends back is not kept, however the login spelled it', async () => {
+  await using database = await freshDatabase()
+  const base64 = (text: string) => Buffer.from(text).toString('base64')
+  await using server = await startMailServer({
+    onAuth({ username, password }, _session, done) {
+      const sent = String(password)
+      const commands = `AUTH PLAIN ${base64(`\0${username}\0${sent}`)}, or ${base64(sent)}`
+      done(Object.assign(new Error(`nobody has ${sent}: ${commands}`), { responseCode: 535 }))
+    },
+  })
+  await deliver(database, notifying(mailing(server)), aCallback(1))
+  const [attempt] = await database.sql<{ response: string }[]>`select response from attempts`
+  expect(attempt!.response).toBe('535 nobody has ***: AUTH PLAIN ***, or ***')
+})
+
 test('a server that is not trusted gets neither password nor mail', async () => {
   await using database = await freshDatabase()
   await using server = await startMailServer()

@@ -2,6 +2,7 @@ import { HandlerError } from '@ringback/core/handlers'
 import type { AttemptReport, EmailAction, HandledEvent, HandlerContext, SmtpServer } from '@ringback/core/handlers'
 import { render, truncate } from '@ringback/core/template'
 import { createTransport } from 'nodemailer'
+import { keptOf, MIN_SECRET_LENGTH } from './mask-secrets.ts'
 import { messageText, namesOf, oneLine } from './message.ts'
 import type { Runner } from './runner.ts'
 
@@ -66,17 +67,29 @@ async function send(
   event: HandledEvent,
   { idempotencyKey, signal }: HandlerContext,
 ): Promise<AttemptReport> {
-  const { from, to } = action
+  const { from, to, smtp } = action
+  const secrets = secretsIn(smtp)
   const mail = { ...mailOf(action, event), from, to, messageId: messageIdOf(from, idempotencyKey), signal }
   const { rejected, response } = await transport.sendMail(mail).catch((error: unknown) => {
-    throw failureOf(error, signal.aborted ? `not done within ${action.timeoutMs} ms` : undefined)
+    throw failureOf(error, {
+      secrets,
+      timeoutMessage: signal.aborted ? `not done within ${action.timeoutMs} ms` : undefined,
+    })
   })
-  if (rejected.length === 0) return { statusCode: Number.parseInt(response, 10), response }
+  const kept = keptOf(response, secrets)
+  if (rejected.length === 0) return { statusCode: Number.parseInt(response, 10), response: kept }
   // Another attempt would send the other recipients the same mail once more.
   throw new HandlerError(`the mail server refused ${rejected.join(', ')}; the other recipients have the mail`, {
     retryable: false,
-    response,
+    response: kept,
   })
+}
+
+/** What to mask in a server's answers: the password, as it is and as the commands that log in write it. */
+function secretsIn({ credentials }: SmtpServer): string[] {
+  const { user = '', password = '' } = credentials ?? {}
+  if (password.length < MIN_SECRET_LENGTH) return []
+  return [password, ...[password, `\u0000${user}\u0000${password}`].map((text) => Buffer.from(text).toString('base64'))]
 }
 
 /** Mail programs cut longer subjects in their lists anyway. */
@@ -124,12 +137,16 @@ interface SmtpFailure {
   permanent?: boolean
 }
 
-function failureOf(cause: unknown, timeoutMessage: string | undefined): HandlerError {
+function failureOf(
+  cause: unknown,
+  { secrets, timeoutMessage }: { secrets: string[]; timeoutMessage: string | undefined },
+): HandlerError {
   if (timeoutMessage !== undefined) return new HandlerError(timeoutMessage, { retryable: true, cause })
   const { code, originalCode, command, responseCode, response, permanent } = cause as SmtpFailure
   if (responseCode !== undefined) {
     const message = `the mail server answered ${responseCode}${command === undefined ? '' : ` to ${command}`}`
-    return new HandlerError(message, { retryable: permanent !== true, statusCode: responseCode, response, cause })
+    const kept = response === undefined ? undefined : keptOf(response, secrets)
+    return new HandlerError(message, { retryable: permanent !== true, statusCode: responseCode, response: kept, cause })
   }
   // Only codes, because messages name hosts. ETLS has a hint, because its cause can be mended in the configuration.
   const hint = code === 'ETLS' ? ': it offers no STARTTLS, or its certificate is not trusted' : ''
