@@ -23,6 +23,14 @@ test('a query is masked by its values too, where they are long enough', () => {
   expect(maskSecrets('v 2: 0123abcd= is not the signature', secrets)).toBe('v 2: *** is not the signature')
 })
 
+test('a path is masked by its segments too, where they are long enough and no names', () => {
+  const secrets = secretValuesOf(new URL('https://example.com/webhook/v1/webhooks/5e7c-0123abcd'))
+  const answer = '{"message":"The requested webhook \\"POST webhooks/5e7c-0123abcd\\" is not registered"}'
+  expect(maskSecrets(answer, secrets)).toBe(
+    '{"message":"The requested webhook \\"POST webhooks/***\\" is not registered"}',
+  )
+})
+
 test('of a long answer the beginning is kept, without secrets', () => {
   const kept = keptOf('no /in/hush. '.repeat(500), ['/in/hush'])
   expect(kept).toHaveLength(2000)

@@ -29,9 +29,13 @@ export function secretsOf({ pathname, search }: URL): string[] {
   return [pathname, search]
 }
 
-/** The values in the query of a URL that may each be a secret. */
-export function secretValuesOf({ searchParams }: URL): string[] {
-  return [...searchParams.values()].filter(({ length }) => length >= MIN_SECRET_LENGTH)
+/** A segment of a path that is a name, such as `webhooks`: answers hold it for reasons of their own. */
+const PATH_NAME = /^[a-z_-]+$/
+
+/** The segments of the path and the values in the query of a URL that may each be a secret. */
+export function secretValuesOf({ pathname, searchParams }: URL): string[] {
+  const segments = pathname.split('/').filter((segment) => !PATH_NAME.test(segment))
+  return [...segments, ...searchParams.values()].filter(({ length }) => length >= MIN_SECRET_LENGTH)
 }
 
 function percentDecoded(text: string): string {
