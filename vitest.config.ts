@@ -5,6 +5,7 @@ const ONLY_REDIS = ['test/redis-*.test.ts']
 
 /** About what is in Postgres or goes over HTTP, wherever the queue is: once is enough. */
 const WITHOUT_QUEUE = [
+  'caddy',
   'calls',
   'connections',
   'database-url',
