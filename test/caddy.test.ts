@@ -6,13 +6,13 @@ import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
 import { freePort } from './support/free-port.ts'
 import { temporaryFolder } from './support/processes.ts'
-import { isThere } from './support/programs.ts'
+import { ensureProgram } from './support/programs.ts'
 import { eventually } from './support/ringback.ts'
 
-const program = 'caddy'
 const configuration = fileURLToPath(new URL('../deploy/Caddyfile', import.meta.url))
 
-test.runIf(isThere(program))('what Caddy logs while ingest is down holds no secret of a request', async () => {
+test('what Caddy logs while ingest is down holds no secret of a request', async () => {
+  const program = ensureProgram('caddy', { package: 'caddy' })
   await using folder = await temporaryFolder()
   const site = `http://127.0.0.1:${await freePort()}`
   const file = join(folder.path, 'Caddyfile')

@@ -1,4 +1,5 @@
 import { execFileSync, spawnSync } from 'node:child_process'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 
 /** The settings that Ringback asks for: with these, a Redis loses nothing that it has acknowledged. */
@@ -22,8 +23,10 @@ export function ensureProgram(
   if (found !== undefined) return found
   if (process.getuid?.() === 0 && isThere('apt-get')) {
     const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' }
-    execFileSync('apt-get', ['update', '-qq'], { stdio: 'ignore', env })
-    execFileSync('apt-get', ['install', '-y', '-qq', '--no-install-recommends', name], { stdio: 'ignore', env })
+    const install = 'apt-get update -qq && apt-get install -y -qq --no-install-recommends "$0"'
+    // One after the other: apt-get refuses to run where it is running for another test.
+    const lock = join(tmpdir(), 'ringback-test-apt-get.lock')
+    execFileSync('flock', [lock, 'sh', '-c', install, name], { stdio: 'ignore', env })
     const installed = findProgram(program)
     if (installed !== undefined) return installed
   }
@@ -35,6 +38,6 @@ function findProgram(program: string): string | undefined {
 }
 
 /** Whether the program can be started, whatever it makes of the option. */
-export function isThere(program: string): boolean {
+function isThere(program: string): boolean {
   return spawnSync(program, ['--version'], { stdio: 'ignore' }).error === undefined
 }
