@@ -7,7 +7,7 @@ import { migrationProblem } from '@ringback/core/store/migrate'
 import { unsafeDatabaseSettings } from '@ringback/core/store/unsafe-settings'
 import type { Command } from 'commander'
 import { followSample } from '../doctor/follow-sample.ts'
-import type { Finding, Report } from '../doctor/finding.ts'
+import type { Examination, Finding, Report } from '../doctor/examination.ts'
 import { lookBack } from '../doctor/look-back.ts'
 import { probeUrl } from '../doctor/probe-url.ts'
 import { sendSample } from '../doctor/send-sample.ts'
@@ -31,7 +31,7 @@ export function addDoctorCommand(program: Command): void {
       const source = sourceNamed(config, name)
       const findings: Finding[] = []
       const report: Report = (level, text) => void findings.push({ level, text })
-      await examine({ name, source, config, options, report })
+      await examine({ name, source, config, report }, options)
       const isWell = findings.every(({ level }) => level !== 'problem')
       print(self, { source: name, ok: isWell, findings }, findings.map(line).join('\n'))
       if (!isWell) process.exitCode = 1
@@ -43,14 +43,6 @@ interface DoctorOptions {
   secret?: string
   wait: number
   recent: number
-}
-
-interface Examination {
-  name: string
-  source: Source
-  config: Config
-  options: DoctorOptions
-  report: Report
 }
 
 function line({ level, text }: Finding): string {
@@ -69,8 +61,8 @@ function sourceNamed(config: Config, name: string): Source {
   )
 }
 
-async function examine(examination: Examination): Promise<void> {
-  const { name, source, config, options, report } = examination
+async function examine(asked: Omit<Examination, 'baseUrl'>, options: DoctorOptions): Promise<void> {
+  const { name, source, config, report } = asked
   report('ok', `${name} is ${source.provider}, scheme ${source.scheme}`)
   if (source.shadow) report('note', 'It is in shadow mode: whatever it would refuse is accepted')
   if (source.usesDemoCredentials)
@@ -82,7 +74,8 @@ async function examine(examination: Examination): Promise<void> {
     return
   }
   if (!isBaseUrl(baseUrl)) throw new Error('--url must begin with https:// or http:// and have no query')
-  const url = callbackUrl(baseUrl, examination)
+  const examination = { ...asked, baseUrl }
+  const url = callbackUrl(examination)
   const { isRingback, skewMs } = await probeUrl(url, source.urlTokens, report)
   const startedAt = Date.now()
   const sample = isRingback ? await sendSample(url, { source, secret: options.secret, report }) : undefined
@@ -97,11 +90,9 @@ async function examine(examination: Examination): Promise<void> {
       if (sample !== undefined) {
         // The clock there may be behind, and was read to the second only.
         const since = new Date(startedAt + Math.min(0, skewMs) - 2000)
-        await followSample(database, sample, { ...examination, baseUrl, since, waitMs: options.wait * 1000 })
+        await followSample(database, sample, { ...examination, since, waitMs: options.wait * 1000 })
       }
-      if (options.recent > 0) {
-        await lookBack(database, { ...examination, baseUrls: [baseUrl], recent: options.recent })
-      }
+      if (options.recent > 0) await lookBack(database, examination, options.recent)
     })
   } catch (error) {
     report('problem', `The database cannot be read: ${(error as Error).message}`)
@@ -113,8 +104,11 @@ async function reportUnsafeSettings(sql: Sql, report: Report): Promise<void> {
 }
 
 /** The URL that belongs in the provider's settings. */
-function callbackUrl(publicBaseUrl: string, { name, source, config }: Examination): string {
+function callbackUrl({ name, source, config, baseUrl }: Examination): string {
   const [token] = source.urlTokens
   const target = `/callbacks/${name}${token === undefined ? '' : `/${encodeURIComponent(token)}`}`
-  return publicUrl({ ...config.origin, publicBaseUrl }, { target, header: () => undefined, remoteAddress: undefined })
+  return publicUrl(
+    { ...config.origin, publicBaseUrl: baseUrl },
+    { target, header: () => undefined, remoteAddress: undefined },
+  )
 }

@@ -13,7 +13,8 @@ function configWith(environment: Record<string, string>): Config {
   return resolveConfig({ sources, trustedProxies: ['10.0.0.1'] }, environment)
 }
 
-const config = configWith({ PUBLIC_BASE_URL: 'https://hooks.example.test' })
+const BASE_URL = 'https://hooks.example.test'
+const config = configWith({ PUBLIC_BASE_URL: BASE_URL })
 
 /** The quarantined row of a request that was signed for `calledUrl`. */
 function refused(calledUrl: string, fields: Partial<Quarantined> = {}): Quarantined {
@@ -44,8 +45,8 @@ function refused(calledUrl: string, fields: Partial<Quarantined> = {}): Quaranti
   }
 }
 
-function diagnosis(row: Quarantined, by = config, baseUrls: string[] = []): Diagnosis {
-  return diagnose(row, { source: by.sources.get('twilio')!, config: by, baseUrls })
+function diagnosis(row: Quarantined, by = config, baseUrl = BASE_URL): Diagnosis {
+  return diagnose(row, { source: by.sources.get('twilio')!, config: by, baseUrl })
 }
 
 const PATH = '/callbacks/twilio/hush'
@@ -59,14 +60,18 @@ test('what passes today is said to pass, unless it was refused for something els
 })
 
 test.each([
-  [`http://hooks.example.test${PATH}`, [], {}],
-  [`https://hooks.example.test${PATH}/`, [], {}],
-  [`https://other.example.test/in${PATH}`, ['https://other.example.test/in'], {}],
-  [`https://a.example.test${PATH}`, [], { 'x-forwarded-host': 'proxy.test, a.example.test' }],
-  [`https://a.example.test/in${PATH}`, [], { 'x-forwarded-host': 'a.example.test', 'x-forwarded-prefix': '/in' }],
-  [`https://a.example.test${PATH}`, [], { forwarded: 'for=192.0.2.1;host="a.example.test";proto=https' }],
-])('a request that was signed for %s is told by it, and the token stays out', (url, baseUrls, headers) => {
-  const found = diagnosis(refused(url, { headers }), config, baseUrls)
+  [`http://hooks.example.test${PATH}`, undefined, {}],
+  [`https://hooks.example.test${PATH}/`, undefined, {}],
+  [`https://other.example.test/in${PATH}`, 'https://other.example.test/in', {}],
+  [`https://a.example.test${PATH}`, undefined, { 'x-forwarded-host': 'proxy.test, a.example.test' }],
+  [
+    `https://a.example.test/in${PATH}`,
+    undefined,
+    { 'x-forwarded-host': 'a.example.test', 'x-forwarded-prefix': '/in' },
+  ],
+  [`https://a.example.test${PATH}`, undefined, { forwarded: 'for=192.0.2.1;host="a.example.test";proto=https' }],
+])('a request that was signed for %s is told by it, and the token stays out', (url, baseUrl, headers) => {
+  const found = diagnosis(refused(url, { headers }), config, baseUrl)
   expect(found).toMatchObject({ kind: 'refused', remedy: expect.stringContaining(url.replace('hush', '***')) })
   expect(JSON.stringify(found)).not.toContain('hush')
 })
@@ -91,14 +96,14 @@ test('a URL that is not known is said to be missing, and named where a proxy nam
 
 test('a token for another URL that nobody names is said to be genuine, and what to set', () => {
   const secrets = 'secret'
-  const environment = { PUBLIC_BASE_URL: 'https://hooks.example.test' }
+  const environment = { PUBLIC_BASE_URL: BASE_URL }
   const by = resolveConfig({ sources: { messagebird: messagebird({ secrets }) } }, environment)
   const source = by.sources.get('messagebird')!
   const refusedFor = (baseUrl: string): Diagnosis => {
     const row = refused(`${baseUrl}${PATH}`)
     const unsigned = { method: 'POST' as const, url: `${baseUrl}/callbacks/messagebird`, headers: {}, body: row.body }
     const { headers } = source.sign(unsigned, { at: row.receivedAt })
-    return diagnose({ ...row, url: '/callbacks/messagebird', headers }, { source, config: by })
+    return diagnose({ ...row, url: '/callbacks/messagebird', headers }, { source, config: by, baseUrl: BASE_URL })
   }
   expect(refusedFor('https://elsewhere.example.test')).toEqual({
     kind: 'refused',

@@ -1,7 +1,7 @@
-import type { Config } from '@ringback/core/config'
 import type { ProviderRequest, Reading, RejectReason, Source } from '@ringback/core/providers/provider'
 import { requestsOf } from '../quarantined-request.ts'
 import type { Quarantined } from '../quarantined-request.ts'
+import type { Examination } from './examination.ts'
 import { maskUrl } from './mask-url.ts'
 
 // Why a request was refused, in words that say what to do.
@@ -13,24 +13,20 @@ export type Diagnosis =
   /** `remedy` is what would have let it in, if that was found. */
   | { kind: 'refused'; reason: string; advice: string; remedy?: string }
 
-export interface DiagnoseOptions {
-  source: Source
-  config: Config
-  /** Beginnings that the provider's URLs may have had, besides those in the configuration. */
-  baseUrls?: readonly string[]
-}
+type DiagnoseOptions = Pick<Examination, 'source' | 'config' | 'baseUrl'>
 
 /** Verifies again: by the source as configured, by its provider's other schemes, and as if other URLs had been called. */
-export function diagnose(row: Quarantined, { source, config, baseUrls = [] }: DiagnoseOptions): Diagnosis {
+export function diagnose(row: Quarantined, options: DiagnoseOptions): Diagnosis {
   // These passed verification and were refused for another reason.
   if (row.reason === 'nonce_reused' || row.reason === 'not_storable') {
     return { kind: 'refused', reason: row.reason, advice: ADVICE[row.reason] }
   }
+  const { source, config } = options
   const requests = requestsOf(row, source, config)
   const readings = requests.map((request) => source.read(request))
   if (readings.some(isAccepted)) return { kind: 'passes' }
   const reason = readings.map(reasonOf).find((found) => found !== undefined) ?? (row.reason as RejectReason)
-  const remedy = schemeThatFits(source, requests) ?? urlThatFits(row, requests, { source, config, baseUrls })
+  const remedy = schemeThatFits(source, requests) ?? urlThatFits(row, requests, options)
   return { kind: 'refused', reason, advice: adviceFor(reason), ...(remedy !== undefined && { remedy }) }
 }
 
@@ -98,11 +94,11 @@ function schemeThatFits(source: Source, requests: ProviderRequest[]): string | u
 function urlThatFits(
   row: Quarantined,
   requests: ProviderRequest[],
-  { source, config, baseUrls }: Required<DiagnoseOptions>,
+  { source, config, baseUrl }: DiagnoseOptions,
 ): string | undefined {
   if (!source.needsUrl) return undefined
   const bases = [
-    ...baseUrls,
+    baseUrl,
     ...[...config.sources.values()].map(({ publicBaseUrl }) => publicBaseUrl),
     config.origin.publicBaseUrl,
     ...forwardedBases(row.headers),

@@ -1,27 +1,20 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { Config } from '@ringback/core/config'
 import { queryOf } from '@ringback/core/providers/message'
-import type { RejectReason, Source } from '@ringback/core/providers/provider'
+import type { RejectReason } from '@ringback/core/providers/provider'
 import { events, quarantine } from '@ringback/core/store/schema'
 import { and, desc, eq, gt, or, sql } from 'drizzle-orm'
 import type { PostgresJsDatabase } from 'drizzle-orm/postgres-js'
 import type { Quarantined } from '../quarantined-request.ts'
 import { adviceFor, diagnose } from './diagnose.ts'
-import type { Report } from './finding.ts'
+import type { Examination } from './examination.ts'
 import type { SentSample } from './send-sample.ts'
 
 // Finds out from the database what became of the sample.
 
-export interface FollowOptions {
-  name: string
-  source: Source
-  config: Config
-  /** The beginning of the URL that was called. */
-  baseUrl: string
+export interface FollowOptions extends Examination {
   /** The earliest possible time of receipt, by the receiver's clock. */
   since: Date
   waitMs: number
-  report: Report
 }
 
 /** Waits until the sample is in the database, at most `waitMs`, and reports what became of it. */
@@ -84,11 +77,8 @@ function reportEvent(event: Event, { callback }: SentSample, { report }: FollowO
   }
 }
 
-function reportRefusal(
-  row: Quarantined,
-  { request, isSigned }: SentSample,
-  { source, config, baseUrl, report }: FollowOptions,
-): void {
+function reportRefusal(row: Quarantined, { request, isSigned }: SentSample, examination: Examination): void {
+  const { report } = examination
   const changes = changesOnTheWay(row, request)
   for (const change of changes) report('problem', change)
   if (changes.length > 0) return
@@ -103,7 +93,7 @@ function reportRefusal(
     )
     return
   }
-  const diagnosis = diagnose(row, { source, config, baseUrls: [baseUrl] })
+  const diagnosis = diagnose(row, examination)
   if (diagnosis.kind === 'passes') {
     report(
       'problem',

@@ -1,30 +1,18 @@
-import type { Config } from '@ringback/core/config'
-import type { Source } from '@ringback/core/providers/provider'
 import { events, quarantine } from '@ringback/core/store/schema'
 import { and, desc, eq, isNull, notLike, sql } from 'drizzle-orm'
 import type { PostgresJsDatabase } from 'drizzle-orm/postgres-js'
 import { diagnose } from './diagnose.ts'
-import type { Report } from './finding.ts'
+import type { Examination } from './examination.ts'
 import { USER_AGENT } from './send-sample.ts'
 
 // Finds out why the provider's own requests were refused.
 
-export interface LookBackOptions {
-  name: string
-  source: Source
-  config: Config
-  baseUrls: readonly string[]
-  /** How many of the newest refusals to look at. */
-  recent: number
-  report: Report
-}
-
 /**
- * Reports what most of the newest refusals have in common. A refusal that nothing would have let in may be an attack, and is
+ * Reports what most of the `recent` newest refusals have in common. A refusal that nothing would have let in may be an attack, and is
  * a problem only if nothing of this source was ever accepted.
  */
-export async function lookBack(database: PostgresJsDatabase, options: LookBackOptions): Promise<void> {
-  const { name, source, config, baseUrls, recent, report } = options
+export async function lookBack(database: PostgresJsDatabase, examination: Examination, recent: number): Promise<void> {
+  const { name, report } = examination
   const rows = await database
     .select()
     .from(quarantine)
@@ -40,7 +28,7 @@ export async function lookBack(database: PostgresJsDatabase, options: LookBackOp
   if (rows.length === 0) return
   const isTaken = await hasEvents(database, name)
   const found = Map.groupBy(
-    rows.map((row) => ({ row, diagnosis: diagnose(row, { source, config, baseUrls }) })),
+    rows.map((row) => ({ row, diagnosis: diagnose(row, examination) })),
     ({ diagnosis }) =>
       diagnosis.kind === 'passes' ? 'passes' : `(${diagnosis.reason}): ${diagnosis.remedy ?? diagnosis.advice}`,
   )

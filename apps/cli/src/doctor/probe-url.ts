@@ -1,4 +1,4 @@
-import type { Report } from './finding.ts'
+import type { Report } from './examination.ts'
 import { maskUrl } from './mask-url.ts'
 
 // Finds out whether a URL leads to Ringback, and what is in the way if it does not.

@@ -4,7 +4,7 @@ import type { GenuineCallback, OutgoingRequest, SchemeProfile, Source } from '@r
 import { fillSample } from '@ringback/core/providers/sample'
 import { received } from '../send/probe-signing.ts'
 import { unsignedRequest } from '../send/sign-requests.ts'
-import type { Report } from './finding.ts'
+import type { Report } from './examination.ts'
 import { isProbeAnswer, networkAdvice, statusAdvice, TIMEOUT_MS } from './probe-url.ts'
 
 // Sends one event as the provider would send it.
