@@ -33,7 +33,7 @@ test.each(Object.entries(programs))('configuration.md says of each variable whet
 
 test('config check looks at whatever a program reads', () => {
   // Which file it is has been read before.
-  const checked = ['RINGBACK_CONFIG', ...variablesOf('apps/cli/src/program-variables.ts')]
+  const checked = ['RINGBACK_CONFIG', ...variablesOf('apps/cli/src/check-config.ts')]
   expect(checked).toEqual(expect.arrayContaining(Object.values(programs).flat()))
 })
 

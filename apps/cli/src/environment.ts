@@ -2,7 +2,7 @@ import { join } from 'node:path'
 import { z } from 'zod'
 import { loadConfig } from '@ringback/core/config'
 import type { Config } from '@ringback/core/config'
-import { ConfigError, parseEnvironment, queueVariables, variables } from '@ringback/core/environment'
+import { parseEnvironment, queueVariables, variables } from '@ringback/core/environment'
 import type { Environment } from '@ringback/core/environment'
 import { embeddedDatabaseUrl, loadStandaloneConfig } from '@ringback/core/standalone'
 import { connect } from '@ringback/core/store/connect'
@@ -10,7 +10,6 @@ import type { Sql } from '@ringback/core/store/connect'
 import { explainPostgresError } from '@ringback/core/store/explain-postgres-error'
 import { drizzle } from 'drizzle-orm/postgres-js'
 import type { PostgresJsDatabase } from 'drizzle-orm/postgres-js'
-import { assertProgramVariables } from './program-variables.ts'
 
 const Variables = z.object({
   DATABASE_URL: variables.databaseUrl.optional(),
@@ -20,6 +19,11 @@ const Variables = z.object({
   RINGBACK_DATA_DIR: z.string().default('.ringback'),
   RINGBACK_CONFIG: variables.configFile,
   PORT: variables.port.default(3000),
+})
+
+const DrainVariables = Variables.refine((read) => read.SPOOL_DIR === undefined || !isBesideStandalone(read), {
+  path: ['REDIS_URL'],
+  message: 'is needed, or DATABASE_URL where the queue is in Postgres: the same as ingest and worker have',
 })
 
 /** The variables that decide which configuration is loaded. For that, the servers' URLs need not be valid. */
@@ -33,8 +37,8 @@ const ConfigVariables = z.object({
  * Where this command finds its servers. If neither of them is named, it uses those of `npm start`, so that the commands in
  * the README work beside that as they stand. Throws one error that lists every problem.
  */
-export function readEnvironment(environment: Environment = process.env) {
-  const read = parseEnvironment(Variables, environment)
+export function readEnvironment(environment: Environment = process.env, schema = Variables) {
+  const read = parseEnvironment(schema, environment)
   const spoolDir = isBesideStandalone(read) ? join(read.RINGBACK_DATA_DIR, 'spool') : undefined
   return {
     ...read,
@@ -47,12 +51,7 @@ export function readEnvironment(environment: Environment = process.env) {
 
 /** The same, but SPOOL_DIR needs a named server, or the spool would be drained into the database of `npm start`. */
 export function readDrainEnvironment(environment: Environment = process.env) {
-  const named = Variables.refine((read) => read.SPOOL_DIR === undefined || !isBesideStandalone(read), {
-    path: ['REDIS_URL'],
-    message: 'is needed, or DATABASE_URL where the queue is in Postgres: the same as ingest and worker have',
-  })
-  parseEnvironment(named, environment)
-  return readEnvironment(environment)
+  return readEnvironment(environment, DrainVariables)
 }
 
 /** Whether no server is named. Compose's ingest has only REDIS_URL, and is not given the demo credentials. */
@@ -65,23 +64,6 @@ export async function readConfig(environment: Environment = process.env): Promis
   const read = parseEnvironment(ConfigVariables, environment)
   if (!isBesideStandalone(read)) return loadConfig(read.RINGBACK_CONFIG, environment)
   return (await loadStandaloneConfig(read.RINGBACK_CONFIG, environment)).config
-}
-
-/** The same. Throws one error that lists all problems of it and of the variables of ingest, worker and standalone. */
-export async function checkConfig(environment: Environment = process.env): Promise<Config> {
-  const problems: string[] = []
-  const collect = (error: unknown) => {
-    if (!(error instanceof ConfigError)) throw error
-    problems.push(...error.problems)
-  }
-  const config = await readConfig(environment).catch(collect)
-  try {
-    assertProgramVariables(environment, config ?? undefined)
-  } catch (error) {
-    collect(error)
-  }
-  if (config === undefined || problems.length > 0) throw new ConfigError([...new Set(problems)])
-  return config
 }
 
 /** How long a statement may take for which a person waits, over all partitions. */

@@ -1,6 +1,6 @@
 import { ConfigError } from '@ringback/core/environment'
 import type { Command } from 'commander'
-import { checkConfig } from '../environment.ts'
+import { checkConfig } from '../check-config.ts'
 import { print, wantsJson } from '../output.ts'
 
 /** `ringback config check` */
