@@ -15,8 +15,8 @@ export function endWhenOutputIsLost(): void {
   })
 }
 
-/** Prints a value as JSON on one line, or as text for people, of one line or more. */
-export function print(command: Command, value: unknown, text: string): void {
+/** Prints a value as JSON on one line, or as text for people; if there is no such text, as JSON with a field a line. */
+export function print(command: Command, value: unknown, text = JSON.stringify(value, undefined, 2)): void {
   console.log(wantsJson(command) ? JSON.stringify(value) : asLines(text))
 }
 

@@ -36,8 +36,7 @@ export function addDeliveriesCommand(program: Command): void {
     .description('one delivery with its attempts')
     .argument('<id>', 'the id of a delivery', deliveryId)
     .action(async (id: string, _options: unknown, self: Command) => {
-      const value = await withDatabase((database) => show(database, id))
-      print(self, value, JSON.stringify(value, undefined, 2))
+      print(self, await withDatabase((database) => show(database, id)))
     })
 
   withBulkOptions(command.command('retry'), 'retry')

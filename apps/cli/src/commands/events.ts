@@ -47,8 +47,7 @@ export function addEventsCommand(program: Command): void {
     .description('one event with its payload, duplicates, deliveries and attempts')
     .argument('<id>', 'the id of an event', eventId)
     .action(async (id: string, _options: unknown, self: Command) => {
-      const value = await withDatabase((database) => show(database, id))
-      print(self, value, JSON.stringify(value, undefined, 2))
+      print(self, await withDatabase((database) => show(database, id)))
     })
 }
 

@@ -38,8 +38,7 @@ export function addQuarantineCommand(program: Command): void {
     .argument('<id>', 'the id of a refusal', refusalId)
     .action(async (id: string, _options: unknown, self: Command) => {
       const row = await withDatabase((database) => one(database, id))
-      const value = { ...row, body: row.body.toString('utf8'), proofs: await proofsOf(row) }
-      print(self, value, JSON.stringify(value, undefined, 2))
+      print(self, { ...row, body: row.body.toString('utf8'), proofs: await proofsOf(row) })
     })
 
   withFilters(command.command('release'))
