@@ -21,7 +21,7 @@ import {
   startWorker,
 } from './support/ringback.ts'
 import type { Database } from './support/ringback.ts'
-import { configFile, runCli } from './support/processes.ts'
+import { configFile, configFileWith, runCli } from './support/processes.ts'
 
 const { accountId, apiKey, salt } = demoCredentials
 const sha256 = (text: string) => hash('sha256', text)
@@ -56,6 +56,14 @@ async function releaseEverything(
 
 const quarantined = (database: Database, count: number) =>
   eventually(async () => expect(await database.sql`select from quarantine`).toHaveLength(count))
+
+/** Puts genuine callbacks into quarantine, by a wrong secret of ours. */
+async function refuse(database: Database, ...callbacks: unknown[]): Promise<void> {
+  await using ingest = await startIngest(database, { config: configOf({ SALT: 'wrong' }) })
+  await using _worker = await startWorker(database, { config: configOf({}) })
+  await postCallbacks(ingest, ...callbacks)
+  await quarantined(database, callbacks.length)
+}
 
 test('what a wrong secret of ours refused is let in once the secret is right, and is handled once', async () => {
   await using database = await freshDatabase()
@@ -98,10 +106,7 @@ test('what a wrong secret of ours refused is let in once the secret is right, an
 
 test('what the first version refused, which did not say what of a request it kept, is let in too', async () => {
   await using database = await freshDatabase()
-  await using ingest = await startIngest(database, { config: configOf({ SALT: 'wrong' }) })
-  await using _worker = await startWorker(database, { config: configOf({}) })
-  await postCallbacks(ingest, aCallback(1))
-  await quarantined(database, 1)
+  await refuse(database, aCallback(1))
   await database.sql`update quarantine set scope = null`
 
   expect(await releaseEverything(database, configOf({}))).toMatchObject([{ kind: 'released', as: 'verified' }])
@@ -267,16 +272,8 @@ test('what came again with a nonce that was used is let in only on trust, though
 
 test('a release by filters takes all that they name, the oldest first', async () => {
   await using database = await freshDatabase()
-  await using file = await configFile(`
-    import { defineConfig } from '@ringback/core/config'
-    import { voximplant } from '@ringback/core/providers/voximplant'
-    export default defineConfig({
-      sources: { voximplant: voximplant({ accounts: [{ accountId: '${accountId}', apiKey: '${apiKey}', salts: ['${salt}'] }] }) },
-    })`)
-  await using ingest = await startIngest(database, { config: configOf({ SALT: 'wrong' }) })
-  await using _worker = await startWorker(database, { config: configOf({}) })
-  await postCallbacks(ingest, ...Array.from({ length: 101 }, (_, index) => aCallback(index + 1)))
-  await quarantined(database, 101)
+  await using file = await configFileWith('[]')
+  await refuse(database, ...Array.from({ length: 101 }, (_, index) => aCallback(index + 1)))
   const environment = { DATABASE_URL: database.url, RINGBACK_CONFIG: file.path }
   const released = await runCli(environment, 'quarantine', 'release', '--source', 'voximplant', '--yes')
   expect(released.output).toContain('101 released\n')
@@ -313,10 +310,7 @@ test.each([
 
 test('what Postgres does not take stays in quarantine, and holds up no other', async () => {
   await using database = await freshDatabase()
-  await using ingest = await startIngest(database, { config: configOf({ SALT: 'wrong' }) })
-  await using _worker = await startWorker(database, { config: configOf({}) })
-  await postCallbacks(ingest, aCallback(1), aCallback(2))
-  await quarantined(database, 2)
+  await refuse(database, aCallback(1), aCallback(2))
   // By the order in which they are released; that of ids of the same millisecond is chance.
   const [first, second] = await database.sql<{ name: string }[]>`select callback_id as name from quarantine order by id`
   await database.sql.unsafe(`
@@ -340,10 +334,7 @@ test('what Postgres does not take stays in quarantine, and holds up no other', a
 
 test('a disk that is full ends a release, and is not taken for the fault of what is released', async () => {
   await using database = await freshDatabase()
-  await using ingest = await startIngest(database, { config: configOf({ SALT: 'wrong' }) })
-  await using _worker = await startWorker(database, { config: configOf({}) })
-  await postCallbacks(ingest, aCallback(1))
-  await quarantined(database, 1)
+  await refuse(database, aCallback(1))
   await database.sql.unsafe(`
     create function refuse() returns trigger language plpgsql as $$
     begin raise 'no space left' using errcode = 'disk_full'; end $$;
@@ -353,18 +344,10 @@ test('a disk that is full ends a release, and is not taken for the fault of what
 
 test('the command lists, shows what was signed, and releases', async () => {
   await using database = await freshDatabase()
-  await using file = await configFile(`
-    import { defineConfig, env } from '@ringback/core/config'
-    import { voximplant } from '@ringback/core/providers/voximplant'
-    export default defineConfig({
-      sources: { voximplant: voximplant({ accounts: [{ accountId: '${accountId}', apiKey: '${apiKey}', salts: [env('SALT')] }] }) },
-    })`)
-  await using ingest = await startIngest(database, { config: configOf({ SALT: 'wrong' }) })
-  await using _worker = await startWorker(database, { config: configOf({}) })
-  await postCallbacks(ingest, aCallback(1))
-  await quarantined(database, 1)
+  await using file = await configFileWith('[]')
+  await refuse(database, aCallback(1))
   const ringback = (...args: string[]) =>
-    runCli({ DATABASE_URL: database.url, RINGBACK_CONFIG: file.path, SALT: salt }, 'quarantine', ...args)
+    runCli({ DATABASE_URL: database.url, RINGBACK_CONFIG: file.path }, 'quarantine', ...args)
 
   const [row] = await database.sql<{ at: Date }[]>`select received_at as at from quarantine`
   const since = row!.at.toISOString()

@@ -8,10 +8,12 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { expect, inject, test } from 'vitest'
 import { connect } from '@ringback/core/store/connect'
+import type { Sql } from '@ringback/core/store/connect'
 import { demoCredentials } from '@ringback/core/providers/voximplant'
 import { freePort } from './support/free-port.ts'
 import { ownPostgres } from './support/postgres-server.ts'
-import { configFile, ingestPort, npmStart, runApp, temporaryFolder } from './support/processes.ts'
+import { configFileWith, end, ingestPort, npmStart, runApp, temporaryFolder } from './support/processes.ts'
+import type { RunningProcess } from './support/processes.ts'
 import {
   aCallback,
   environmentFor,
@@ -36,6 +38,18 @@ async function environmentIn(folder: string): Promise<Record<string, string>> {
   }
 }
 
+/** Connects to the database that a standalone prints at the end of its start. */
+async function databaseOf({ prints }: RunningProcess): Promise<Sql> {
+  const [, url] = await prints(/psql (\S+)/)
+  return connect(url!, { max: 1, applicationName: 'ringback tests' })
+}
+
+async function untilOneIsStored(ringback: RunningProcess): Promise<void> {
+  const sql = await databaseOf(ringback)
+  await eventually(async () => expect(await sql`select from events`).toHaveLength(1))
+  await sql.end()
+}
+
 test('with nothing installed and nothing set: the printed callback is stored, survives a restart, and is then a duplicate', async () => {
   await using folder = await temporaryFolder()
   await chmod(folder.path, 0o755) // for the server's account, where root runs this
@@ -45,7 +59,6 @@ test('with nothing installed and nothing set: the printed callback is stored, su
   {
     await using ringback = runApp('standalone', environment)
     const [, url, body] = await ringback.prints(/curl (\S+) -H 'Content-Type: application\/json' -d '([^']+)'/)
-    const [, databaseUrl] = await ringback.prints(/psql (\S+)/)
     expect(ringback.output()).toContain('demo credentials, which are public')
     expect(url).toMatch(/^http:\/\/127\.0\.0\.1:/)
     // Any address of this machine but the one: whoever knows the credentials comes from another.
@@ -54,11 +67,8 @@ test('with nothing installed and nothing set: the printed callback is stored, su
     )
     callback = (JSON.parse(body!) as { callbacks: Record<string, unknown>[] }).callbacks[0]!
     expect((await fetch(url!, { method: 'POST', body: body! })).status).toBe(200)
-    const sql = connect(databaseUrl!, { max: 1, applicationName: 'ringback tests' })
-    await eventually(async () => expect(await sql`select from events`).toHaveLength(1))
-    await sql.end()
-    ringback.child.kill('SIGTERM')
-    expect(await ringback.ended).toBe(0)
+    await untilOneIsStored(ringback)
+    await end(ringback)
     const { EMBEDDED_POSTGRES_PORT: port } = environment
     await expect(once(connectTo(Number(port), '127.0.0.1'), 'connect'), 'Postgres has ended too').rejects.toThrow(port)
     expect((await stat(data)).mode & 0o777, 'nobody else may enter').toBe(0o700)
@@ -66,9 +76,8 @@ test('with nothing installed and nothing set: the printed callback is stored, su
   }
   await using again = runApp('standalone', environment)
   const port = await ingestPort(again)
-  const [, databaseUrl] = await again.prints(/psql (\S+)/)
   expect((await postCallbacks({ port }, callback)).status).toBe(200)
-  const sql = connect(databaseUrl!, { max: 1, applicationName: 'ringback tests' })
+  const sql = await databaseOf(again)
   await eventually(async () => expect(await sql`select duplicates from events`).toEqual([{ duplicates: 1 }]))
   await eventually(async () => expect(await sql`select status from deliveries`).toEqual([{ status: 'succeeded' }]))
   await sql.end()
@@ -118,14 +127,11 @@ test('a Postgres that has ended by itself is started again, and what came meanwh
   const data = join(folder.path, 'data')
   await using ringback = runApp('standalone', await environmentIn(data))
   const port = await ingestPort(ringback)
-  const [, databaseUrl] = await ringback.prints(/psql (\S+)/)
+  await ringback.prints(/psql/)
   await endPostgres(data)
   expect((await postCallbacks({ port }, aCallback(1))).status).toBe(200)
-  const sql = connect(databaseUrl!, { max: 1, applicationName: 'ringback tests' })
-  await eventually(async () => expect(await sql`select from events`).toHaveLength(1))
-  await sql.end()
-  ringback.child.kill('SIGTERM')
-  expect(await ringback.ended).toBe(0)
+  await untilOneIsStored(ringback)
+  await end(ringback)
 })
 
 // Only Linux can set the limit of a process that runs.
@@ -137,7 +143,7 @@ test.runIf(process.platform === 'linux')(
     const data = join(folder.path, 'data')
     await using ringback = runApp('standalone', await environmentIn(data))
     const port = await ingestPort(ringback)
-    const [, databaseUrl] = await ringback.prints(/psql (\S+)/)
+    await ringback.prints(/psql/)
     const prlimit = (...options: string[]) =>
       execFileSync('prlimit', ['--pid', String(ringback.child.pid), ...options], { encoding: 'utf8' })
     const most = prlimit('--nproc', '--output=SOFT', '--noheadings', '--raw').trim()
@@ -147,11 +153,8 @@ test.runIf(process.platform === 'linux')(
     await Promise.race([sleep(4000), ringback.ended])
     expect((await postCallbacks({ port }, aCallback(1))).status).toBe(200)
     prlimit(`--nproc=${most}:`)
-    const sql = connect(databaseUrl!, { max: 1, applicationName: 'ringback tests' })
-    await eventually(async () => expect(await sql`select from events`).toHaveLength(1))
-    await sql.end()
-    ringback.child.kill('SIGTERM')
-    expect(await ringback.ended).toBe(0)
+    await untilOneIsStored(ringback)
+    await end(ringback)
   },
 )
 
@@ -192,8 +195,7 @@ test('a folder stays in use, although its Postgres has ended all sessions becaus
   const environment = await environmentIn(join(folder.path, 'data'))
   await using ringback = runApp('standalone', environment)
   await ingestPort(ringback)
-  const [, databaseUrl] = await ringback.prints(/psql (\S+)/)
-  const sql = connect(databaseUrl!, { max: 1, applicationName: 'ringback tests' })
+  const sql = await databaseOf(ringback)
   const holder = () => sql<{ pid: number }[]>`
     select pid from pg_locks join pg_stat_activity using (pid)
     where locktype = 'advisory' and granted and application_name = 'ringback standalone'`
@@ -205,29 +207,19 @@ test('a folder stays in use, although its Postgres has ended all sessions becaus
   const second = runApp('standalone', environment)
   expect(await second.ended).toBe(1)
   expect(second.output()).toMatch(/Another Ringback uses/)
-  ringback.child.kill('SIGTERM')
-  expect(await ringback.ended).toBe(0)
+  await end(ringback)
 })
 
 test('npm start that is stopped finishes what is in hand, and then stops its Postgres, whomever the signal reaches', async () => {
   await using folder = await temporaryFolder()
   const environment = await environmentIn(folder.path)
-  await using config = await configFile(`
-    import { setTimeout as pause } from 'node:timers/promises'
-    import { defineConfig } from '@ringback/core/config'
-    import { code } from '@ringback/core/handlers'
-    import { demoCredentials, voximplant } from '@ringback/core/providers/voximplant'
-    const { accountId, apiKey, salt } = demoCredentials
-    export default defineConfig({
-      sources: { voximplant: voximplant({ accounts: [{ accountId, apiKey, salts: [salt] }] }) },
-      handlers: [{
-        name: 'slow',
-        run: code(async (event) => {
-          console.log('begun', event.callbackId)
-          await pause(3000)
-        }),
-      }],
-    })`)
+  await using config = await configFileWith(`[{
+    name: 'slow',
+    run: code(async (event) => {
+      console.log('begun', event.callbackId)
+      await sleep(3000)
+    }),
+  }]`)
   const stops = [
     (pid: number) => process.kill(pid, 'SIGTERM'),
     (pid: number) => process.kill(-pid, 'SIGTERM'),
@@ -263,8 +255,7 @@ test.each([
   await killed.ended
   await using next = runApp('standalone', { ...environment, ...others })
   await next.prints(/psql/)
-  next.child.kill('SIGTERM')
-  expect(await next.ended).toBe(0)
+  await end(next)
 })
 
 test.each(['PORT', 'OPS_PORT', 'EMBEDDED_POSTGRES_PORT'])(
@@ -281,8 +272,7 @@ test.each(['PORT', 'OPS_PORT', 'EMBEDDED_POSTGRES_PORT'])(
     taken.close()
     await using next = runApp('standalone', environment)
     await next.prints(/psql/)
-    next.child.kill('SIGTERM')
-    expect(await next.ended).toBe(0)
+    await end(next)
   },
 )
 
@@ -356,17 +346,12 @@ test.runIf(process.getuid?.() === 0)(
       expect((await postCallbacks({ port }, aCallback(1))).status).toBe(200)
       await using cli = runApp('cli', environment, ['spool', 'list'], before)
       expect(await cli.ended, cli.output()).toBe(0)
-      ringback.child.kill('SIGTERM')
-      expect(await ringback.ended).toBe(0)
+      await end(ringback)
     }
     await rename(before, after)
     await using moved = runApp('standalone', environment, [], after)
-    const [, databaseUrl] = await moved.prints(/psql (\S+)/)
-    const sql = connect(databaseUrl!, { max: 1, applicationName: 'ringback tests' })
-    await eventually(async () => expect(await sql`select from events`).toHaveLength(1))
-    await sql.end()
-    moved.child.kill('SIGTERM')
-    expect(await moved.ended).toBe(0)
+    await untilOneIsStored(moved)
+    await end(moved)
   },
 )
 
@@ -384,8 +369,7 @@ test('of two that are started at once in a new folder one runs, and the other sa
   const refused = running === first ? second : first
   expect(await refused.ended).toBe(1)
   expect(refused.output()).toMatch(/^Another Ringback uses/m)
-  running.child.kill('SIGTERM')
-  expect(await running.ended).toBe(0)
+  await end(running)
 })
 
 test('with servers of its own, it uses those, and heeds the variables that it shares with ingest and worker', async () => {

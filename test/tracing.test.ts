@@ -2,8 +2,7 @@ import { createServer } from 'node:http'
 import type { IncomingHttpHeaders } from 'node:http'
 import { expect, test } from 'vitest'
 import { listen } from './support/listen.ts'
-import { configFileWith, ingestPort, runApp } from './support/processes.ts'
-import type { RunningProcess } from './support/processes.ts'
+import { configFileWith, end, ingestPort, runApp } from './support/processes.ts'
 import { aCallback, eventually, freshDatabase, environmentFor } from './support/ringback.ts'
 
 interface Exported {
@@ -81,11 +80,6 @@ async function postWith(port: number, traceparent: string, ...callbacks: unknown
     body: JSON.stringify({ callbacks }),
   })
   return response.status
-}
-
-async function end(app: RunningProcess): Promise<void> {
-  app.child.kill('SIGTERM')
-  expect(await app.ended).toBe(0)
 }
 
 const traceId = '4bf92f3577b34da6a3ce929d0e0e4736'

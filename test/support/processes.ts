@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Readable } from 'node:stream'
 import { fileURLToPath } from 'node:url'
+import { expect } from 'vitest'
 import { demoCredentials } from '@ringback/core/providers/voximplant'
 import { eventually } from './ringback.ts'
 
@@ -85,6 +86,12 @@ function watch(child: ChildProcessByStdio<null, Readable, Readable>, kill: () =>
       await ended
     },
   }
+}
+
+/** Ends a process as a supervisor does, and expects that it ends well. */
+export async function end({ child, ended }: RunningProcess): Promise<void> {
+  child.kill('SIGTERM')
+  expect(await ended).toBe(0)
 }
 
 /** Waits until an ingest, or a standalone, says on which port it takes callbacks, and resolves to that. */
