@@ -31,15 +31,16 @@ interface Replayed {
  * starts anew. A pending one is left alone, because it might then run twice.
  */
 async function replay(sql: Sql, id: string, handler: string | undefined): Promise<Replayed[]> {
-  const found = await sql<{ id: string; receivedAt: string; isPending: boolean }[]>`
-    select id, event_received_at::text as "receivedAt", status = 'pending' as "isPending"
+  const found = await sql<{ id: string; receivedAt: string }[]>`
+    select id, event_received_at::text as "receivedAt"
     from deliveries
     where (event_id = ${id} or id = ${id}) and (${handler ?? null}::text is null or handler = ${handler ?? null})`
   if (found.length === 0) {
     const [event] = await sql<{ type: string }[]>`select type from events where id = ${id}`
-    if (event === undefined) await assertNotOnlyKept(sql, id)
-    if (event === undefined)
+    if (event === undefined) {
+      await assertNotOnlyKept(sql, id)
       throw new Error(`There is no event and no delivery ${id}; it may be older than what is kept`)
+    }
     if (handler !== undefined) return addDelivery(sql, id, handler)
     throw new Error(
       `The event ${id} has no deliveries: no handler matched its type "${event.type}" when it was stored. With --handler, one runs all the same`,

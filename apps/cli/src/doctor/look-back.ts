@@ -1,5 +1,6 @@
 import { events, quarantine } from '@ringback/core/store/schema'
 import { and, desc, eq, isNull, notLike, sql } from 'drizzle-orm'
+import type { SQL } from 'drizzle-orm'
 import type { PostgresJsDatabase } from 'drizzle-orm/postgres-js'
 import { diagnose } from './diagnose.ts'
 import type { Examination } from './examination.ts'
@@ -16,13 +17,7 @@ export async function lookBack(database: PostgresJsDatabase, examination: Examin
   const rows = await database
     .select()
     .from(quarantine)
-    .where(
-      and(
-        eq(quarantine.source, name),
-        isNull(quarantine.releasedAt),
-        notLike(sql`coalesce(${quarantine.headers} ->> 'user-agent', '')`, `${USER_AGENT}%`),
-      ),
-    )
+    .where(and(eq(quarantine.source, name), isNull(quarantine.releasedAt), isNoSample(quarantine)))
     .orderBy(desc(quarantine.receivedAt))
     .limit(recent)
   if (rows.length === 0) return
@@ -53,8 +48,11 @@ interface Found {
 
 /** Whether anything but samples of this command was ever accepted from the source. */
 async function hasEvents(database: PostgresJsDatabase, name: string): Promise<boolean> {
-  const isSample = sql`coalesce(${events.headers} ->> 'user-agent', '') like ${`${USER_AGENT}%`}`
-  const where = and(eq(events.source, name), sql`not ${isSample}`)
+  const where = and(eq(events.source, name), isNoSample(events))
   const found = await database.select({ id: events.id }).from(events).where(where).limit(1)
   return found.length > 0
+}
+
+function isNoSample({ headers }: typeof events | typeof quarantine): SQL {
+  return notLike(sql`coalesce(${headers} ->> 'user-agent', '')`, `${USER_AGENT}%`)
 }
