@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { startDesign } from './designs.ts'
 import type { Design } from './designs.ts'
-import { cpuTimes } from './measure-load.ts'
+import { cpuTimes, shareOf } from './measure-load.ts'
 import type { CpuTimes } from './measure-load.ts'
 import type { Servers } from './servers.ts'
 
@@ -37,14 +37,9 @@ export async function measureIdleCost(
     await sleep(seconds * 1000)
     const after = await look()
     const measuredSeconds = (after.at - before.at) / 1000
-    const percent = (part: keyof CpuTimes) => (after.cpu[part] - before.cpu[part]) / measuredSeconds / 10_000
     return {
-      cpuPercent: {
-        ingest: percent('ingest'),
-        worker: percent('worker'),
-        redis: percent('redis'),
-        postgres: percent('postgres'),
-      },
+      // A percent of a second is 10,000 microseconds.
+      cpuPercent: shareOf(before.cpu, after.cpu, measuredSeconds * 10_000),
       redisCommandsPerSecond: (after.commands - before.commands - 1) / measuredSeconds,
       transactionsPerSecond: (after.transactions - before.transactions) / measuredSeconds,
     }

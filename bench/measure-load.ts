@@ -110,19 +110,13 @@ export async function measureLoad(
 
     const drainSeconds = Math.max(0, doneAt - loadEndedAt) / 1000
     const events = sent * shape.callbacks
-    const perEvent = (part: keyof CpuTimes) => (after[part] - before[part]) / events
     return {
       eventsPerSecond: events / (loadSeconds + drainSeconds),
       answersPerSecond: answered / loadSeconds,
       p50Ms,
       p99Ms,
       p999Ms,
-      cpuUs: {
-        ingest: perEvent('ingest'),
-        worker: perEvent('worker'),
-        redis: perEvent('redis'),
-        postgres: perEvent('postgres'),
-      },
+      cpuUs: shareOf(before, after, events),
     }
   } finally {
     await sql.end({ timeout: 1 })
@@ -174,6 +168,13 @@ export function cpuTimes({ redis, postgresPid }: Servers, { ingests, workers }: 
     postgres: cpuTimeOfGroupUs(postgresPid),
   }
 }
+
+/** The CPU time between two looks, divided by `by`. */
+export function shareOf(before: CpuTimes, after: CpuTimes, by: number): CpuTimes {
+  const part = (name: keyof CpuTimes) => (after[name] - before[name]) / by
+  return { ingest: part('ingest'), worker: part('worker'), redis: part('redis'), postgres: part('postgres') }
+}
+
 function cpuTimeOfAllUs(programs: readonly { pid: number }[]): number {
   return programs.reduce((total, { pid }) => total + cpuTimeUs(pid), 0)
 }
