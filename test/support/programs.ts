@@ -38,6 +38,6 @@ function findProgram(program: string): string | undefined {
 }
 
 /** Whether the program can be started, whatever it makes of the option. */
-function isThere(program: string): boolean {
+export function isThere(program: string): boolean {
   return spawnSync(program, ['--version'], { stdio: 'ignore' }).error === undefined
 }

@@ -1,6 +1,5 @@
 import { readFileSync } from 'node:fs'
 import type { ConnectionOptions } from 'node:tls'
-import { problemOf } from './problem-of.ts'
 import { decode, parseHosts, parseUserInfo } from './server-url.ts'
 import type { ServerNode } from './server-url.ts'
 
@@ -62,11 +61,6 @@ export function parseDatabaseUrl(url: string): DatabaseAddress {
     // As with libpq, there is no TLS on a Unix socket.
     ...(tls !== undefined && !isSocket(hosts[0]!) && { tls }),
   }
-}
-
-/** What is wrong with a DATABASE_URL, as {@link parseDatabaseUrl} says it; undefined where nothing is. */
-export function databaseUrlProblem(url: string): string | undefined {
-  return problemOf(() => parseDatabaseUrl(url))
 }
 
 /** Whether this is the folder of a Unix socket. */

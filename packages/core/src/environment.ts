@@ -1,7 +1,8 @@
 import { readFileSync } from 'node:fs'
 import { z } from 'zod'
-import { databaseUrlProblem } from './database-url.ts'
-import { redisUrlProblem } from './queue/redis-url.ts'
+import { parseDatabaseUrl } from './database-url.ts'
+import { problemOf } from './problem-of.ts'
+import { parseRedisUrl } from './queue/redis-url.ts'
 import { MAX_STORE_SHARDS } from './queue/shards.ts'
 
 // How the variables of a process are read and checked.
@@ -77,17 +78,17 @@ function wholeNumber(min: number, max: number, error = `must be a whole number f
   return number(error, (value) => Number.isInteger(value) && value >= min && value <= max)
 }
 
-/** A URL of which `problemOf` finds nothing wrong. */
-function url(problemOf: (text: string) => string | undefined) {
+/** A URL that `parse` can read; otherwise it throws what is wrong. */
+function url(parse: (text: string) => unknown) {
   return z.string().superRefine((text, context) => {
-    const problem = problemOf(text)
+    const problem = problemOf(() => parse(text))
     if (problem !== undefined) context.addIssue({ code: 'custom', message: problem })
   })
 }
 
 /** Variables that say where the queue is, if that is Redis. */
 export const queueVariables = {
-  REDIS_URL: url(redisUrlProblem).optional(),
+  REDIS_URL: url(parseRedisUrl).optional(),
   STORE_SHARDS: wholeNumber(1, MAX_STORE_SHARDS).default(1),
   REDIS_WAIT_REPLICAS: wholeNumber(0, 10).default(0),
 }
@@ -99,7 +100,7 @@ export const variables = {
   port: wholeNumber(0, 65_535),
   logLevel: z.enum(LEVELS, { error: `must be one of ${LEVELS.join(', ')}` }).default('info'),
   configFile: z.string().default('ringback.config.ts'),
-  databaseUrl: url(databaseUrlProblem),
+  databaseUrl: url(parseDatabaseUrl),
   opsHost: z.string().default('127.0.0.1'),
   spoolDir: z.string().optional(),
   spoolMaxBytes: wholeNumber(

@@ -2,7 +2,8 @@ import { z } from 'zod'
 import type { ConfigText } from '../config.ts'
 import { checked, configText, timeoutMs } from '../checked-options.ts'
 import type { ActionDefinition } from '../handlers.ts'
-import { redisUrlProblem } from '../queue/redis-url.ts'
+import { problemOf } from '../problem-of.ts'
+import { parseRedisUrl } from '../queue/redis-url.ts'
 
 // The action `queue`: an event goes to a BullMQ queue of the user's own. docs/handlers.md describes the options; apps/worker
 // adds the jobs.
@@ -59,7 +60,7 @@ export function queue(options: QueueOptions): ActionDefinition {
         resolve.problem,
       )
       const redisUrl = resolve.required('redisUrl', given.redisUrl)
-      const problem = redisUrl === '' ? undefined : redisUrlProblem(redisUrl)
+      const problem = redisUrl === '' ? undefined : problemOf(() => parseRedisUrl(redisUrl))
       if (problem !== undefined) resolve.problem(`redisUrl ${problem}`)
       return { kind: 'queue', redisUrl, name, jobName, prefix, jobOptions, timeoutMs }
     },

@@ -1,4 +1,3 @@
-import { problemOf } from '../problem-of.ts'
 import { decode, parseHosts, parseUserInfo } from '../server-url.ts'
 import type { ServerNode } from '../server-url.ts'
 
@@ -70,11 +69,6 @@ export function parseRedisUrl(url: string): RedisAddress {
     ...(sentinelPassword !== null && { sentinelPassword }),
     ...credentials,
   }
-}
-
-/** What is wrong with a REDIS_URL, as {@link parseRedisUrl} says it; undefined where nothing is. */
-export function redisUrlProblem(url: string): string | undefined {
-  return problemOf(() => parseRedisUrl(url))
 }
 
 function parseDatabase(text: string): number {
