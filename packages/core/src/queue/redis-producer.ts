@@ -11,7 +11,7 @@ import { connectRedisShard } from './redis-shard.ts'
 import type { RedisShard } from './redis-shard.ts'
 import { createRotation } from './rotation.ts'
 import type { QueueName, QueueServer } from './server.ts'
-import { shardCount, shardPrefix } from './shards.ts'
+import { shardCount, shardPrefix, shardsBySlot } from './shards.ts'
 
 type Work<Result> = (shard: RedisShard) => Promise<Result>
 
@@ -40,7 +40,10 @@ export function createRedisProducer<Data extends object>(
   const isSharded = shards.length > 1
   // A frozen server must leave time to try another.
   const tryMs = isSharded ? timeoutMs / 2 : timeoutMs
-  const rotation = createRotation(shards, (shard) => on(shard, ({ probe }) => probe(), tryMs))
+  const rotation = createRotation(
+    shardsBySlot(server.prefix, shards.length).map((number) => shards[number]!),
+    (shard) => on(shard, ({ probe }) => probe(), tryMs),
+  )
 
   /** It is connected at its first use. */
   function createShard(number: number): Lazy<RedisShard> {

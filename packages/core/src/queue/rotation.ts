@@ -2,7 +2,7 @@
 export interface Rotation<Member> {
   /**
    * Those to try, in this order: one turn further each time, without those left out, unless that leaves none. After the
-   * first comes the one opposite, because neighbours may be on the same server: shards 2 and 3 of six are.
+   * first comes the one opposite, because neighbours may be on the same server.
    */
   next: () => Member[]
   leaveOut: (member: Member) => void
