@@ -22,13 +22,16 @@ export interface Segment {
   position: number
   /** Whether damage lies before `position`. */
   isDamaged: boolean
+  /** Whether all of it has been given, and only its file is left. */
+  isDrained: boolean
 }
 
 const SUFFIX = '.groups'
+const UNDRAINED = { position: 0, isDamaged: false, isDrained: false }
 
 export function newSegment(folder: string, number: number): Segment {
   const path = join(folder, String(number).padStart(12, '0') + SUFFIX)
-  return { path, usage: usageOf(Buffer.alloc(0)), isCounted: true, position: 0, isDamaged: false }
+  return { path, usage: usageOf(Buffer.alloc(0)), isCounted: true, ...UNDRAINED }
 }
 
 /** The number of the segment after `last`. */
@@ -47,7 +50,7 @@ export async function findSegments(folder: string): Promise<Segment[]> {
 async function findSegment(path: string): Promise<Segment> {
   const content = await readFile(path).catch(() => undefined)
   const usage = content === undefined ? await usageOfUnreadable(path) : usageOf(content)
-  return { path, usage, isCounted: content !== undefined, position: 0, isDamaged: false }
+  return { path, usage, isCounted: content !== undefined, ...UNDRAINED }
 }
 
 export async function segmentPaths(folder: string): Promise<string[]> {

@@ -429,13 +429,14 @@ test('a file that cannot be read keeps no spool closed and no file behind it bac
   await spool.close()
 })
 
-test('a file that cannot be deleted keeps no file behind it back, is given once, and deleted when it can be', async () => {
+test('a file that cannot be deleted keeps no file behind it back, is read and given once, and deleted when it can be', async () => {
   const spool = (await openSpool(await aFolder(), options))!
   for (const number of [1, 2]) await spool.append(aGroup(number, 9_000_000))
   const unlinkOnce = vi.spyOn(filesystem, 'unlink').mockRejectedValueOnce(new Error('EROFS'))
+  const read = vi.spyOn(filesystem, 'readFile')
   syncBuiltinESMExports()
   onTestFinished(() => {
-    unlinkOnce.mockRestore()
+    for (const spy of [unlinkOnce, read]) spy.mockRestore()
     syncBuiltinESMExports()
   })
   const ids: string[] = []
@@ -443,6 +444,7 @@ test('a file that cannot be deleted keeps no file behind it back, is given once,
   await expect(drain()).rejects.toThrow('EROFS')
   expect(ids).toEqual(['group-1', 'group-2'])
   await drain()
+  expect(read).toHaveBeenCalledTimes(2)
   expect(ids).toEqual(['group-1', 'group-2'])
   expect(await holdsGroups(spool.folder)).toBe(false)
   await spool.close()

@@ -172,6 +172,7 @@ export async function openSpool(folder: string, { maxBytes, log }: SpoolOptions)
       }
       segment.position = part.end
     }
+    segment.isDrained = true
   }
 
   return {
@@ -184,12 +185,14 @@ export async function openSpool(folder: string, { maxBytes, log }: SpoolOptions)
       const unreadable: string[] = []
       const failures: unknown[] = []
       for (const segment of sealed) {
-        const content = await contentOf(segment)
-        if (content === undefined) {
-          unreadable.push(segment.path)
-          continue
+        if (!segment.isDrained) {
+          const content = await contentOf(segment)
+          if (content === undefined) {
+            unreadable.push(segment.path)
+            continue
+          }
+          await drainSegment(segment, content, add)
         }
-        await drainSegment(segment, content, add)
         // A disk that takes no writes any more, and can still be read, keeps back none of the others.
         await putAway(segment).then(
           () => sealed.delete(segment),
