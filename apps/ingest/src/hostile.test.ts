@@ -9,7 +9,9 @@ import { genuineRequest, mutilated, pick } from '../../../test/support/hostile-r
 import { createApp } from './app.ts'
 import { createBodyReader } from './read-body.ts'
 
-const REQUESTS = 100_000
+const REQUESTS = 25_000
+/** How many genuine requests of each source are mutilated: samples differ, and one alone leads to less of the code. */
+const GENUINE = 5
 const EXPECTED = new Set([200, 400, 401, 404, 405, 413])
 
 test(`${REQUESTS} hostile requests to every provider and scheme: no crash, no 5xx, no memory lost`, async () => {
@@ -32,12 +34,11 @@ test(`${REQUESTS} hostile requests to every provider and scheme: no crash, no 5x
   })
   const random = seededRandom(1)
   const statuses = new Map<number, number>()
-  const pool = names.map((name) => ({ name, genuine: genuineRequest(config, name, random) }))
+  const pool = Array.from({ length: GENUINE }, () => names.map((name) => genuineRequest(config, name, random))).flat()
 
   async function send(count: number): Promise<void> {
     for (let index = 0; index < count; index++) {
-      const { genuine } = pick(pool, random)
-      const { method, url, headers, body } = mutilated(genuine, random)
+      const { method, url, headers, body } = mutilated(pick(pool, random), random)
       const init = { method, headers, ...(method !== 'GET' && { body: new Uint8Array(body) }) }
       const { status } = await app.request(url, init)
       statuses.set(status, (statuses.get(status) ?? 0) + 1)
@@ -49,7 +50,7 @@ test(`${REQUESTS} hostile requests to every provider and scheme: no crash, no 5x
   await send(REQUESTS / 5)
   const before = usedHeap()
   await send((REQUESTS * 4) / 5)
-  expect(usedHeap() - before).toBeLessThan(10 * 1024 * 1024)
+  expect(usedHeap() - before).toBeLessThan(3 * 2 ** 20)
   expect(errors).toEqual([])
   expect([...statuses.keys()].filter((status) => !EXPECTED.has(status))).toEqual([])
   // All of these occur, so hostile requests get as far as they can.
