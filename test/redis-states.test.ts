@@ -301,6 +301,23 @@ test('a job that a worker has in hand stays whole, though Redis fails when it is
   end.resolve()
 })
 
+test('a Redis that refuses is asked a few times a second, not thousands of times', async () => {
+  await using redis = await startRedis()
+  await using _consumer = await consume(on(redis), async () => {})
+  const refusals = async () => {
+    const stats = await redis.client.info('commandstats')
+    return [...stats.matchAll(/cmdstat_eval(?:sha)?:.*rejected_calls=(\d+)/g)].reduce(
+      (sum, [, count]) => sum + Number(count),
+      0,
+    )
+  }
+  await redis.client.call('ACL', 'SETUSER', 'default', '-evalsha', '-eval')
+  await eventually(async () => expect(await refusals()).toBeGreaterThan(0))
+  const before = await refusals()
+  await sleep(1000)
+  expect((await refusals()) - before).toBeLessThan(50)
+})
+
 test('with fewer replicas than are asked for, nothing is accepted', async () => {
   await using redis = await startRedis()
   await using replica = await startRedis(['--replicaof', '127.0.0.1', String(redis.port)])
@@ -311,6 +328,8 @@ test('with fewer replicas than are asked for, nothing is accepted', async () => 
   await replica.stop()
   await expect(producer.add('without-replica', {})).rejects.toThrow('0 of 1 replicas')
   await expect(producer.probe()).rejects.toThrow('0 of 1 replicas')
+  // A count that no replica has would be taken for lost writes after a failover that has lost none.
+  await expect(producer.detectLoss()).rejects.toThrow('0 of 1 replicas')
 })
 
 test('with fewer shards than before, what waits in the others is stored all the same', async () => {

@@ -1,6 +1,7 @@
-import { spawn } from 'node:child_process'
+import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { promisify } from 'node:util'
 import { Redis } from 'ioredis'
 import { expect, test } from 'vitest'
 import { createConsumer, createProducer, PostponedError } from '@ringback/core/queue'
@@ -211,6 +212,17 @@ test('close waits for the round in hand, and leaves the others in the queue', as
   expect(active).toBe(0)
   expect(waiting + rounds.flat().length).toBe(60)
   expect(waiting).toBeGreaterThan(0)
+})
+
+test('a process whose consumers are closed ends by itself', async () => {
+  await using database = await freshDatabase()
+  const code = `
+    import { createConsumer } from '@ringback/core/queue'
+    import { createLogger } from '@ringback/core/log'
+    const options = { concurrency: 2, log: createLogger('test', 'silent'), stopping: new AbortController().signal }
+    for (const work of [{ intervalMs: 5, processRound: () => [] }, async () => {}])
+      await createConsumer(${JSON.stringify(database.queue)}, 'store', options, work).then(({ close }) => close())`
+  await promisify(execFile)(process.execPath, ['--input-type=module', '--eval', code], { timeout: 30_000 })
 })
 
 /** A process of its own that consumes until it comes to the job `deadly`, which kills it. Its clock may be behind. */
