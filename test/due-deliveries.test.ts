@@ -190,6 +190,23 @@ test('what is being recorded at this moment is left, and neither waits for the o
   expect(await sql`select outcome from attempts where delivery_id = ${id}`).toEqual([{ outcome: 'succeeded' }])
 })
 
+test('a scanner that finds only what is being recorded does not look again at once', async () => {
+  await using database = await freshDatabase()
+  await dueDeliveries(database, 2)
+  const { sql } = database
+  // So large that the two make no job together.
+  await sql`update events set raw = decode(repeat('00', 1024 * 1024), 'hex')`
+  const deliveries = await sql<QueuedDelivery[]>`
+    select id, '1' as attempt, event_received_at::text as "receivedAt" from deliveries`
+  await claimDeliveries(sql, deliveries, { leaseMs: -1000, isCounted: false, needsRequest: false })
+  const { scan } = scanner(database)
+  await sql.begin(async (recording) => {
+    await recording`select from attempts for update`
+    expect(await scan()).toEqual({ taken: 0, more: false })
+  })
+  expect(await scan()).toEqual({ taken: 1, more: true })
+})
+
 test('while the queue takes nothing the scanner runs one job of each handler itself, and waits for none', async () => {
   await using database = await freshDatabase()
   const { handlers: both } = configWith({

@@ -33,11 +33,8 @@ export async function recordAsTheyEnd(
   const over = new Map<Promise<Finished>, Finished>()
   const all = Promise.all(attempts.map(async (attempted) => over.set(attempted, await attempted)))
   while (open.length > 0) {
-    const isDone = await Promise.race([
-      all.then(() => true),
-      sleep(RECORD_INTERVAL_MS, false, { signal: deps.signal }).catch(() => false), // ends the pause
-    ])
-    if (!isDone && deps.signal.aborted) break
+    await Promise.race([all, sleep(RECORD_INTERVAL_MS, undefined, { signal: deps.signal }).catch(() => undefined)])
+    if (deps.signal.aborted) break
     const finished = [...over.values()]
     open = open.filter((attempted) => !over.has(attempted))
     over.clear()
