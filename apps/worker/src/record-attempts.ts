@@ -88,7 +88,6 @@ async function end(sql: Sql, { name, limits }: Handler, finished: Finished[]): P
   await sql.begin(async (transaction) => {
     const { destination, now } = await lockDestination(transaction, name)
     const ended = await recordAttempts(transaction, finished)
-    if (ended.length === 0) return
     await saveDestination(transaction, name, settle(limits.breaker ?? false, destination, ended, now))
     await noteOutcomes(transaction, name, {
       hasSucceeded: ended.some(({ ok }) => ok),
