@@ -18,6 +18,7 @@ import {
   aCallback,
   configWith,
   eventually,
+  freshDatabase,
   keptLog,
   log as silent,
   postCallbacks,
@@ -318,6 +319,29 @@ test('while commits hang a queue in Postgres takes nothing, and few connections;
     await each.close()
   }
   await operator.end({ timeout: 1 })
+})
+
+test('a large job that is on its way to a queue in Postgres holds up no other', async () => {
+  await using database = await freshDatabase()
+  await using way = await proxyTo(database.url, { tag: /the end/ })
+  way.freezeTagged()
+  const producerTo = (url: string, timeoutMs: number) =>
+    createProducer<object>({ kind: 'postgres', url }, 'store', { timeoutMs, log: silent })
+  const slow = producerTo(way.url, 60_000)
+  const adding = expect(slow.add('group-1', { text: `${'x'.repeat(1_000_000)}the end` })).rejects.toThrow()
+  await eventually(async () =>
+    expect(
+      await database.sql`
+        select from pg_stat_activity
+        where application_name = 'ringback store producer' and datname = current_database() and state = 'active'
+          and query_start < now() - interval '1 second'`,
+    ).toHaveLength(1),
+  )
+  const other = producerTo(database.url, 2000)
+  await other.add('group-2', {})
+  await other.close()
+  await Promise.all([adding, way.cut()])
+  await slow.close()
 })
 
 test('deliveries and retries that the queue forgot are run all the same', async () => {

@@ -15,8 +15,8 @@ interface Seen {
   whole: boolean
 }
 
-/** A receiver on loopback that answers as `answer` says; undefined never answers. */
-async function receiver(answer: (seen: Seen, number: number) => number | undefined) {
+/** A receiver on loopback that answers with `text` as `answer` says; undefined never answers. */
+async function receiver(answer: (seen: Seen, number: number) => number | undefined, text = '{}') {
   const seen: Seen[] = []
   const server = createServer((request, response) => void receive(request, response))
   async function receive(request: IncomingMessage, response: ServerResponse): Promise<void> {
@@ -32,7 +32,7 @@ async function receiver(answer: (seen: Seen, number: number) => number | undefin
     }
     one.whole = request.complete
     const status = answer(one, seen.length)
-    if (status !== undefined) response.writeHead(status).end('{}')
+    if (status !== undefined) response.writeHead(status).end(text)
   }
   const { port, [Symbol.asyncDispose]: close } = await listen(server)
   return { seen, origin: `http://127.0.0.1:${port}`, [Symbol.asyncDispose]: close }
@@ -154,6 +154,19 @@ test('one connection sends other requests while one pauses', async () => {
   const requests = ['a', 'b', 'c'].map((body) => aRequest({ body }))
   expect(await send(server.origin, { requests, maxRetryDelayMs: 200 })).toMatchObject({ requests: { accepted: 3 } })
   expect(order).toEqual(['a', 'b', 'c', 'a'])
+})
+
+test('an answer as long as a page of HTML keeps no connection', async () => {
+  await using server = await receiver(() => 200, 'x'.repeat(500_000))
+  const report = await send(server.origin, { requests: [aRequest(), aRequest(), aRequest()] })
+  expect(report).toMatchObject({ requests: { accepted: 3 }, attempts: { retries: 0 } })
+})
+
+test('callbacks are sent no faster than the rate, however many a request has', async () => {
+  await using server = await receiver(() => 200)
+  const requests = Array.from({ length: 4 }, () => aRequest())
+  const { seconds } = await send(server.origin, { requests, batch: 10, ratePerSecond: 100, concurrency: 4 })
+  expect(seconds).toBeGreaterThanOrEqual(0.29)
 })
 
 const provider = { isProviders: true }
