@@ -360,6 +360,14 @@ test('send fails where a genuine callback is refused, and not where a forged one
   expect(await send('nobody')).toBe(1)
 })
 
+test('send --no-retry tries each request once, and fails where nobody answers, whatever it sends', async () => {
+  const environment = { VOBIZ_AUTH_TOKEN: 'a token', PUBLIC_BASE_URL: 'https://hooks.example.com' }
+  const options = ['--forged', '100%', '--no-retry', '--json', '--url', 'http://127.0.0.1:1/callbacks/vobiz']
+  const { code: exitCode, output } = await runCli(environment, 'send', 'vobiz', 'Ring', ...options)
+  expect(JSON.parse(output)).toMatchObject({ requests: { failed: 1 }, attempts: { total: 1 } })
+  expect(exitCode).toBe(1)
+})
+
 test('the version is told', async () => {
   expect(await runCli({}, '--version')).toEqual({ code: 0, output: expect.stringMatching(/^\d+\.\d+\.\d+\n$/) })
 })
