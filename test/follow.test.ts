@@ -2,6 +2,7 @@ import { randomUUIDv7 } from 'node:crypto'
 import { followEvents } from '@ringback/cli/follow-events'
 import type { Followed } from '@ringback/cli/follow-events'
 import { connect } from '@ringback/core/store/connect'
+import type { Sql, TransactionSql } from '@ringback/core/store/connect'
 import { events } from '@ringback/core/store/schema'
 import { eq } from 'drizzle-orm'
 import { drizzle } from 'drizzle-orm/postgres-js'
@@ -10,7 +11,12 @@ import { freshDatabase, idAt, queued } from './support/ringback.ts'
 import type { Database } from './support/ringback.ts'
 
 /** Stores events that were received then, as a worker stores them: with their group, made a moment later. */
-async function store({ sql }: Database, receivedAt: Date, type = 't', count = 1): Promise<string[]> {
+async function store(
+  { sql }: { sql: Sql | TransactionSql },
+  receivedAt: Date,
+  type = 't',
+  count = 1,
+): Promise<string[]> {
   const callbacks = Array.from({ length: count }, () => aQueued(receivedAt, type))
   const group = idAt(new Date(receivedAt.getTime() + 10).toISOString())
   await sql`select ensure_partitions(${receivedAt}, ${receivedAt})`
@@ -57,6 +63,17 @@ test('what is stored is followed, however long ago it was received, and each eve
   expect(await follow.next(1)).toEqual([alert.id])
   const both = [...(await store(database, ago(0))), ...(await store(database, ago(3 * HOURS)))]
   expect((await follow.next(2)).toSorted()).toEqual(both.toSorted())
+})
+
+test('what a transaction stores that began before the last look is followed once it has ended', async () => {
+  await using database = await freshDatabase()
+  await using follow = await following(database)
+  const late = await database.sql.begin(async (sql) => {
+    const live = await store(database, ago(0))
+    expect(await follow.next(1)).toEqual(live)
+    return store({ sql }, ago(2 * HOURS))
+  })
+  expect(await follow.next(1)).toEqual(late)
 })
 
 test('with a time, what is there since then comes first, in pages, and a filter holds for all of it', async () => {
