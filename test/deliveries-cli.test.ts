@@ -348,6 +348,26 @@ test('retry makes a pending delivery due now, and cancel ends it for good', asyn
   await failed(8)
 })
 
+test('a bulk change that fails halfway says where to go on', async () => {
+  await using database = await freshDatabase()
+  await receive(database, withHandler({}), 2)
+  {
+    await using _worker = await startWorker(database, { config: withHandler({ run: aCountingHandler().run }) })
+    await untilCounted(database, { dead: 2 })
+  }
+  const [first, second] = await database.sql`select id from deliveries order by id`
+  await database.sql.unsafe(`
+    create function refuse() returns trigger language plpgsql as $$ begin raise 'no'; end $$;
+    create trigger refuse before update on deliveries for each row when (old.id = '${second!.id}') execute function refuse()`)
+  // By this rate a page has one delivery.
+  const args = ['deliveries', 'retry', '--handler', 'crm', '--yes', '--rate', '2']
+  expect(await runCli({ DATABASE_URL: database.url }, ...args)).toEqual({
+    code: 1,
+    output: expect.stringContaining(`Stopped after 1 deliveries; --after ${first!.id} goes on from there`),
+  })
+  await untilCounted(database, { dead: 1, pending: 1 })
+})
+
 test('a bulk change leaves alone what is made after it has begun', async () => {
   await using database = await freshDatabase()
   await receive(database, withHandler({}), 2)
