@@ -16,13 +16,14 @@ RUN npx -y pnpm@12 install --frozen-lockfile --prod \
 FROM node:26-slim
 ENV NODE_ENV=production
 WORKDIR /app
-COPY --from=dependencies /app ./
-COPY ringback.config.ts ./
-COPY migrations migrations
-COPY packages/core/src packages/core/src
-COPY apps/cli/src apps/cli/src
-COPY apps/ingest/src apps/ingest/src
-COPY apps/worker/src apps/worker/src
+# All of it belongs to the user that reads it: under umask 077 or 027, git makes files that nobody else can read.
+COPY --from=dependencies --chown=node:node /app ./
+COPY --chown=node:node ringback.config.ts ./
+COPY --chown=node:node migrations migrations
+COPY --chown=node:node packages/core/src packages/core/src
+COPY --chown=node:node apps/cli/src apps/cli/src
+COPY --chown=node:node apps/ingest/src apps/ingest/src
+COPY --chown=node:node apps/worker/src apps/worker/src
 # A new volume takes its owner from here.
 RUN install -d -o node -g node /var/lib/ringback/spool
 USER node

@@ -112,6 +112,11 @@ async function isHealthy(): Promise<void> {
 async function isConfined(service: string): Promise<void> {
   for (const { Id, HostConfig } of await containers(service)) {
     assert.notEqual(await docker('exec', Id, 'id', '-u'), '0')
+    // Whatever the umask of the checkout was: the files of this one may be readable by all.
+    assert.equal(
+      await docker('exec', Id, 'sh', '-c', 'find /app -mindepth 1 ! -user "$(id -u)" ! -name ringback.config.ts'),
+      '',
+    )
     await assert.rejects(docker('exec', Id, 'touch', '/app/new'), /Read-only file system/)
     assert.deepEqual(HostConfig.CapDrop, ['ALL'])
     assert.deepEqual(HostConfig.SecurityOpt, ['no-new-privileges:true'])
