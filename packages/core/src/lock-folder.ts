@@ -1,3 +1,4 @@
+import { accessSync, constants } from 'node:fs'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 
@@ -13,10 +14,13 @@ export interface FolderLock {
  * @throws if the folder is not there or cannot be written
  */
 export function lockFolder(folder: string): FolderLock | undefined {
-  const database = new DatabaseSync(join(folder, 'lock'), { timeout: 0 })
+  const file = join(folder, 'lock')
+  const database = new DatabaseSync(file, { timeout: 0 })
   try {
     // A journal on disk would take room: on a full disk, what waits in a spool could not be drained.
     database.exec('pragma journal_mode = memory; begin exclusive')
+    // SQLite also opens a file that it may only read, and then locks nothing.
+    for (const path of [folder, file]) accessSync(path, constants.W_OK)
     return { unlock: () => database.close() }
   } catch (error) {
     database.close()

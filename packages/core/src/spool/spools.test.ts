@@ -1,8 +1,9 @@
-import { spawn } from 'node:child_process'
+import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { appendFile, mkdir, mkdtemp, rm } from 'node:fs/promises'
+import { appendFile, chmod, mkdir, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { promisify } from 'node:util'
 import { expect, onTestFinished, test } from 'vitest'
 import { createLogger } from '../log.ts'
 import { openSpool } from './spool.ts'
@@ -61,6 +62,20 @@ test('a spool that cannot be opened keeps no process from having one', async () 
   await spool.append(group)
   expect(await drained(spool)).toEqual(['group-1'])
   await spool.close()
+})
+
+test("another user's spool, such as a restored one of root's, is passed over", async () => {
+  const dir = await aFolder()
+  await (await openOwnSpool(dir, options)).close()
+  await chmod(join(dir, '0'), 0o755)
+  await chmod(join(dir, '0/lock'), 0o444)
+  await chmod(dir, 0o777)
+  const program = `
+    import { openOwnSpool } from ${JSON.stringify(join(import.meta.dirname, 'spools.ts'))}
+    if (process.getuid() === 0) process.setuid(65534) // root may write everywhere
+    console.log((await openOwnSpool(${JSON.stringify(dir)}, { maxBytes: 1e9, log: {} })).folder)`
+  const { stdout } = await promisify(execFile)(process.execPath, ['--input-type=module', '-e', program])
+  expect(stdout.trim()).toBe(join(dir, '1'))
 })
 
 test('of what lies beside spools nothing is taken for one', async () => {
