@@ -248,6 +248,15 @@ test('ringback spool lists what waits, and drains what no ingest holds', async (
   await held.close()
 })
 
+test('ringback spool list shows the spools beside one that it cannot look at, and says which that is', async () => {
+  await using dir = await temporaryFolder()
+  await writeFile(join(dir.path, '0'), 'not a folder')
+  const listed = () => runCli({ SPOOL_DIR: dir.path }, 'spool', 'list')
+  expect(await listed()).toEqual({ code: 1, output: expect.stringMatching(new RegExp(`^${join(dir.path, '0')}: `)) })
+  await mkdir(join(dir.path, '1'))
+  expect(await listed()).toMatchObject({ code: 1, output: expect.stringContaining(join(dir.path, '1')) })
+})
+
 test('ringback spool says that nothing waits only of a folder that it can read', async () => {
   await using database = await freshDatabase()
   await using dir = await temporaryFolder()

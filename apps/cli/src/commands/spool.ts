@@ -19,7 +19,10 @@ export function addSpoolCommand(program: Command): void {
     .description('the spools in SPOOL_DIR, and what waits in each')
     .action(async (_options: unknown, self: Command) => {
       const dir = await spoolDir(readEnvironment())
-      printList(self, await describeAll(dir), { cells, none: `There is no spool in ${dir}` })
+      const { spools, problems } = await describeAll(dir)
+      if (spools.length > 0 || problems.length === 0)
+        printList(self, spools, { cells, none: `There is no spool in ${dir}` })
+      if (problems.length > 0) throw new Error(problems.join('\n'))
     })
   command
     .command('drain')
@@ -29,17 +32,27 @@ export function addSpoolCommand(program: Command): void {
     .action(drainAll)
 }
 
+/** Describes each spool. One that cannot be looked at, such as another user's, is a problem and hides no other. */
 async function describeAll(dir: string) {
-  const folders = await spoolFolders(dir)
-  return Promise.all(
-    folders.map(async (folder) => {
-      const { oldestAt, ...spool } = await describeSpool(folder)
-      return { folder, ...spool, oldestAt: oldestAt === undefined ? null : new Date(oldestAt) }
-    }),
-  )
+  const spools: Described[] = []
+  const problems: string[] = []
+  for (const folder of await spoolFolders(dir)) {
+    await describe(folder).then(
+      (spool) => spools.push(spool),
+      (error: Error) => problems.push(`${folder}: ${error.message}`),
+    )
+  }
+  return { spools, problems }
 }
 
-function cells({ held, oldestAt, ...spool }: Awaited<ReturnType<typeof describeAll>>[number]) {
+type Described = Awaited<ReturnType<typeof describe>>
+
+async function describe(folder: string) {
+  const { oldestAt, ...spool } = await describeSpool(folder)
+  return { folder, ...spool, oldestAt: oldestAt === undefined ? null : new Date(oldestAt) }
+}
+
+function cells({ held, oldestAt, ...spool }: Described) {
   return { ...spool, held: held ? 'yes' : 'no', oldestAt: oldestAt?.toISOString() ?? '' }
 }
 
