@@ -7,15 +7,12 @@ import { isThere } from '../test/support/programs.ts'
 const SOURCE = `
 #define _GNU_SOURCE
 #include <dlfcn.h>
-#include <stdlib.h>
 #include <time.h>
 
 static int slowly(const char *name, int fd) {
-  static long delay_us = -1;
   int (*real)(int) = (int (*)(int))dlsym(RTLD_NEXT, name);
   int result = real(fd);
-  if (delay_us < 0) delay_us = atol(getenv("FSYNC_DELAY_US") ? getenv("FSYNC_DELAY_US") : "0");
-  struct timespec pause = {delay_us / 1000000, (delay_us % 1000000) * 1000};
+  struct timespec pause = {DELAY_MS / 1000, (DELAY_MS % 1000) * 1000000};
   nanosleep(&pause, NULL);
   return result;
 }
@@ -41,6 +38,6 @@ export function buildFsyncDelay(dir: string, delayMs: number): Record<string, st
   const source = join(dir, 'fsync-delay.c')
   const library = join(dir, 'fsync-delay.so')
   writeFileSync(source, SOURCE)
-  execFileSync(compiler()!, ['-shared', '-fPIC', '-O1', '-o', library, source, '-ldl'])
-  return { LD_PRELOAD: library, FSYNC_DELAY_US: String(delayMs * 1000) }
+  execFileSync(compiler()!, ['-shared', '-fPIC', '-O1', `-DDELAY_MS=${delayMs}`, '-o', library, source, '-ldl'])
+  return { LD_PRELOAD: library }
 }
