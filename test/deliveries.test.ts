@@ -217,6 +217,7 @@ test("a handler's own lines name its event, delivery, handler and attempt", asyn
 test('an attempt says why the fetch of its function failed', async () => {
   await using database = await freshDatabase()
   const ask = async () => void (await fetch('http://127.0.0.1:2/'))
+  // One attempt, so that the first failure is the last error.
   const config = withHandlers({ name: 'asks', run: code(ask), retry: { maxAttempts: 1 } })
   await using ingest = await startIngest(database, { config })
   await using _worker = await startWorker(database, { config })

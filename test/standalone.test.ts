@@ -326,6 +326,7 @@ test('a data folder that cannot be used is an error that names RINGBACK_DATA_DIR
   }
 })
 
+// Only root runs Postgres as another user, who cannot enter such a folder.
 test.runIf(process.getuid?.() === 0)(
   'in a folder that only root may enter, .ringback leads to the data: the CLI finds them, and they go along when the folder is moved',
   async () => {

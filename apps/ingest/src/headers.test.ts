@@ -4,7 +4,7 @@ import { generic } from '@ringback/core/providers/generic'
 import { expect, test } from 'vitest'
 import { headersToKeep, redact } from './headers.ts'
 
-const noRules = { keptHeaders: [], credentialHeaders: [] }
+const noRules = { keptHeaders: [], credentialHeaders: [], urlTokens: [] }
 
 test('credentials are never kept, signatures are', () => {
   const headers = {
@@ -49,7 +49,7 @@ test('large headers push out neither a signature nor what has room beside them',
 })
 
 test('a signature in a header that looks like a credential is kept, unless what came in it is a password', () => {
-  const rules = { keptHeaders: ['authorization'], credentialHeaders: [] }
+  const rules = { ...noRules, keptHeaders: ['authorization'] }
   expect(headersToKeep({ authorization: 'Bearer a.b.c' }, rules, redact, 8192)).toEqual({
     authorization: 'Bearer a.b.c',
   })
@@ -59,7 +59,7 @@ test('a signature in a header that looks like a credential is kept, unless what 
 })
 
 test('the header that carries signatures by configuration is kept, whatever they look like', () => {
-  const rules = { keptHeaders: ['authorization'], signatureHeader: 'authorization', credentialHeaders: [] }
+  const rules = { ...noRules, keptHeaders: ['authorization'], signatureHeader: 'authorization' }
   const authorization = 'Bearer 0a1b'
   expect(headersToKeep({ authorization }, rules, redact, 8192)).toEqual({ authorization })
   expect(headersToKeep({ authorization }, { ...rules, credentialHeaders: ['authorization'] }, redact, 8192)).toEqual({
@@ -68,7 +68,7 @@ test('the header that carries signatures by configuration is kept, whatever they
 })
 
 test('a header that is to be kept is kept where it belongs to the connection, and only if it came', () => {
-  const rules = { keptHeaders: ['host', 'x-not-sent'], credentialHeaders: [] }
+  const rules = { ...noRules, keptHeaders: ['host', 'x-not-sent'] }
   expect(headersToKeep({ host: 'h', connection: 'close' }, rules, redact, 8192)).toEqual({ host: 'h' })
 })
 
@@ -114,7 +114,7 @@ test.each(['X-Message-Token', 'X-Access-Key', 'X-Request-Auth', 'Cookie', 'Host'
 )
 
 test('a header that a source takes credentials by is never kept, whatever it is called', () => {
-  const rules = { keptHeaders: ['authorization'], credentialHeaders: ['authorization', 'x-customer'] }
+  const rules = { ...noRules, keptHeaders: ['authorization'], credentialHeaders: ['authorization', 'x-customer'] }
   const kept = headersToKeep({ 'x-customer': 'hush', authorization: 'Bearer hush.hush.hush' }, rules, redact, 8192)
   expect(kept).toEqual({ 'x-customer': '[redacted]', authorization: '[redacted]' })
 })

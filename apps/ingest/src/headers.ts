@@ -28,8 +28,8 @@ export interface HeaderRules {
   signatureHeader?: string | undefined
   /** Credentials by configuration, whatever they are called. */
   credentialHeaders: readonly string[]
-  /** The token that the request's URL ends in: proxies write that URL into headers such as `x-original-url`. */
-  urlToken?: string | undefined
+  /** The tokens that its URL may end in: proxies write that URL into headers such as `x-original-url`. */
+  urlTokens: readonly string[]
 }
 
 /**
@@ -63,7 +63,7 @@ export function headersToKeep(
 function isCredential(name: string, value: string, rules: HeaderRules): boolean {
   if (rules.credentialHeaders.includes(name)) return true
   const isKept = rules.keptHeaders.includes(name)
-  if (!isKept && rules.urlToken !== undefined && value.includes(`/${rules.urlToken}`)) return true
+  if (!isKept && rules.urlTokens.some((token) => value.includes(`/${token}`))) return true
   if (!CREDENTIAL.test(name) || name === rules.signatureHeader) return false
   return !isKept || PASSWORD_OR_TOKEN.test(value)
 }

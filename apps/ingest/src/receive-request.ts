@@ -196,13 +196,12 @@ function whatIsKept(
 ): Kept {
   const [path = ''] = url.split('?', 1)
   const slash = path.endsWith('/') ? '/' : ''
-  const rules = token === undefined ? source : { ...source, urlToken: token }
   const safeUrl = token === undefined ? url : `/callbacks/${sourceName}/***${slash}${url.slice(path.length)}`
   return {
     source: sourceName,
     method,
     url: safeUrl.slice(0, share),
-    headers: headersToKeep(headers, rules, replaceCredential, Math.min(share, MAX_HEADER_BYTES)),
+    headers: headersToKeep(headers, source, replaceCredential, Math.min(share, MAX_HEADER_BYTES)),
   }
 }
 
